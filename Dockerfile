@@ -1,0 +1,13 @@
+# The production program alone. Built by docker-compose.temporal.yml.
+FROM golang:1.26.8-alpine AS build
+WORKDIR /src
+COPY go.mod go.sum ./
+RUN go mod download
+COPY . .
+RUN CGO_ENABLED=0 go build -trimpath -o /narthex ./cmd/narthex
+
+FROM alpine:3.22
+RUN adduser -D -u 1000 narthex
+USER narthex
+COPY --from=build /narthex /usr/local/bin/narthex
+ENTRYPOINT ["narthex"]

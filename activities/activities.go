@@ -1,0 +1,61 @@
+// Package activities holds the steps of a signup. Each file is one step and the compensation that
+// undoes it. Every step is idempotent for its signup and makes only what carries the signup's id;
+// every compensation is idempotent, removes only that, and works when there is nothing to remove.
+// The order of the steps is the workflow's.
+package activities
+
+import (
+	"encoding/json"
+	"fmt"
+
+	"narthex/internal/registry"
+	"narthex/internal/secrets"
+	"narthex/internal/signup"
+	"narthex/internal/tenantserver"
+)
+
+// Activities are the steps with what they need. Register it with a worker: the methods' names are the
+// activities' names.
+type Activities struct {
+	Registry *registry.Registry
+	Server   *tenantserver.Server
+	Keys     *secrets.Keys
+}
+
+func owner(in signup.StepInput) registry.Owner {
+	return registry.Owner{SignupID: in.SignupID, TenantID: in.TenantID}
+}
+
+// applicant opens the sealed part of the input.
+func (a *Activities) applicant(in signup.StepInput) (signup.Applicant, error) {
+	var who signup.Applicant
+	plain, err := a.Keys.Open(in.Applicant, signup.ApplicantPlace(in.TenantID))
+	if err != nil {
+		return who, err
+	}
+	if err := json.Unmarshal(plain, &who); err != nil {
+		return who, fmt.Errorf("read applicant: %w", secrets.ErrSealed) // not err: it may quote the plain text
+	}
+	return who, nil
+}
+
+// database returns the database that the signup makes.
+func (a *Activities) database(in signup.StepInput) (tenantserver.Database, error) {
+	who, err := a.applicant(in)
+	if err != nil {
+		return tenantserver.Database{}, err
+	}
+	return tenantserver.Database{TenantID: in.TenantID, SignupID: in.SignupID, Password: who.DatabasePassword}, nil
+}
+
+// admin returns the church's first admin, the same on both sides.
+func (a *Activities) admin(in signup.StepInput) (registry.Admin, error) {
+	who, err := a.applicant(in)
+	if err != nil {
+		return registry.Admin{}, err
+	}
+	return registry.Admin{
+		ID: in.AdminID, Email: who.Email, EmailHash: in.EmailHash, PasswordHash: who.PasswordHash,
+		FirstName: who.FirstName, LastName: who.LastName, CreatedAt: in.RequestedAt,
+	}, nil
+}

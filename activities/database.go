@@ -1,0 +1,47 @@
+package activities
+
+import (
+	"context"
+	"errors"
+
+	"narthex/internal/registry"
+	"narthex/internal/signup"
+	"narthex/internal/tenantserver"
+)
+
+// CreateDatabase makes the tenant's role and its empty database, tenant_{tenantId}.
+func (a *Activities) CreateDatabase(ctx context.Context, in signup.StepInput) error {
+	return forward("create database", a.createDatabase(ctx, in))
+}
+
+func (a *Activities) createDatabase(ctx context.Context, in signup.StepInput) error {
+	database, err := a.database(in)
+	if err != nil {
+		return err
+	}
+	return a.Server.Create(ctx, database, func(ctx context.Context) error {
+		undone, err := a.Registry.Undone(ctx, owner(in))
+		if err == nil && undone {
+			err = registry.ErrUndone
+		}
+		return err
+	})
+}
+
+// DropDatabase removes the database and the role, and leaves a tombstone: a late attempt of
+// CreateDatabase finds it and makes nothing.
+func (a *Activities) DropDatabase(ctx context.Context, in signup.StepInput) error {
+	// No password is needed to drop, so that input whose seal no longer opens can still be undone.
+	database := tenantserver.Database{TenantID: in.TenantID, SignupID: in.SignupID}
+	return undo("drop database", a.Server.Drop(ctx, database, func(ctx context.Context) error {
+		return a.Registry.Bury(ctx, owner(in))
+	}))
+}
+
+// nothingThere turns the errors that mean "there is nothing of this signup to undo" into success.
+func nothingThere(err error) error {
+	if errors.Is(err, tenantserver.ErrGone) || errors.Is(err, tenantserver.ErrNotOwned) {
+		return nil
+	}
+	return err
+}

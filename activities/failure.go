@@ -1,0 +1,80 @@
+package activities
+
+import (
+	"errors"
+
+	"github.com/jackc/pgx/v5/pgconn"
+	"go.temporal.io/sdk/temporal"
+
+	"narthex/internal/redact"
+	"narthex/internal/registry"
+	"narthex/internal/schema"
+	"narthex/internal/secrets"
+	"narthex/internal/signup"
+	"narthex/internal/tenantserver"
+)
+
+// forward turns a step's error into the failure that the workflow and the history see: its type says
+// what happened, it is retried where that can help, and its message holds no data of anybody's.
+func forward(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	kind, retry := classify(err)
+	options := temporal.ApplicationErrorOptions{NonRetryable: !retry}
+	if kind == signup.ErrorEmailTaken {
+		options.Category = temporal.ApplicationErrorCategoryBenign
+	}
+	return temporal.NewApplicationErrorWithOptions(doing+": "+describe(err), kind, options)
+}
+
+// undo turns a compensation's error into a failure that is always retried: a rollback never gives up.
+func undo(doing string, err error) error {
+	if err == nil {
+		return nil
+	}
+	kind, _ := classify(err)
+	return temporal.NewApplicationErrorWithOptions(doing+": "+describe(err), kind, temporal.ApplicationErrorOptions{})
+}
+
+func classify(err error) (kind string, retry bool) {
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.Is(err, registry.ErrEmailTaken):
+		return signup.ErrorEmailTaken, false
+	case errors.Is(err, registry.ErrUndone), errors.Is(err, tenantserver.ErrGone):
+		return signup.ErrorUndone, false
+	case errors.Is(err, registry.ErrNotOwned), errors.Is(err, tenantserver.ErrNotOwned):
+		return signup.ErrorNotOwned, false
+	case errors.Is(err, secrets.ErrSealed):
+		return signup.ErrorSealing, false
+	case errors.As(err, &pgErr):
+		return signup.ErrorDatabase, passing(pgErr.Code)
+	default:
+		return signup.ErrorDatabase, true
+	}
+}
+
+// passing reports whether a statement that failed with this SQLSTATE may work when tried again. Bad
+// data (22), broken constraints (23) and bad statements or missing rights (42) stay as they are;
+// connections (08), resources (53), shutdowns (57P), conflicts (40) and objects in use (55006) pass.
+func passing(sqlstate string) bool {
+	switch sqlstate[:min(2, len(sqlstate))] {
+	case "22", "23", "42":
+		return false
+	}
+	return true
+}
+
+// describe says what went wrong in words that hold no values.
+func describe(err error) string {
+	for _, known := range []error{
+		registry.ErrEmailTaken, registry.ErrUndone, registry.ErrNotOwned,
+		tenantserver.ErrGone, tenantserver.ErrNotOwned, secrets.ErrSealed, schema.ErrDirty,
+	} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return redact.Error(err)
+}

@@ -1,0 +1,29 @@
+package activities
+
+import (
+	"context"
+
+	"narthex/internal/signup"
+)
+
+// MigrateDatabase fills the tenant's database with the 24 tables.
+func (a *Activities) MigrateDatabase(ctx context.Context, in signup.StepInput) error {
+	return forward("migrate database", a.migrateDatabase(ctx, in))
+}
+
+func (a *Activities) migrateDatabase(ctx context.Context, in signup.StepInput) error {
+	database, err := a.database(in)
+	if err != nil {
+		return err
+	}
+	return a.Server.Migrate(ctx, database)
+}
+
+// RevertDatabase takes the tables out again.
+func (a *Activities) RevertDatabase(ctx context.Context, in signup.StepInput) error {
+	database, err := a.database(in)
+	if err == nil {
+		err = a.Server.Revert(ctx, database)
+	}
+	return undo("revert database", nothingThere(err))
+}

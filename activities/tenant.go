@@ -1,0 +1,42 @@
+package activities
+
+import (
+	"context"
+
+	"narthex/internal/registry"
+	"narthex/internal/signup"
+	"narthex/migrations"
+)
+
+// CreateTenant enters the tenant in the registry, with the sealed URL of its database, in status
+// provisioning.
+func (a *Activities) CreateTenant(ctx context.Context, in signup.StepInput) error {
+	return forward("create tenant", a.createTenant(ctx, in))
+}
+
+func (a *Activities) createTenant(ctx context.Context, in signup.StepInput) error {
+	who, err := a.applicant(in)
+	if err != nil {
+		return err
+	}
+	database, err := a.database(in)
+	if err != nil {
+		return err
+	}
+	url, host, port, name := a.Server.Location(database)
+	return a.Registry.InsertTenant(ctx, owner(in), registry.NewTenant{
+		Name: who.ChurchName, Email: who.Email,
+		DatabaseURL: url, DatabaseHost: host, DatabasePort: port, DatabaseName: name,
+		SchemaVersion: migrations.TenantVersion(), CreatedAt: in.RequestedAt,
+	})
+}
+
+// DeleteTenant removes the tenant from the registry.
+func (a *Activities) DeleteTenant(ctx context.Context, in signup.StepInput) error {
+	return undo("delete tenant", a.Registry.DeleteTenant(ctx, owner(in)))
+}
+
+// ActivateTenant opens the tenant for requests: the commit point of the signup.
+func (a *Activities) ActivateTenant(ctx context.Context, in signup.StepInput) error {
+	return forward("activate tenant", a.Registry.ActivateTenant(ctx, owner(in)))
+}

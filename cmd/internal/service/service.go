@@ -1,0 +1,175 @@
+// Package service wires Narthex's parts into the processes that the commands run: the API, the worker,
+// or both on one Temporal client. It decides nothing but the order in which they start and stop.
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+
+	"narthex/activities"
+	"narthex/httpapi"
+	"narthex/internal/config"
+	"narthex/internal/registry"
+	"narthex/internal/secrets"
+	"narthex/internal/tenantdb"
+	"narthex/internal/tenantserver"
+	"narthex/internal/tokens"
+	"narthex/workflows"
+)
+
+// How long a stop waits: for requests in hand, which may be waiting for a signup, and for activities.
+const (
+	httpDrain   = 15 * time.Second
+	workerDrain = 15 * time.Second
+)
+
+// Config says what to run: the parts that are not nil.
+type Config struct {
+	Registry config.Registry
+	Keys     config.Keys
+	Queue    config.Queue
+	API      *config.API
+	Worker   *config.Worker
+
+	Temporal client.Options
+	Log      *slog.Logger
+	// Ready, if not nil, is called once everything answers, with the address that the API listens on.
+	Ready func(httpAddress string)
+}
+
+// TemporalOptions returns how to reach Temporal, from TEMPORAL_ADDRESS and its like.
+func TemporalOptions() (client.Options, error) {
+	options, err := envconfig.LoadDefaultClientOptions()
+	if err != nil {
+		return client.Options{}, fmt.Errorf("the Temporal client's configuration (TEMPORAL_…) is not valid: %w", err)
+	}
+	return options, nil
+}
+
+// Run runs what c says until ctx ends, then stops it in order: HTTP, worker, client, databases.
+func Run(ctx context.Context, c Config) error {
+	keys, err := secrets.Parse(c.Keys.SealKeyset, c.Keys.IndexKeyset)
+	if err != nil {
+		return fmt.Errorf("SEAL_KEYSET and INDEX_KEYSET give no keys: %w", err)
+	}
+	pool, err := pgxpool.New(ctx, string(c.Registry.RegistryURL))
+	if err != nil {
+		return fmt.Errorf("the registry %s cannot be opened", c.Registry.RegistryURL)
+	}
+	defer pool.Close()
+	reg := registry.New(pool, keys)
+
+	c.Temporal.Logger = log.NewStructuredLogger(c.Log)
+	temporal, err := client.NewLazyClient(c.Temporal)
+	if err != nil {
+		return fmt.Errorf("the Temporal client cannot be made: %w", err)
+	}
+	defer temporal.Close()
+
+	if c.Worker != nil {
+		stop, err := startWorker(ctx, c, temporal, reg, keys)
+		if err != nil {
+			return err
+		}
+		defer stop()
+	}
+	if c.API != nil {
+		return serveAPI(ctx, c, temporal, reg, keys)
+	}
+	if c.Ready != nil {
+		c.Ready("")
+	}
+	<-ctx.Done()
+	return nil
+}
+
+func startWorker(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys) (stop func(), err error) {
+	server, err := tenantserver.Open(ctx, string(c.Worker.TenantServerURL))
+	if err != nil {
+		return nil, err
+	}
+	w := worker.New(temporal, c.Queue.TaskQueue, worker.Options{WorkerStopTimeout: workerDrain})
+	workflows.Register(w)
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: keys})
+	if err := startWhenReachable(ctx, w, c.Log); err != nil {
+		server.Close()
+		return nil, err
+	}
+	return func() { w.Stop(); server.Close() }, nil
+}
+
+// startWhenReachable starts the worker, waiting for Temporal as long as it takes.
+func startWhenReachable(ctx context.Context, w worker.Worker, log *slog.Logger) error {
+	for {
+		err := w.Start()
+		if err == nil {
+			return nil
+		}
+		log.Warn("Temporal is not reachable yet; trying again", "error", err.Error())
+		select {
+		case <-ctx.Done():
+			return errors.New("stopped before Temporal could be reached")
+		case <-time.After(2 * time.Second):
+		}
+	}
+}
+
+func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys) error {
+	issuer, err := tokens.New(c.API.TokenKey, c.API.TokenIssuer, c.API.TokenAudience, time.Now)
+	if err != nil {
+		return fmt.Errorf("TOKEN_KEY gives no key: %w", err)
+	}
+	router := tenantdb.NewRouter(reg, keys)
+	defer router.Close()
+	handler, err := httpapi.New(httpapi.Options{
+		Temporal: temporal, Registry: reg, Router: router, Keys: keys, Tokens: issuer,
+		TaskQueue: c.Queue.TaskQueue, SignupWait: c.API.SignupWait, Log: c.Log, Now: time.Now,
+	})
+	if err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", string(c.API.HTTPAddress))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return fmt.Errorf("the HTTP address %s is taken: stop what uses it, or choose another", c.API.HTTPAddress)
+	}
+	if err != nil {
+		return fmt.Errorf("the HTTP address %s cannot be listened on: choose another", c.API.HTTPAddress)
+	}
+	server := &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      c.API.SignupWait + 30*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(listener) }()
+	if c.Ready != nil {
+		c.Ready(listener.Addr().String())
+	}
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve HTTP: %w", err)
+	case <-ctx.Done():
+	}
+	drain, cancel := context.WithTimeout(context.Background(), httpDrain)
+	defer cancel()
+	if err := server.Shutdown(drain); err != nil {
+		c.Log.Warn("some requests were cut off at the stop")
+		server.Close()
+	}
+	return nil
+}

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/sdk/client"
+
+	"narthex/cmd/internal/service"
+	"narthex/internal/config"
+	"narthex/internal/devstack"
+	"narthex/internal/localpg"
+	"narthex/internal/registry"
+	"narthex/internal/searchattributes"
+	"narthex/internal/secrets"
+	"narthex/internal/signup"
+	"narthex/internal/temporaldev"
+)
+
+// flags are where the stack keeps its data and listens.
+type flags struct {
+	data, http, temporal, ui, postgres string
+}
+
+// runStack starts the whole stack, says when it is ready, and stops it in order when ctx ends or a
+// part of it does.
+func runStack(ctx context.Context, f flags, out io.Writer) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
+	progress := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
+
+	if err := checkAddresses(f); err != nil {
+		return err
+	}
+	folder, err := devstack.OpenFolder(f.data)
+	if err != nil {
+		return err
+	}
+	defer folder.Close()
+	keys, err := folder.Keys()
+	if err != nil {
+		return err
+	}
+	databases, stopPostgres, err := startPostgres(ctx, f, folder, keys, progress, fail)
+	if err != nil {
+		return err
+	}
+	defer stopPostgres()
+	if err := prepareRegistry(ctx, databases, keys); err != nil {
+		return err
+	}
+	temporal, ui, stopTemporal, err := startTemporal(ctx, f, folder, progress)
+	if err != nil {
+		return err
+	}
+	defer stopTemporal()
+
+	logFile, err := os.OpenFile(filepath.Join(folder.Path, "narthex.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return fmt.Errorf("the data folder %s cannot be written to: choose another with --data", folder.Path)
+	}
+	defer logFile.Close()
+	defer folder.Forget()
+	err = service.Run(ctx, service.Config{
+		Registry: config.Registry{RegistryURL: config.DatabaseURL(databases.RegistryURL)},
+		Keys:     config.Keys{SealKeyset: keys["SEAL_KEYSET"], IndexKeyset: keys["INDEX_KEYSET"]},
+		Queue:    config.Queue{TaskQueue: taskQueue},
+		API: &config.API{HTTPAddress: config.Address(f.http), SignupWait: 10 * time.Second, TokenKey: keys["TOKEN_KEY"],
+			TokenIssuer: "narthex", TokenAudience: "narthex-api"},
+		Worker:   &config.Worker{TenantServerURL: config.DatabaseURL(databases.TenantServerURL)},
+		Temporal: temporal,
+		Log:      slog.New(slog.NewJSONHandler(logFile, nil)),
+		Ready: func(address string) {
+			stack := devstack.Stack{HTTP: "http://" + address, Temporal: temporal.HostPort, Namespace: temporal.Namespace, UI: ui,
+				Postgres: databases.AdminURL, Registry: databases.RegistryURL, PID: os.Getpid()}
+			if err := folder.Announce(stack, environment(stack, databases, keys)); err != nil {
+				fail(err)
+				return
+			}
+			fmt.Fprint(out, readyBlock(stack, folder.Path))
+		},
+	})
+	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
+		err = cause
+	}
+	progress("Stopping.")
+	return err
+}
+
+const taskQueue = "signups"
+
+// checkAddresses finds addresses that are malformed or taken before anything has been started.
+func checkAddresses(f flags) error {
+	addresses := []struct{ flag, address string }{{"--http", f.http}}
+	if os.Getenv("DATABASE_URL") == "" {
+		addresses = append(addresses, struct{ flag, address string }{"--postgres", f.postgres})
+	}
+	if os.Getenv("TEMPORAL_ADDRESS") == "" {
+		addresses = append(addresses, struct{ flag, address string }{"--temporal", f.temporal}, struct{ flag, address string }{"--ui", f.ui})
+	}
+	for _, a := range addresses {
+		host, port, err := net.SplitHostPort(a.address)
+		if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || host == "" {
+			return fmt.Errorf("%s %s is not an address like 127.0.0.1:8080", a.flag, a.address)
+		}
+		listener, err := net.Listen("tcp", a.address)
+		if errors.Is(err, syscall.EADDRINUSE) {
+			return fmt.Errorf("%s %s is taken: stop what uses it, or choose another address (port 0 picks a free one)", a.flag, a.address)
+		}
+		if err != nil {
+			return fmt.Errorf("%s %s cannot be listened on: choose another address", a.flag, a.address)
+		}
+		listener.Close()
+	}
+	return nil
+}
+
+// startPostgres uses the server of DATABASE_URL or starts one in the folder.
+func startPostgres(ctx context.Context, f flags, folder *devstack.Folder, keys devstack.Keys, progress func(string, ...any), fail context.CancelCauseFunc) (devstack.Databases, func(), error) {
+	if given := os.Getenv("DATABASE_URL"); given != "" {
+		progress("PostgreSQL: the server of DATABASE_URL")
+		databases, err := devstack.PrepareGiven(ctx, given)
+		return databases, func() {}, err
+	}
+	progress("PostgreSQL: starting")
+	host, portText, _ := net.SplitHostPort(f.postgres)
+	port, _ := strconv.Atoi(portText)
+	server, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(folder.Path, "postgres"), Host: host, Port: port, Log: progress})
+	if err != nil {
+		return devstack.Databases{}, nil, err
+	}
+	stop := func() {
+		if err := server.Stop(); err != nil {
+			progress("PostgreSQL did not stop cleanly: %v", err)
+		}
+	}
+	go func() {
+		<-server.Done()
+		fail(errors.New("PostgreSQL has ended by itself: its log is in the data folder"))
+	}()
+	databases, err := devstack.PrepareOwn(ctx, server.AdminURL(), keys)
+	if err != nil {
+		stop()
+		return devstack.Databases{}, nil, err
+	}
+	return databases, stop, nil
+}
+
+// prepareRegistry migrates the registry, and points its tenants to where the server listens this time.
+func prepareRegistry(ctx context.Context, databases devstack.Databases, keys devstack.Keys) error {
+	if err := registry.Migrate(ctx, databases.RegistryURL); err != nil {
+		return fmt.Errorf("the registry cannot be migrated: %w", err)
+	}
+	parsed, err := secrets.Parse(keys["SEAL_KEYSET"], keys["INDEX_KEYSET"])
+	if err != nil {
+		return fmt.Errorf("the data folder's keys.env is damaged: %w", err)
+	}
+	server, err := pgx.ParseConfig(databases.TenantServerURL)
+	if err != nil {
+		return errors.New("DATABASE_URL is malformed")
+	}
+	pool, err := pgxpool.New(ctx, databases.RegistryURL)
+	if err != nil {
+		return fmt.Errorf("open registry: %w", err)
+	}
+	defer pool.Close()
+	_, err = registry.New(pool, parsed).Relocate(ctx, server.Host, int(server.Port))
+	return err
+}
+
+// startTemporal uses the Temporal of TEMPORAL_ADDRESS or starts one, and sees to its search attributes.
+func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, progress func(string, ...any)) (options client.Options, ui string, stop func(), err error) {
+	stop = func() {}
+	if os.Getenv("TEMPORAL_ADDRESS") != "" {
+		progress("Temporal: the server of TEMPORAL_ADDRESS")
+		if options, err = service.TemporalOptions(); err != nil {
+			return options, "", stop, err
+		}
+		if options.Namespace == "" {
+			options.Namespace = client.DefaultNamespace
+		}
+	} else {
+		progress("Temporal: starting")
+		server, err := temporaldev.Start(ctx, temporaldev.Options{
+			Dir: filepath.Join(folder.Path, "temporal"), FrontendAddress: f.temporal, UIAddress: f.ui, Namespace: client.DefaultNamespace,
+		})
+		if err != nil {
+			return options, "", stop, err
+		}
+		stop, ui = server.Stop, "http://"+server.UIAddress
+		options = client.Options{HostPort: server.FrontendAddress, Namespace: client.DefaultNamespace}
+	}
+	if err = ensureSearchAttributes(ctx, options); err != nil {
+		stop()
+	}
+	return options, ui, stop, err
+}
+
+func ensureSearchAttributes(ctx context.Context, options client.Options) error {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	c, err := client.DialContext(ctx, options)
+	if err != nil {
+		return fmt.Errorf("no connection to Temporal at %s: start it, or unset TEMPORAL_ADDRESS", options.HostPort)
+	}
+	defer c.Close()
+	return searchattributes.Ensure(ctx, c, options.Namespace, signup.SearchAttributes())
+}
+
+// environment is what narthex.env holds: with it, every narthex command reaches this stack.
+func environment(stack devstack.Stack, databases devstack.Databases, keys devstack.Keys) map[string]string {
+	variables := map[string]string{
+		"REGISTRY_URL": databases.RegistryURL, "TENANT_SERVER_URL": databases.TenantServerURL,
+		"SEAL_KEYSET": keys["SEAL_KEYSET"], "INDEX_KEYSET": keys["INDEX_KEYSET"], "TOKEN_KEY": keys["TOKEN_KEY"],
+		"TASK_QUEUE": taskQueue, "HTTP_ADDRESS": "127.0.0.1:0", // the stack's own API has its address already
+	}
+	for _, variable := range os.Environ() {
+		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "TEMPORAL_") {
+			variables[name] = value
+		}
+	}
+	variables["TEMPORAL_ADDRESS"], variables["TEMPORAL_NAMESPACE"] = stack.Temporal, stack.Namespace
+	return variables
+}
+
+func readyBlock(stack devstack.Stack, folder string) string {
+	ui := stack.UI
+	if ui == "" {
+		ui = "(that of TEMPORAL_ADDRESS)"
+	}
+	return fmt.Sprintf(`
+Narthex is ready.
+  API          %s
+  Temporal UI  %s
+  Temporal     %s, namespace %s
+  Data, log    %s
+Sign a church up:
+  curl -s %s/api/auth/register -H 'Content-Type: application/json' \
+    -d '{"churchName":"Grace Chapel","email":"pat@example.org","password":"correct horse","firstName":"Pat","lastName":"Muster"}'
+Ctrl-C stops everything.
+`, stack.HTTP, ui, stack.Temporal, stack.Namespace, folder, stack.HTTP)
+}

@@ -1,0 +1,138 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"runtime/debug"
+
+	"github.com/spf13/cobra"
+
+	"narthex/cmd/internal/service"
+	"narthex/internal/config"
+	"narthex/internal/registry"
+)
+
+func newCommand() *cobra.Command {
+	var envFile string
+	root := &cobra.Command{
+		Use:           "narthex",
+		Short:         "Signs churches up, each with a database of its own",
+		SilenceUsage:  true,
+		SilenceErrors: true,
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			if envFile == "" {
+				return nil
+			}
+			return config.LoadFile(envFile)
+		},
+	}
+	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they win over those that are set")
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), versionCommand())
+	return root
+}
+
+func serveCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "serve", Short: "Run the API and the worker in one process", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var c struct {
+				config.Registry
+				config.Keys
+				config.Queue
+				config.API
+				config.Worker
+				config.Log
+			}
+			if err := config.Parse(&c); err != nil {
+				return err
+			}
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Worker: &c.Worker}, c.Log)
+		},
+	}
+}
+
+func apiCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "api", Short: "Run the API alone", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var c struct {
+				config.Registry
+				config.Keys
+				config.Queue
+				config.API
+				config.Log
+			}
+			if err := config.Parse(&c); err != nil {
+				return err
+			}
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API}, c.Log)
+		},
+	}
+}
+
+func workerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "worker", Short: "Run the worker alone", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var c struct {
+				config.Registry
+				config.Keys
+				config.Queue
+				config.Worker
+				config.Log
+			}
+			if err := config.Parse(&c); err != nil {
+				return err
+			}
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, Worker: &c.Worker}, c.Log)
+		},
+	}
+}
+
+func run(cmd *cobra.Command, c service.Config, logging config.Log) (err error) {
+	c.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: logging.LogLevel}))
+	if c.Temporal, err = service.TemporalOptions(); err != nil {
+		return err
+	}
+	c.Ready = func(address string) { c.Log.Info("ready", "http", address) }
+	return service.Run(cmd.Context(), c)
+}
+
+func migrateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "migrate", Short: "Bring the registry to the newest schema", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var c config.Registry
+			if err := config.Parse(&c); err != nil {
+				return err
+			}
+			if err := registry.Migrate(cmd.Context(), string(c.RegistryURL)); err != nil {
+				return fmt.Errorf("the registry %s: %w", c.RegistryURL, err)
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "The registry has the newest schema.")
+			return nil
+		},
+	}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			build, ok := debug.ReadBuildInfo()
+			if !ok {
+				return fmt.Errorf("this program carries no build information")
+			}
+			version := build.Main.Version
+			for _, setting := range build.Settings {
+				if setting.Key == "vcs.revision" {
+					version += " " + setting.Value
+				}
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "narthex %s, %s\n", version, build.GoVersion)
+			return nil
+		},
+	}
+}

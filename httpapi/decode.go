@@ -1,0 +1,133 @@
+package httpapi
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"reflect"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/gin-gonic/gin"
+)
+
+// maxBody is the most of a request's body that is read, in bytes.
+const maxBody = 64 << 10
+
+// decode reads the request's body, one JSON object, into the struct that into points to. It is strict
+// where encoding/json is lenient: names match to the letter, none is unknown or given twice, nothing
+// follows the object, and the text is UTF-8 without lone surrogates. Errors are problems.
+func decode(c *gin.Context, into any) error {
+	mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
+	if err != nil || mediaType != "application/json" {
+		return errMediaType
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
+	var tooLarge *http.MaxBytesError
+	switch {
+	case errors.As(err, &tooLarge):
+		return errTooLarge
+	case err != nil:
+		return errMalformed("The body could not be read to its end.")
+	case !utf8.Valid(body):
+		return errMalformed("The body is not UTF-8.")
+	}
+	if fields, err := checkNames(body, fieldNames(into)); err != nil {
+		return err
+	} else if len(fields) > 0 {
+		return errInvalid(fields)
+	}
+	err = json.Unmarshal(body, into)
+	var wrongType *json.UnmarshalTypeError
+	if errors.As(err, &wrongType) {
+		return errInvalid([]fieldError{{wrongType.Field, "must be a " + jsonType(wrongType.Type)}})
+	}
+	if err != nil {
+		return errMalformed("The body is not a JSON object.")
+	}
+	return nil
+}
+
+// checkNames walks the object's members and reports the names that are unknown or given twice.
+func checkNames(body []byte, known map[string]bool) (wrong []fieldError, err error) {
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	if opening, err := decoder.Token(); err != nil || opening != json.Delim('{') {
+		return nil, errMalformed("The body is not a JSON object.")
+	}
+	seen := map[string]bool{}
+	for decoder.More() {
+		token, err := decoder.Token()
+		name, isName := token.(string)
+		var value json.RawMessage
+		if err == nil && isName {
+			err = decoder.Decode(&value)
+		}
+		switch {
+		case err != nil || !isName:
+			return nil, errMalformed("The body is not a JSON object.")
+		case !known[name]:
+			wrong = append(wrong, fieldError{printable(name), "is not a field of this request"})
+		case seen[name]:
+			wrong = append(wrong, fieldError{name, "is given more than once"})
+		}
+		seen[name] = true
+	}
+	if _, err := decoder.Token(); err != nil {
+		return nil, errMalformed("The body is not a JSON object.")
+	}
+	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+		return nil, errMalformed("Something follows the JSON object.")
+	}
+	return wrong, nil
+}
+
+func fieldNames(of any) map[string]bool {
+	names := map[string]bool{}
+	t := reflect.TypeOf(of).Elem()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		names[name] = true
+	}
+	return names
+}
+
+func jsonType(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.String:
+		return "string"
+	case reflect.Bool:
+		return "boolean"
+	default:
+		return "value of another type"
+	}
+}
+
+// printable shortens a name that the client made up before it is sent back.
+func printable(name string) string {
+	if runes := []rune(name); len(runes) > 50 {
+		name = string(runes[:50]) + "…"
+	}
+	return strings.ToValidUTF8(name, "")
+}
+
+// checkText returns what is wrong with a text that must be of least to most characters, or "".
+func checkText(text string, least, most int) string {
+	switch n := utf8.RuneCountInString(text); {
+	case strings.ContainsFunc(text, unwanted):
+		return "must not hold control characters"
+	case n < least && least == 1:
+		return "must not be empty"
+	case n < least || n > most:
+		return fmt.Sprintf("must have %d to %d characters", least, most)
+	}
+	return ""
+}
+
+// unwanted reports control characters, NUL among them, and what stands for invalid input: the decoder
+// puts U+FFFD for a lone surrogate.
+func unwanted(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }

@@ -1,0 +1,121 @@
+package httpapi
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strconv"
+
+	"github.com/gin-gonic/gin"
+
+	"narthex/internal/redact"
+	"narthex/internal/signups"
+	"narthex/internal/tenantdb"
+)
+
+// problem is a problem document (RFC 9457) and an error. Its type is stable: clients may switch on it.
+type problem struct {
+	Type     string       `json:"type"`
+	Title    string       `json:"title"`
+	Status   int          `json:"status"`
+	Detail   string       `json:"detail,omitempty"`
+	SignupID string       `json:"signupId,omitempty"`
+	Errors   []fieldError `json:"errors,omitempty"`
+
+	retryAfter   int    // seconds; 0 sends no Retry-After
+	authenticate string // WWW-Authenticate
+	cause        error  // for the log alone
+}
+
+// fieldError says what is wrong with one field of a request's body.
+type fieldError struct {
+	Field  string `json:"field"`
+	Detail string `json:"detail"`
+}
+
+func (p *problem) Error() string { return p.Title }
+func (p *problem) Unwrap() error { return p.cause }
+
+// newProblem returns a problem whose type is the title in kebab case.
+func newProblem(status int, slug, title, detail string) *problem {
+	return &problem{Type: "/problems/" + slug, Title: title, Status: status, Detail: detail}
+}
+
+// with returns a copy that remembers its cause.
+func (p *problem) with(cause error) *problem {
+	q := *p
+	q.cause = cause
+	return &q
+}
+
+// in returns a copy that names the signup it is about.
+func (p *problem) in(signupID string) *problem {
+	q := *p
+	q.SignupID = signupID
+	return &q
+}
+
+var (
+	errNoRoute     = newProblem(http.StatusNotFound, "not-found", "There is nothing here", "")
+	errNoMethod    = newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not allowed here", "")
+	errMediaType   = newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body must be JSON", "Send Content-Type: application/json.")
+	errTooLarge    = newProblem(http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large", fmt.Sprintf("At most %d bytes are read.", maxBody))
+	errEmailTaken  = newProblem(http.StatusConflict, "email-taken", "This email is already in use", "Log in, or sign up with another email.")
+	errInProgress  = newProblem(http.StatusConflict, "signup-in-progress", "A signup for this email is under way", "Wait until it has ended.")
+	errRolledBack  = newProblem(http.StatusInternalServerError, "signup-rolled-back", "The signup failed and was undone", "Nothing was kept; the same request can be sent again.")
+	errUnfinished  = newProblem(http.StatusInternalServerError, "signup-failed", "The signup was stopped from outside", "What it had made may not all be removed yet; support can tell by the signup id.")
+	errCredentials = newProblem(http.StatusUnauthorized, "invalid-credentials", "Email or password is wrong", "")
+	errInactive    = newProblem(http.StatusForbidden, "tenant-inactive", "This church's account is not active", "")
+	errNoSignup    = newProblem(http.StatusNotFound, "signup-not-found", "There is no such signup", "")
+	errNotReady    = &problem{Type: "/problems/not-ready", Title: "The service is not ready", Status: http.StatusServiceUnavailable, retryAfter: 2}
+	errNotStarted  = &problem{Type: "/problems/unavailable", Title: "The signup could not be started", Status: http.StatusServiceUnavailable,
+		Detail: "Nothing was started; try again in a few seconds.", retryAfter: 5}
+	errUnavailable = &problem{Type: "/problems/unavailable", Title: "The service cannot answer right now", Status: http.StatusServiceUnavailable,
+		Detail: "Try again in a few seconds.", retryAfter: 5}
+	errToken = &problem{Type: "/problems/invalid-token", Title: "The access token is missing or not valid", Status: http.StatusUnauthorized,
+		Detail: "Send Authorization: Bearer followed by a current access token.", authenticate: `Bearer error="invalid_token"`}
+)
+
+func errMalformed(detail string) *problem {
+	return newProblem(http.StatusBadRequest, "malformed-body", "The body is not what this route reads", detail)
+}
+
+func errInvalid(fields []fieldError) *problem {
+	p := newProblem(http.StatusUnprocessableEntity, "invalid-fields", "Some fields are not valid", "")
+	p.Errors = fields
+	return p
+}
+
+// problemFor is the one place that turns an error into a status.
+func problemFor(err error) *problem {
+	var p *problem
+	switch {
+	case errors.As(err, &p):
+		return p
+	case errors.Is(err, tenantdb.ErrInactive):
+		return errInactive
+	case errors.Is(err, tenantdb.ErrUnknown), errors.Is(err, tenantdb.ErrNoAdmin):
+		return errToken.with(err)
+	case errors.Is(err, signups.ErrNotFound):
+		return errNoSignup
+	default:
+		return errUnavailable.with(err)
+	}
+}
+
+func (a *api) writeProblem(c *gin.Context, err error) {
+	p := problemFor(err)
+	if cause := p.Unwrap(); cause != nil && c.Request.Context().Err() == nil && !errors.Is(cause, context.Canceled) {
+		a.Log.Error("request failed", "route", c.FullPath(), "status", p.Status, "problem", p.Type, "error", redact.Error(cause))
+	}
+	if p.retryAfter > 0 {
+		c.Header("Retry-After", strconv.Itoa(p.retryAfter))
+	}
+	if p.authenticate != "" {
+		c.Header("WWW-Authenticate", p.authenticate)
+	}
+	c.Abort()
+	c.Header("Content-Type", "application/problem+json")
+	c.JSON(p.Status, p)
+}

@@ -1,0 +1,64 @@
+package httpapi
+
+import (
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"narthex/internal/registry"
+	"narthex/internal/tenantdb"
+	"narthex/internal/tokens"
+)
+
+// session is an admin who has proven to be one, and where.
+type session struct {
+	admin  tenantdb.Admin
+	tenant registry.Tenant
+}
+
+type sessionResponse struct {
+	TenantID     string         `json:"tenantId"`
+	AdminID      string         `json:"adminId"`
+	AccessToken  string         `json:"accessToken"`
+	RefreshToken string         `json:"refreshToken"`
+	Admin        adminResponse  `json:"admin"`
+	Church       churchResponse `json:"church"`
+}
+
+type adminResponse struct {
+	ID               string `json:"id"`
+	Email            string `json:"email"`
+	FirstName        string `json:"firstName"`
+	LastName         string `json:"lastName"`
+	Role             string `json:"role"`
+	WelcomeCompleted bool   `json:"welcomeCompleted"`
+}
+
+type churchResponse struct {
+	ID                 string    `json:"id"`
+	Name               string    `json:"name"`
+	Email              string    `json:"email"`
+	SubscriptionStatus string    `json:"subscriptionStatus"`
+	TrialEndsAt        time.Time `json:"trialEndsAt"`
+}
+
+func adminResponseFor(admin tenantdb.Admin) adminResponse {
+	return adminResponse{ID: admin.ID, Email: admin.Email, FirstName: admin.FirstName, LastName: admin.LastName,
+		Role: admin.Role, WelcomeCompleted: admin.WelcomeCompleted}
+}
+
+// writeSession mints the session's tokens and sends them with who and where it is.
+func (a *api) writeSession(c *gin.Context, status int, s session) error {
+	pair, err := a.Tokens.Mint(tokens.Subject{TenantID: s.tenant.ID, AdminID: s.admin.ID, Role: s.admin.Role})
+	if err != nil {
+		return err
+	}
+	c.Header("Cache-Control", "no-store")
+	c.JSON(status, sessionResponse{
+		TenantID: s.tenant.ID, AdminID: s.admin.ID, AccessToken: pair.AccessToken, RefreshToken: pair.RefreshToken,
+		Admin: adminResponseFor(s.admin),
+		Church: churchResponse{ID: s.tenant.ID, Name: s.tenant.Name, Email: s.tenant.Email,
+			SubscriptionStatus: s.tenant.SubscriptionStatus, TrialEndsAt: s.tenant.TrialEndsAt.UTC()},
+	})
+	return nil
+}

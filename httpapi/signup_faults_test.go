@@ -1,0 +1,264 @@
+package httpapi_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"narthex/internal/signup"
+	"narthex/workflows"
+)
+
+// wantNothingLeft checks that no database, no role and no row is left of any signup of this stack.
+func (s *stack) wantNothingLeft() {
+	s.t.Helper()
+	tenants := s.faults.tenantIDs()
+	if len(tenants) == 0 {
+		s.t.Fatal("no signup ran, so that nothing was left proves nothing")
+	}
+	for _, tenantID := range tenants {
+		var databases, roles int
+		row(s.t, s.server, `SELECT (SELECT count(*) FROM pg_database WHERE datname = $1), (SELECT count(*) FROM pg_roles WHERE rolname = $1)`,
+			[]any{"tenant_" + tenantID}, &databases, &roles)
+		if databases != 0 || roles != 0 {
+			s.t.Errorf("tenant %s: %d databases and %d roles are left, want none", tenantID, databases, roles)
+		}
+	}
+	for _, table := range []string{"churches", "tenants", "admins", "admin_email_index"} {
+		var rows int
+		row(s.t, s.registry, `SELECT count(*) FROM `+table, nil, &rows)
+		if rows != 0 {
+			s.t.Errorf("%d rows are left in the registry's %s, want none", rows, table)
+		}
+	}
+}
+
+// undoOf returns the compensations of the first n steps in the order in which they must run.
+func undoOf(n int) (names []string) {
+	for _, step := range workflows.Steps[:n] {
+		if step.Undo != "" {
+			names = append(names, step.Undo)
+		}
+	}
+	slices.Reverse(names)
+	return names
+}
+
+func allUndos() []string { return undoOf(len(workflows.Steps)) }
+
+// TestFaultMatrix makes each step fail in each way, for good. Afterwards nothing is left, every
+// compensation due has run in exactly reverse order, and the same email signs up again at once.
+func TestFaultMatrix(t *testing.T) {
+	t.Parallel()
+	for k, step := range workflows.Steps {
+		for name, what := range map[string]fault{
+			"before its effect":                   failsBefore,
+			"after its effect":                    failsAfter,
+			"after its effect with answers lost":  answerLost,
+			"retryably until its budget is spent": failsRetryably,
+		} {
+			t.Run(step.Do+" fails "+name, func(t *testing.T) {
+				t.Parallel()
+				s := newStack(t)
+				s.faults.always(step.Do, what)
+				body := applicant()
+				problem := wantProblem(t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+
+				s.wantNothingLeft()
+				if got, want := s.faults.succeeded(allUndos()...), undoOf(k+1); !slices.Equal(got, want) {
+					t.Errorf("compensations ran as\n  %v, want\n  %v", got, want)
+				}
+				s.wantStatus(problem["signupId"].(string), "rolled_back", step.Do)
+				s.faults.reset()
+				s.register(body)
+			})
+		}
+	}
+}
+
+// wantStatus checks what the status route says of a signup.
+func (s *stack) wantStatus(signupID, state, failedStep string) map[string]any {
+	s.t.Helper()
+	got := s.get("/api/signups/"+signupID, "")
+	if got.status != http.StatusOK {
+		s.t.Fatalf("signup status: %d, want 200\n%s", got.status, got.body)
+	}
+	status := got.json(s.t)
+	if status["state"] != state || (failedStep != "" && status["failedStep"] != failedStep) {
+		s.t.Errorf("signup status %s\nwant state %q, failed step %q", got.body, state, failedStep)
+	}
+	return status
+}
+
+// TestPassingFaults makes each step go wrong once: the signup gets over it, and makes nothing twice.
+func TestPassingFaults(t *testing.T) {
+	t.Parallel()
+	for name, what := range map[string]fault{"fails once": failsRetryably, "loses an answer": answerLost} {
+		for _, step := range workflows.Steps {
+			t.Run(step.Do+" "+name, func(t *testing.T) {
+				t.Parallel()
+				s := newStack(t)
+				s.faults.first(1, step.Do, what)
+				s.wantWhole(s.register(applicant()))
+				if got := s.faults.attemptsOf(step.Do); got < 2 {
+					t.Errorf("%s was tried %d times, want at least 2", step.Do, got)
+				}
+			})
+		}
+	}
+}
+
+func TestCompensationIsRetriedUntilItWorks(t *testing.T) {
+	t.Parallel()
+	for _, undo := range allUndos() {
+		t.Run(undo, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t)
+			s.faults.always("ActivateTenant", failsBefore)
+			s.faults.set(undo, func(attempt int) fault {
+				switch attempt {
+				case 1:
+					return failsRetryably
+				case 2: // done, but its failure is reported: the next attempt finds nothing to do
+					return func(run func() error) error { _ = run(); return errInjected }
+				}
+				return nil
+			})
+			wantProblem(t, s.post("/api/auth/register", applicant()), http.StatusInternalServerError, "signup-rolled-back")
+			s.wantNothingLeft()
+			if got, want := s.faults.succeeded(allUndos()...), allUndos(); !slices.Equal(got, want) {
+				t.Errorf("compensations ran as\n  %v, want\n  %v", got, want)
+			}
+			if got := s.faults.attemptsOf(undo); got != 3 {
+				t.Errorf("%s was tried %d times, want 3", undo, got)
+			}
+		})
+	}
+}
+
+// TestCancelRollsBack cancels a signup while each of its steps is at work.
+func TestCancelRollsBack(t *testing.T) {
+	t.Parallel()
+	for k, step := range workflows.Steps[:len(workflows.Steps)-1] { // after the last there is nothing to stop
+		t.Run("during "+step.Do, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t)
+			body := applicant()
+			hash, err := s.keys.EmailIndex(body["email"].(string))
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.faults.first(1, step.Do, func(run func() error) error {
+				if err := s.temporal.CancelWorkflow(t.Context(), signup.WorkflowID(hash), ""); err != nil {
+					t.Errorf("cancel: %v", err)
+				}
+				time.Sleep(200 * time.Millisecond) // the cancel arrives while the step is at work
+				return run()
+			})
+			wantProblem(t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+			s.wantNothingLeft()
+			// The next step may have been put on the stack before it could not be begun.
+			if got := s.faults.succeeded(allUndos()...); !slices.Equal(got, undoOf(k+1)) && !slices.Equal(got, undoOf(k+2)) {
+				t.Errorf("compensations ran as\n  %v, want\n  %v", got, undoOf(k+1))
+			}
+			s.faults.reset()
+			s.register(body)
+		})
+	}
+}
+
+// TestZombieMakesNothing cuts an attempt off before its effect, lets Temporal give up on it and roll
+// back, and then lets the attempt go on: it must make nothing, and harm nothing of a new signup.
+func TestZombieMakesNothing(t *testing.T) {
+	t.Parallel()
+	for _, step := range workflows.Steps {
+		t.Run(step.Do, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t)
+			goOn, gone := make(chan struct{}), make(chan error, 10)
+			s.faults.always(step.Do, func(run func() error) error {
+				<-goOn
+				err := run()
+				gone <- err
+				return err
+			})
+			body := applicant()
+			wantProblem(t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+			attempts := s.faults.attemptsOf(step.Do)
+			close(goOn)
+			for range attempts {
+				if err := <-gone; err == nil {
+					t.Errorf("a late attempt of %s ended well, want an error", step.Do)
+				}
+			}
+			s.wantNothingLeft()
+			s.faults.reset()
+			s.wantWhole(s.register(body))
+		})
+	}
+}
+
+// TestLateCompensationHarmsNoOtherSignup runs a compensation of a rolled-back signup once more after
+// the same email, and then the same input, has signed up anew.
+func TestLateCompensationHarmsNoOtherSignup(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	var late []func() error
+	for _, undo := range allUndos() {
+		s.faults.set(undo, func(int) fault {
+			return func(run func() error) error {
+				late = append(late, run) // compensations of one signup run one after the other
+				return run()
+			}
+		})
+	}
+	s.faults.always("ActivateTenant", failsBefore)
+	body := applicant()
+	wantProblem(t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+	input := s.inputOf(body["email"].(string))
+	s.faults.reset()
+	s.replay(input)
+	for _, undo := range late {
+		if err := undo(); err != nil {
+			t.Errorf("a late compensation failed: %v", err)
+		}
+	}
+	login := s.post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]})
+	if login.status != http.StatusOK {
+		t.Fatalf("login after late compensations: status %d, want 200\n%s", login.status, login.body)
+	}
+	s.wantWhole(login.json(t))
+}
+
+// TestNothingPersonalInHistory dumps what Temporal keeps of a rolled-back and of a completed signup,
+// and everything that was logged.
+func TestNothingPersonalInHistoryOrLogs(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	body := applicant()
+	s.faults.always("CreateTenantAdmin", failsAfter)
+	wantProblem(t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+	dump := s.dump(body["email"].(string))
+	s.faults.reset()
+	session := s.register(body)
+	wantProblem(t, s.post("/api/auth/register", body), http.StatusConflict, "email-taken")
+	dump += s.dump(body["email"].(string)) + s.log.String()
+
+	var hash string
+	row(t, s.registry, `SELECT password_hash FROM admins`, nil, &hash)
+	for what, secret := range map[string]string{
+		"email": body["email"].(string), "password": body["password"].(string), "password hash": hash,
+		"church's name": "Grace Chapel", "first name": `"Pat"`, "last name": "Muster",
+		"access token": session["accessToken"].(string), "refresh token": session["refreshToken"].(string),
+		"database URL": "postgres://",
+	} {
+		if strings.Contains(strings.ToLower(dump), strings.ToLower(secret)) {
+			t.Errorf("the %s is in the history, the visibility record or the log", what)
+		}
+	}
+	if !strings.Contains(dump, "CreateTenantAdmin") {
+		t.Error("the dump does not even name a step, so that it proves nothing")
+	}
+}

@@ -1,0 +1,327 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/sdk/client"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+
+	"narthex/activities"
+	"narthex/httpapi"
+	"narthex/internal/registry"
+	"narthex/internal/searchattributes"
+	"narthex/internal/secrets"
+	"narthex/internal/signup"
+	"narthex/internal/tenantdb"
+	"narthex/internal/tenantserver"
+	"narthex/internal/testenv"
+	"narthex/internal/tokens"
+	"narthex/workflows"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// stack is Narthex as it runs, API and worker on one client, on a registry of its own. The PostgreSQL
+// and the Temporal server are shared by the package's tests.
+type stack struct {
+	t        *testing.T
+	url      string
+	queue    string // Temporal's task queue
+	temporal client.Client
+	registry *pgxpool.Pool // the registry database, as its owner
+	server   *pgxpool.Pool // the PostgreSQL server, as superuser
+	keys     *secrets.Keys
+	tokens   *tokens.Issuer
+	faults   *faults
+	log      *syncBuffer
+}
+
+type stackOption func(*httpapi.Options)
+
+func withWait(wait time.Duration) stackOption {
+	return func(o *httpapi.Options) { o.SignupWait = wait }
+}
+
+func newStack(t *testing.T, options ...stackOption) *stack {
+	t.Helper()
+	ctx := t.Context()
+	s := &stack{t: t, faults: newFaults(), log: &syncBuffer{}}
+	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+
+	serverURL := testenv.PostgresURL(t)
+	s.server = openPool(t, serverURL)
+	registryURL, serviceURL := s.makeService(serverURL)
+	if err := registry.Migrate(ctx, registryURL); err != nil {
+		t.Fatalf("migrate the registry: %v", err)
+	}
+	s.registry = openPool(t, registryURL)
+	s.keys = newKeys(t)
+	reg := registry.New(s.registry, s.keys)
+
+	s.temporal = dial(t, logger)
+	s.queue = "signups-" + strings.ToLower(rand.Text())
+	server, err := tenantserver.Open(ctx, serviceURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	w := worker.New(s.temporal, s.queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.faults}})
+	workflows.Register(w)
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys})
+	if err := w.Start(); err != nil {
+		t.Fatalf("start the worker: %v", err)
+	}
+	t.Cleanup(w.Stop)
+
+	key, err := tokens.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.tokens, err = tokens.New(key, "narthex", "narthex-api", time.Now); err != nil {
+		t.Fatal(err)
+	}
+	router := tenantdb.NewRouter(reg, s.keys)
+	t.Cleanup(router.Close)
+	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Keys: s.keys, Tokens: s.tokens,
+		TaskQueue: s.queue, SignupWait: time.Minute, Log: logger, Now: time.Now}
+	for _, option := range options {
+		option(&o)
+	}
+	handler, err := httpapi.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	api := httptest.NewServer(handler)
+	t.Cleanup(api.Close)
+	s.url = api.URL
+	return s
+}
+
+// makeService makes a role like the one that Narthex works as, and a registry database of its own.
+func (s *stack) makeService(serverURL string) (registryURL, serviceURL string) {
+	s.t.Helper()
+	name := "service_" + strings.ToLower(rand.Text())
+	s.exec(fmt.Sprintf(`CREATE ROLE %s LOGIN CREATEDB CREATEROLE PASSWORD 'service'`, name))
+	s.exec(fmt.Sprintf(`CREATE DATABASE %[1]s OWNER %[1]s`, name))
+	u, err := url.Parse(serverURL)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	u.User = url.UserPassword(name, "service")
+	serviceURL = u.String()
+	u.Path = "/" + name
+	return u.String(), serviceURL
+}
+
+func (s *stack) exec(sql string) {
+	s.t.Helper()
+	if _, err := s.server.Exec(s.t.Context(), sql); err != nil {
+		s.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func openPool(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func newKeys(t *testing.T) *secrets.Keys {
+	t.Helper()
+	seal, err := secrets.NewSealKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := secrets.NewIndexKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	keys, err := secrets.Parse(seal, index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+func dial(t *testing.T, logger *slog.Logger) client.Client {
+	t.Helper()
+	c, err := client.Dial(client.Options{HostPort: testenv.TemporalAddress(t), Logger: log.NewStructuredLogger(logger)})
+	if err != nil {
+		t.Fatalf("dial Temporal: %v", err)
+	}
+	t.Cleanup(c.Close)
+	if err := searchattributes.Ensure(t.Context(), c, "default", signup.SearchAttributes()); err != nil {
+		t.Fatalf("register search attributes: %v", err)
+	}
+	return c
+}
+
+// applicant returns a register request with an email of its own.
+func applicant() map[string]any {
+	return map[string]any{
+		"churchName": "Grace Chapel",
+		"email":      "pat+" + strings.ToLower(rand.Text()) + "@example.org",
+		"password":   "correct horse battery",
+		"firstName":  "Pat",
+		"lastName":   "Muster",
+	}
+}
+
+// answer is a response with its body read.
+type answer struct {
+	status int
+	header http.Header
+	body   []byte
+}
+
+func (a answer) json(t *testing.T) map[string]any {
+	t.Helper()
+	var fields map[string]any
+	if err := json.Unmarshal(a.body, &fields); err != nil {
+		t.Fatalf("the body is not JSON: %v\n%s", err, a.body)
+	}
+	return fields
+}
+
+func (s *stack) post(path string, body any) answer {
+	s.t.Helper()
+	content, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return s.send(http.MethodPost, path, "", bytes.NewReader(content))
+}
+
+func (s *stack) get(path, token string) answer {
+	s.t.Helper()
+	return s.send(http.MethodGet, path, token, nil)
+}
+
+func (s *stack) send(method, path, token string, body io.Reader) answer {
+	s.t.Helper()
+	request, err := http.NewRequest(method, s.url+path, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if body != nil {
+		request.Header.Set("Content-Type", "application/json")
+	}
+	if token != "" {
+		request.Header.Set("Authorization", "Bearer "+token)
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		s.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return answer{response.StatusCode, response.Header, content}
+}
+
+// register signs a church up and expects it to work.
+func (s *stack) register(body map[string]any) map[string]any {
+	s.t.Helper()
+	got := s.post("/api/auth/register", body)
+	if got.status != http.StatusCreated {
+		s.t.Fatalf("register: status %d, want 201\n%s", got.status, got.body)
+	}
+	return got.json(s.t)
+}
+
+// wantProblem checks that an answer is a problem document of this status and type.
+func wantProblem(t *testing.T, got answer, status int, kind string) map[string]any {
+	t.Helper()
+	if got.status != status {
+		t.Fatalf("status %d, want %d\n%s", got.status, status, got.body)
+	}
+	if media := got.header.Get("Content-Type"); media != "application/problem+json" {
+		t.Errorf("Content-Type %q, want application/problem+json", media)
+	}
+	problem := got.json(t)
+	if problem["type"] != "/problems/"+kind || problem["status"] != float64(status) || problem["title"] == "" {
+		t.Errorf("problem %s, want type /problems/%s, status %d and a title", got.body, kind, status)
+	}
+	return problem
+}
+
+// tenant connects to a church's database as its own role.
+func (s *stack) tenant(tenantID string) *pgx.Conn {
+	s.t.Helper()
+	var sealed []byte
+	if err := s.registry.QueryRow(s.t.Context(), `SELECT database_url FROM tenants WHERE id = $1`, tenantID).Scan(&sealed); err != nil {
+		s.t.Fatalf("database URL of tenant %s: %v", tenantID, err)
+	}
+	url, err := s.keys.Open(sealed, secrets.Place{Table: "registry.tenants", Column: "database_url", Tenant: tenantID})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	conn, err := pgx.Connect(s.t.Context(), string(url))
+	if err != nil {
+		s.t.Fatalf("connect to tenant %s: %v", tenantID, err)
+	}
+	s.t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+// row scans one row into what the pointers point to.
+func row(t *testing.T, from interface {
+	QueryRow(context.Context, string, ...any) pgx.Row
+}, sql string, args []any, into ...any) {
+	t.Helper()
+	if err := from.QueryRow(t.Context(), sql, args...).Scan(into...); err != nil {
+		t.Fatalf("%s: %v", strings.Join(strings.Fields(sql), " "), err)
+	}
+}
+
+// eventually waits until ok, for something that nothing announces.
+func eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("%s: not so after a minute", what)
+}
+
+// syncBuffer keeps what is logged.
+type syncBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}

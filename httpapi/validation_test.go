@@ -1,0 +1,200 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+)
+
+// fieldsOf returns the names of a problem's field errors, sorted.
+func fieldsOf(problem map[string]any) (names []string) {
+	errors, _ := problem["errors"].([]any)
+	for _, one := range errors {
+		names = append(names, one.(map[string]any)["field"].(string))
+	}
+	slices.Sort(names)
+	return names
+}
+
+func TestRegisterRefusesInvalidFields(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	for name, c := range map[string]struct {
+		change map[string]any
+		want   []string
+	}{
+		"nothing":               {map[string]any{"churchName": nil, "email": nil, "password": nil, "firstName": nil, "lastName": nil}, []string{"churchName", "email", "firstName", "lastName", "password"}},
+		"blank name":            {map[string]any{"churchName": " \t "}, []string{"churchName"}},
+		"name of 201":           {map[string]any{"firstName": strings.Repeat("ß", 201)}, []string{"firstName"}},
+		"NUL in a name":         {map[string]any{"lastName": "a\x00b"}, []string{"lastName"}},
+		"control character":     {map[string]any{"churchName": "a\u0085b"}, []string{"churchName"}},
+		"new line in a name":    {map[string]any{"churchName": "a\nb"}, []string{"churchName"}},
+		"email without an at":   {map[string]any{"email": "pat.example.org"}, []string{"email"}},
+		"email with a name":     {map[string]any{"email": "Pat <pat@example.org>"}, []string{"email"}},
+		"two emails":            {map[string]any{"email": "a@example.org,b@example.org"}, []string{"email"}},
+		"email with a space":    {map[string]any{"email": "a b@example.org"}, []string{"email"}},
+		"endless email":         {map[string]any{"email": strings.Repeat("a", 250) + "@example.org"}, []string{"email"}},
+		"password of 7 bytes":   {map[string]any{"password": "1234567"}, []string{"password"}},
+		"password of 73 bytes":  {map[string]any{"password": strings.Repeat("x", 73)}, []string{"password"}},
+		"password of 37 umlaut": {map[string]any{"password": strings.Repeat("ü", 37)}, []string{"password"}},
+		"NUL in the password":   {map[string]any{"password": "12345678\x00"}, []string{"password"}},
+		"unknown field":         {map[string]any{"role": "PRIMARY"}, []string{"role"}},
+		"field in capitals":     {map[string]any{"EMAIL": "x@example.org"}, []string{"EMAIL"}},
+		"number for a name":     {map[string]any{"firstName": 7}, []string{"firstName"}},
+		"object for an email":   {map[string]any{"email": map[string]any{}}, []string{"email"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := applicant()
+			maps.Copy(body, c.change)
+			problem := wantProblem(t, s.post("/api/auth/register", body), http.StatusUnprocessableEntity, "invalid-fields")
+			if got := fieldsOf(problem); !slices.Equal(got, c.want) {
+				t.Errorf("errors in fields %v, want %v", got, c.want)
+			}
+		})
+	}
+	if got := s.faults.tenantIDs(); len(got) != 0 {
+		t.Errorf("%d signups ran, want none", len(got))
+	}
+}
+
+func TestRegisterTakesTheEdges(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	for name, change := range map[string]map[string]any{
+		"names of 200":          {"churchName": strings.Repeat("ß", 200), "firstName": "X", "lastName": strings.Repeat("字", 200)},
+		"password of 8 bytes":   {"password": "12345678"},
+		"password of 72 bytes":  {"password": strings.Repeat("ü", 36)},
+		"spaces around":         {"churchName": "  St. Mary's  ", "email": "  PAT." + strings.ToUpper(applicant()["email"].(string)) + "\n"},
+		"quotes and apostrophe": {"churchName": `O'Brien's "Chapel"; DROP TABLE churches; --`, "lastName": "D'Arcy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			body := applicant()
+			maps.Copy(body, change)
+			session := s.register(body)
+			church := strings.TrimSpace(body["churchName"].(string))
+			email := strings.ToLower(strings.TrimSpace(body["email"].(string)))
+			if field(session, "church", "name") != church || field(session, "admin", "email") != email {
+				t.Errorf("answered church %q and email %q, want %q and %q", field(session, "church", "name"), field(session, "admin", "email"), church, email)
+			}
+			if got := s.post("/api/auth/login", map[string]any{"email": email, "password": body["password"]}); got.status != http.StatusOK {
+				t.Errorf("login: status %d, want 200\n%s", got.status, got.body)
+			}
+		})
+	}
+}
+
+func TestRegisterRefusesMalformedBodies(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	good, err := json.Marshal(applicant())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, c := range map[string]struct {
+		body   string
+		status int
+		kind   string
+	}{
+		"empty":             {"", 400, "malformed-body"},
+		"no JSON":           {"churchName=Grace", 400, "malformed-body"},
+		"an array":          {"[" + string(good) + "]", 400, "malformed-body"},
+		"null":              {"null", 400, "malformed-body"},
+		"cut off":           {string(good[:len(good)-2]), 400, "malformed-body"},
+		"two objects":       {string(good) + string(good), 400, "malformed-body"},
+		"something behind":  {string(good) + "x", 400, "malformed-body"},
+		"not UTF-8":         {strings.Replace(string(good), "Grace", "Gr\xffce", 1), 400, "malformed-body"},
+		"a name twice":      {strings.Replace(string(good), "{", `{"email":"other@example.org",`, 1), 422, "invalid-fields"},
+		"a lone surrogate":  {strings.Replace(string(good), "Grace", `Gr\ud800ce`, 1), 422, "invalid-fields"},
+		"over 64 KiB":       {strings.Replace(string(good), "Grace", strings.Repeat("G", 64<<10), 1), 413, "body-too-large"},
+		"deeply nested":     {strings.Repeat(`{"a":`, 20000), 413, "body-too-large"},
+		"deeply nested too": {strings.Repeat(`[`, 60000), 400, "malformed-body"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			wantProblem(t, s.send(http.MethodPost, "/api/auth/register", "", strings.NewReader(c.body)), c.status, c.kind)
+		})
+	}
+	request, err := http.NewRequest(http.MethodPost, s.url+"/api/auth/register", bytes.NewReader(good))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "text/plain")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	if response.StatusCode != http.StatusUnsupportedMediaType {
+		t.Errorf("text/plain: status %d, want 415", response.StatusCode)
+	}
+}
+
+func TestUnknownRoutesAndMethodsAreProblems(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	wantProblem(t, s.get("/api/nowhere", ""), http.StatusNotFound, "not-found")
+	wantProblem(t, s.get("/api/auth/register", ""), http.StatusMethodNotAllowed, "method-not-allowed")
+	wantProblem(t, s.get("/api/signups/guess", ""), http.StatusNotFound, "signup-not-found")
+	if got := s.get("/healthz", ""); got.status != http.StatusOK {
+		t.Errorf("healthz: status %d, want 200", got.status)
+	}
+	if got := s.get("/readyz", ""); got.status != http.StatusOK {
+		t.Errorf("readyz: status %d, want 200\n%s", got.status, got.body)
+	}
+}
+
+// TestLoginTellsNothing compares the answers to an unknown email and to a wrong password.
+func TestLoginTellsNothing(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	body := applicant()
+	s.register(body)
+	began := time.Now()
+	wrong := s.post("/api/auth/login", map[string]any{"email": body["email"], "password": "not the password"})
+	between := time.Now()
+	unknown := s.post("/api/auth/login", map[string]any{"email": "nobody@example.org", "password": "not the password"})
+	ended := time.Now()
+	wantProblem(t, wrong, http.StatusUnauthorized, "invalid-credentials")
+	wantProblem(t, unknown, http.StatusUnauthorized, "invalid-credentials")
+	if !bytes.Equal(wrong.body, unknown.body) {
+		t.Errorf("the answers differ:\n%s\n%s", wrong.body, unknown.body)
+	}
+	// Both are held back to the same moment: what was found cannot be told from the time.
+	const floor = 400 * time.Millisecond
+	if a, b := between.Sub(began), ended.Sub(between); a < floor || b < floor {
+		t.Errorf("refused after %s and %s, want both after at least %s", a, b, floor)
+	}
+}
+
+func TestMeRefusesWithoutAToken(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	session := s.register(applicant())
+	for name, token := range map[string]string{
+		"none": "", "garbage": "garbage", "the refresh token": session["refreshToken"].(string),
+		"one altered": session["accessToken"].(string) + "x",
+	} {
+		got := s.get("/api/auth/me", token)
+		wantProblem(t, got, http.StatusUnauthorized, "invalid-token")
+		if got.header.Get("WWW-Authenticate") == "" {
+			t.Errorf("%s: no WWW-Authenticate header", name)
+		}
+	}
+}
+
+func TestSuspendedTenantIsShutOut(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	body := applicant()
+	session := s.register(body)
+	if _, err := s.registry.Exec(t.Context(), `UPDATE tenants SET status = 'suspended'`); err != nil {
+		t.Fatal(err)
+	}
+	wantProblem(t, s.get("/api/auth/me", session["accessToken"].(string)), http.StatusForbidden, "tenant-inactive")
+	wantProblem(t, s.post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]}),
+		http.StatusUnauthorized, "invalid-credentials")
+}

@@ -1,0 +1,179 @@
+// Package config reads Narthex's configuration from environment variables: the one place where they
+// are named. .env.example documents each. Temporal's own (TEMPORAL_ADDRESS, …) are read by the SDK's
+// envconfig.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"os"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/compose-spec/compose-go/v2/dotenv"
+)
+
+// Registry says where the registry is.
+type Registry struct {
+	RegistryURL DatabaseURL `env:"REGISTRY_URL,required,notEmpty"`
+}
+
+// Keys are what data is sealed and found by.
+type Keys struct {
+	SealKeyset  string `env:"SEAL_KEYSET,required,notEmpty"`
+	IndexKeyset string `env:"INDEX_KEYSET,required,notEmpty"`
+}
+
+// Worker is what a worker needs beside the registry and the keys.
+type Worker struct {
+	TenantServerURL DatabaseURL `env:"TENANT_SERVER_URL,required,notEmpty"`
+}
+
+// API is what the API needs beside the registry and the keys.
+type API struct {
+	HTTPAddress   Address       `env:"HTTP_ADDRESS" envDefault:"127.0.0.1:8080"`
+	SignupWait    time.Duration `env:"SIGNUP_WAIT" envDefault:"10s"`
+	TokenKey      string        `env:"TOKEN_KEY,required,notEmpty"`
+	TokenIssuer   string        `env:"TOKEN_ISSUER" envDefault:"narthex"`
+	TokenAudience string        `env:"TOKEN_AUDIENCE" envDefault:"narthex-api"`
+}
+
+// Queue is the task queue on which the API and the workers meet.
+type Queue struct {
+	TaskQueue string `env:"TASK_QUEUE" envDefault:"signups"`
+}
+
+// Log is how the program logs.
+type Log struct {
+	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+}
+
+// DatabaseURL is a postgres:// URL. It prints without its password.
+type DatabaseURL string
+
+// UnmarshalText checks the form. Its error does not repeat the URL, which may hold a password.
+func (u *DatabaseURL) UnmarshalText(text []byte) error {
+	parsed, err := url.Parse(string(text))
+	if err != nil || (parsed.Scheme != "postgres" && parsed.Scheme != "postgresql") || parsed.Host == "" {
+		return errors.New("is not a URL like postgres://user:password@host:5432/database")
+	}
+	*u = DatabaseURL(text)
+	return nil
+}
+
+// String returns the URL without its password.
+func (u DatabaseURL) String() string {
+	parsed, err := url.Parse(string(u))
+	if err != nil {
+		return "postgres://…"
+	}
+	return parsed.Redacted()
+}
+
+// Address is a host and port to listen on.
+type Address string
+
+// UnmarshalText checks the form.
+func (a *Address) UnmarshalText(text []byte) error {
+	if _, _, err := net.SplitHostPort(string(text)); err != nil {
+		return errors.New("is not an address like 127.0.0.1:8080")
+	}
+	*a = Address(text)
+	return nil
+}
+
+// Secrets may be given as files: for X, X_FILE names one.
+var secretVariables = []string{"REGISTRY_URL", "TENANT_SERVER_URL", "SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY"}
+
+// LoadFile adds the variables in a file of NAME=value lines to the process's environment. They win
+// over variables that are set already: who names a file means it.
+func LoadFile(path string) error {
+	values, err := dotenv.Read(path)
+	var missing *os.PathError
+	if errors.As(err, &missing) {
+		return fmt.Errorf("the environment file %s cannot be read", path)
+	}
+	if err != nil {
+		return fmt.Errorf("the environment file %s is malformed: it takes lines of NAME=value", path)
+	}
+	for name, value := range values {
+		if err := os.Setenv(name, value); err != nil {
+			return fmt.Errorf("the environment file %s sets a variable of the malformed name %q", path, name)
+		}
+	}
+	return nil
+}
+
+// Parse fills config, a pointer to a struct of this package's parts, from the environment. Its error
+// is one sentence that names every variable that is missing or malformed.
+func Parse(config any) error {
+	environment := env.ToMap(os.Environ())
+	var wrong []string
+	for _, name := range secretVariables {
+		file := environment[name+"_FILE"]
+		if file == "" || environment[name] != "" {
+			continue
+		}
+		content, err := os.ReadFile(file)
+		if err != nil {
+			wrong = append(wrong, name+"_FILE names a file that cannot be read")
+			environment[name] = "" // said once is enough
+		}
+		environment[name] = strings.TrimSpace(string(content))
+	}
+	err := env.ParseWithOptions(config, env.Options{Environment: environment})
+	var all env.AggregateError
+	if errors.As(err, &all) {
+		for _, one := range all.Errors {
+			wrong = append(wrong, inWords(one, config))
+		}
+	} else if err != nil {
+		wrong = append(wrong, err.Error())
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("the environment is not complete: %s (see .env.example)", strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// inWords names the variable at fault, and never its value, which may be a secret.
+func inWords(err error, config any) string {
+	var missing env.VarIsNotSetError
+	var empty env.EmptyVarError
+	var malformed env.ParseError
+	switch {
+	case errors.As(err, &missing):
+		return missing.Key + " is not set"
+	case errors.As(err, &empty):
+		return empty.Key + " is empty"
+	case errors.As(err, &malformed):
+		return variable(reflect.TypeOf(config).Elem(), malformed.Name) + " " + form(malformed)
+	}
+	return err.Error()
+}
+
+func form(err env.ParseError) string {
+	switch err.Type {
+	case reflect.TypeFor[time.Duration]():
+		return "is not a duration like 10s"
+	case reflect.TypeFor[slog.Level]():
+		return "is not one of debug, info, warn, error"
+	}
+	return err.Err.Error()
+}
+
+// variable returns the name of the environment variable that fills a field.
+func variable(t reflect.Type, field string) string {
+	for _, f := range reflect.VisibleFields(t) {
+		if f.Name == field && !f.Anonymous {
+			name, _, _ := strings.Cut(f.Tag.Get("env"), ",")
+			return name
+		}
+	}
+	return field
+}

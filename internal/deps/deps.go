@@ -1,0 +1,28 @@
+package deps
+
+import (
+	_ "github.com/caarlos0/env/v11"
+	_ "github.com/compose-spec/compose-go/v2/dotenv"
+	_ "github.com/compose-spec/compose-go/v2/loader"
+	_ "github.com/fergusstrange/embedded-postgres"
+	_ "github.com/gin-gonic/gin"
+	_ "github.com/go-playground/validator/v10"
+	_ "github.com/gofrs/flock"
+	_ "github.com/golang-jwt/jwt/v5"
+	_ "github.com/golang-migrate/migrate/v4"
+	_ "github.com/golang-migrate/migrate/v4/database/pgx/v5"
+	_ "github.com/golang-migrate/migrate/v4/source/iofs"
+	_ "github.com/google/uuid"
+	_ "github.com/jackc/pgx/v5/pgxpool"
+	_ "github.com/oklog/ulid/v2"
+	_ "github.com/spf13/cobra"
+	_ "github.com/temporalio/ui-server/v2/server"
+	_ "github.com/tink-crypto/tink-go/v2/aead"
+	_ "go.temporal.io/sdk/contrib/envconfig"
+	_ "go.temporal.io/sdk/worker"
+	_ "go.temporal.io/server/common/persistence/sql/sqlplugin/sqlite"
+	_ "go.temporal.io/server/temporal"
+	_ "golang.org/x/crypto/bcrypt"
+	_ "golang.org/x/sync/singleflight"
+	_ "golang.org/x/sys/unix"
+)

@@ -1,0 +1,115 @@
+// Package devstack prepares what the development stack keeps in its data folder: the folder itself,
+// its keys, the databases of its PostgreSQL server, and the files by which others find the stack.
+package devstack
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"sort"
+	"strings"
+
+	"github.com/gofrs/flock"
+)
+
+// Folder is the stack's data folder, held by one stack at a time.
+type Folder struct {
+	Path string // absolute
+	lock *flock.Flock
+}
+
+// Stack is what stack.json says of a running stack.
+type Stack struct {
+	HTTP      string `json:"http"`      // URL
+	Temporal  string `json:"temporal"`  // host:port
+	Namespace string `json:"namespace"` // Temporal's
+	UI        string `json:"ui"`        // URL; empty where the stack runs no UI of its own
+	Postgres  string `json:"postgres"`  // admin URL
+	Registry  string `json:"registry"`  // URL
+	PID       int    `json:"pid"`
+}
+
+const (
+	stackFile = "stack.json"
+	envFile   = "narthex.env"
+)
+
+// OpenFolder makes the folder where it is missing and takes hold of it. The error is one sentence.
+func OpenFolder(path string) (*Folder, error) {
+	absolute, err := filepath.Abs(path)
+	if err != nil {
+		return nil, fmt.Errorf("the data folder %s has no absolute path", path)
+	}
+	// Others may pass through, because PostgreSQL may have to run as another user; they cannot list it.
+	if err := os.MkdirAll(absolute, 0o711); err != nil {
+		return nil, fmt.Errorf("the data folder %s cannot be made: choose another with --data", absolute)
+	}
+	f := &Folder{Path: absolute, lock: flock.New(filepath.Join(absolute, "lock"), flock.SetPermissions(0o600))}
+	held, err := f.lock.TryLock()
+	if err != nil {
+		return nil, fmt.Errorf("the data folder %s cannot be written to: choose another with --data", absolute)
+	}
+	if !held {
+		return nil, fmt.Errorf("another narthex-dev%s uses the data folder %s: stop it, or choose another with --data", f.holder(), absolute)
+	}
+	if err := f.Forget(); err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Close lets go of the folder.
+func (f *Folder) Close() error { return f.lock.Close() }
+
+// holder names the process that runs on the folder, where it has said so.
+func (f *Folder) holder() string {
+	var stack Stack
+	content, err := os.ReadFile(f.in(stackFile))
+	if err != nil || json.Unmarshal(content, &stack) != nil {
+		return ""
+	}
+	return fmt.Sprintf(" (process %d)", stack.PID)
+}
+
+// Announce writes stack.json, and narthex.env from environment.
+func (f *Folder) Announce(stack Stack, environment map[string]string) error {
+	content, err := json.MarshalIndent(stack, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write %s: %w", stackFile, err)
+	}
+	if err := f.write(envFile, envLines(environment)); err != nil {
+		return err
+	}
+	return f.write(stackFile, append(content, '\n'))
+}
+
+// Forget removes stack.json: the stack does not run (any more).
+func (f *Folder) Forget() error {
+	if err := os.Remove(f.in(stackFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("the data folder %s cannot be written to: choose another with --data", f.Path)
+	}
+	return nil
+}
+
+func (f *Folder) in(name string) string { return filepath.Join(f.Path, name) }
+
+// write replaces a file of the folder as a whole, readable by its owner alone.
+func (f *Folder) write(name string, content []byte) error {
+	temporary := f.in(name + ".new")
+	if err := os.WriteFile(temporary, content, 0o600); err != nil {
+		return fmt.Errorf("the data folder %s cannot be written to: free some space, or choose another with --data", f.Path)
+	}
+	return os.Rename(temporary, f.in(name))
+}
+
+// envLines writes variables as lines of NAME='value', sorted. No value of ours holds a quote.
+func envLines(environment map[string]string) []byte {
+	var lines []string
+	for name, value := range environment {
+		lines = append(lines, name+"='"+value+"'\n")
+	}
+	sort.Strings(lines)
+	return []byte(strings.Join(lines, ""))
+}

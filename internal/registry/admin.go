@@ -1,0 +1,57 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// RolePrimary is the role of the admin who signed the church up.
+const RolePrimary = "PRIMARY"
+
+// Admin is a row of admins as a signup makes it.
+type Admin struct {
+	ID           string
+	Email        string // normalised; stored sealed
+	EmailHash    string // its blind index
+	PasswordHash string // bcrypt
+	FirstName    string
+	LastName     string
+	CreatedAt    time.Time
+}
+
+const (
+	insertAdmin = `
+		INSERT INTO admins (id, tenant_id, email, email_hash, password_hash, first_name, last_name, role, signup_id, created_at, updated_at)
+		VALUES (@id, @tenant_id, @email, @email_hash, @password_hash, @first_name, @last_name, 'PRIMARY', @signup_id, @created_at, @created_at)
+		ON CONFLICT (id) DO NOTHING`
+	ownerOfAdmin = `SELECT signup_id FROM admins WHERE id = @id`
+	deleteAdmin  = `DELETE FROM admins WHERE tenant_id = @tenant_id AND signup_id = @signup_id`
+)
+
+// InsertAdmin adds the church's PRIMARY admin. Idempotent for one owner.
+// Errors: ErrEmailTaken, ErrUndone, ErrNotOwned.
+func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) error {
+	sealed, err := r.sealEmail("admins", owner, admin.Email)
+	if err != nil {
+		return err
+	}
+	err = r.insert(ctx, owner, insertAdmin, ownerOfAdmin, pgx.NamedArgs{
+		"id": admin.ID, "email": sealed, "email_hash": admin.EmailHash, "password_hash": admin.PasswordHash,
+		"first_name": admin.FirstName, "last_name": admin.LastName, "created_at": admin.CreatedAt,
+	})
+	if err != nil {
+		return fmt.Errorf("insert admin: %w", err)
+	}
+	return nil
+}
+
+// DeleteAdmin removes the admin that owner's signup made. Idempotent.
+func (r *Registry) DeleteAdmin(ctx context.Context, owner Owner) error {
+	if err := r.remove(ctx, owner, deleteAdmin); err != nil {
+		return fmt.Errorf("delete admin: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,34 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/redact"
+	"narthex/internal/schema"
+	"narthex/migrations"
+)
+
+const migrateLimit = 10 * time.Minute
+
+// Migrate brings the registry at url to the newest schema. Idempotent; several may run it at once.
+func Migrate(ctx context.Context, url string) error {
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return errors.New("the registry's URL is malformed")
+	}
+	ctx, cancel := context.WithTimeout(ctx, migrateLimit)
+	defer cancel()
+	err = schema.Up(ctx, config, migrations.Registry, nil)
+	if errors.Is(err, schema.ErrDirty) {
+		return fmt.Errorf("%w: see which of that file's changes are there, then set its row in narthex.schema_migrations to dirty = false", err)
+	}
+	if err != nil {
+		return errors.New(redact.Error(err))
+	}
+	return nil
+}

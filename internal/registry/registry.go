@@ -1,0 +1,150 @@
+// Package registry keeps the registry database: which churches there are, where each one's database
+// is, and which tenant an email logs in to. What is sealed or hashed is sealed and hashed here, on its
+// way into the table, so that a value in clear never reaches the database. It holds no tenant's data.
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"narthex/internal/secrets"
+)
+
+var (
+	// ErrEmailTaken: another church's admin has this email.
+	ErrEmailTaken = errors.New("the email is taken")
+	// ErrUndone: the signup has been rolled back, so nothing of it may be made any more.
+	ErrUndone = errors.New("the signup was undone")
+	// ErrNotOwned: the row belongs to another signup.
+	ErrNotOwned = errors.New("the row belongs to another signup")
+	// ErrNotFound: there is no such row.
+	ErrNotFound = errors.New("not in the registry")
+)
+
+// Registry is the registry database. It is safe for concurrent use.
+type Registry struct {
+	pool *pgxpool.Pool
+	keys *secrets.Keys
+}
+
+// New returns the registry in pool, whose schema is migrations.Registry.
+func New(pool *pgxpool.Pool, keys *secrets.Keys) *Registry {
+	return &Registry{pool: pool, keys: keys}
+}
+
+// Ping reports whether the registry answers.
+func (r *Registry) Ping(ctx context.Context) error {
+	if err := r.pool.Ping(ctx); err != nil {
+		return fmt.Errorf("ping registry: %w", err)
+	}
+	return nil
+}
+
+// Owner says whose rows a signup makes and removes.
+type Owner struct {
+	SignupID string
+	TenantID string
+}
+
+// All that happens to a signup's rows happens under its lock, so that a late insert and the rollback
+// that must forbid it never overlap.
+const (
+	lockSignup     = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
+	isUndone       = `SELECT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $1)`
+	buryTombstone  = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
+	emailHashTaken = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = $1)`
+)
+
+// Undone reports whether the signup has been rolled back.
+func (r *Registry) Undone(ctx context.Context, owner Owner) (undone bool, err error) {
+	if err := r.pool.QueryRow(ctx, isUndone, owner.SignupID).Scan(&undone); err != nil {
+		return false, fmt.Errorf("look for tombstone: %w", err)
+	}
+	return undone, nil
+}
+
+// Bury records that the signup is being rolled back: from then on it can make nothing. Idempotent.
+func (r *Registry) Bury(ctx context.Context, owner Owner) error {
+	return r.remove(ctx, owner, "")
+}
+
+// EmailTaken reports whether the email of this blind index logs in to a church.
+func (r *Registry) EmailTaken(ctx context.Context, emailHash string) (taken bool, err error) {
+	if err := r.pool.QueryRow(ctx, emailHashTaken, emailHash).Scan(&taken); err != nil {
+		return false, fmt.Errorf("look up email: %w", err)
+	}
+	return taken, nil
+}
+
+// insert runs an INSERT … ON CONFLICT (id) DO NOTHING for owner, unless the signup was undone. A row
+// that is there already is owner's own (an earlier attempt's, whose answer was lost), or ErrNotOwned.
+func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf string, args pgx.NamedArgs) error {
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+			return err
+		}
+		var undone bool
+		if err := tx.QueryRow(ctx, isUndone, owner.SignupID).Scan(&undone); err != nil {
+			return err
+		}
+		if undone {
+			return ErrUndone
+		}
+		args["tenant_id"], args["signup_id"] = owner.TenantID, owner.SignupID
+		tag, err := tx.Exec(ctx, statement, args)
+		if err != nil || tag.RowsAffected() == 1 {
+			return err
+		}
+		var rowOwner string
+		if err := tx.QueryRow(ctx, ownerOf, args).Scan(&rowOwner); err != nil {
+			return err
+		}
+		if rowOwner != owner.SignupID {
+			return ErrNotOwned
+		}
+		return nil
+	})
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "23505" && emailConstraints[pgErr.ConstraintName] {
+		return ErrEmailTaken
+	}
+	return err
+}
+
+var emailConstraints = map[string]bool{
+	"churches_email_hash_key":          true,
+	"admins_email_hash_key":            true,
+	"admin_email_index_email_hash_key": true,
+}
+
+// remove buries the signup and runs a DELETE of owner's row, in one transaction. The statement takes
+// @tenant_id and @signup_id; an empty one only buries.
+func (r *Registry) remove(ctx context.Context, owner Owner, statement string) error {
+	return pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, buryTombstone, owner.SignupID, owner.TenantID); err != nil {
+			return fmt.Errorf("write tombstone: %w", err)
+		}
+		if statement == "" {
+			return nil
+		}
+		_, err := tx.Exec(ctx, statement, pgx.NamedArgs{"tenant_id": owner.TenantID, "signup_id": owner.SignupID})
+		return err
+	})
+}
+
+// sealEmail seals an email for the email column of one table.
+func (r *Registry) sealEmail(table string, owner Owner, email string) ([]byte, error) {
+	return r.keys.Seal([]byte(email), emailPlace(table, owner.TenantID))
+}
+
+func emailPlace(table, tenantID string) secrets.Place {
+	return secrets.Place{Table: "registry." + table, Column: "email", Tenant: tenantID}
+}

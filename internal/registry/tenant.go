@@ -1,0 +1,141 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/secrets"
+)
+
+// StatusActive is the status of a tenant whose signup has succeeded.
+const StatusActive = "active"
+
+// NewTenant is a row of tenants as a signup makes it, in status provisioning.
+type NewTenant struct {
+	Name          string
+	Email         string // normalised; stored sealed
+	DatabaseURL   string // stored sealed
+	DatabaseHost  string
+	DatabasePort  int
+	DatabaseName  string
+	SchemaVersion int
+	CreatedAt     time.Time
+}
+
+// Tenant is what a request needs to know of a church.
+type Tenant struct {
+	ID                 string
+	Name               string
+	Email              string // opened
+	Status             string
+	SubscriptionStatus string
+	TrialEndsAt        time.Time
+	DatabaseURL        string // opened; never to be logged
+}
+
+type tenantRow struct {
+	ID                 string
+	Name               string
+	Email              []byte
+	Status             string
+	SubscriptionStatus string
+	TrialEndsAt        time.Time
+	DatabaseURL        []byte
+}
+
+const (
+	insertTenant = `
+		INSERT INTO tenants (id, church_id, name, email, database_url, database_host, database_port, database_name,
+			subscription_status, subscription_plan, status, schema_version, signup_id, created_at, updated_at)
+		VALUES (@tenant_id, @tenant_id, @name, @email, @database_url, @database_host, @database_port, @database_name,
+			'trial', 'starter', 'provisioning', @schema_version, @signup_id, @created_at, @created_at)
+		ON CONFLICT (id) DO NOTHING`
+	ownerOfTenant  = `SELECT signup_id FROM tenants WHERE id = @tenant_id`
+	deleteTenant   = `DELETE FROM tenants WHERE id = @tenant_id AND signup_id = @signup_id`
+	activateTenant = `
+		UPDATE tenants SET status = 'active', updated_at = now()
+		WHERE id = $1 AND signup_id = $2 AND status IN ('provisioning', 'active')
+		AND NOT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $2)`
+	selectTenant = `
+		SELECT t.id, t.name, t.email, t.status, c.subscription_status, c.trial_ends_at, t.database_url
+		FROM tenants t JOIN churches c ON c.id = t.church_id WHERE t.id = $1`
+)
+
+// InsertTenant enters the tenant, in status provisioning. Idempotent for one owner.
+// Errors: ErrUndone, ErrNotOwned. Nothing is stored if sealing fails.
+func (r *Registry) InsertTenant(ctx context.Context, owner Owner, tenant NewTenant) error {
+	email, err := r.sealEmail("tenants", owner, tenant.Email)
+	if err != nil {
+		return err
+	}
+	url, err := r.keys.Seal([]byte(tenant.DatabaseURL), databaseURLPlace(owner.TenantID))
+	if err != nil {
+		return err
+	}
+	err = r.insert(ctx, owner, insertTenant, ownerOfTenant, pgx.NamedArgs{
+		"name": tenant.Name, "email": email, "database_url": url,
+		"database_host": tenant.DatabaseHost, "database_port": tenant.DatabasePort, "database_name": tenant.DatabaseName,
+		"schema_version": tenant.SchemaVersion, "created_at": tenant.CreatedAt,
+	})
+	if err != nil {
+		return fmt.Errorf("insert tenant: %w", err)
+	}
+	return nil
+}
+
+// DeleteTenant removes owner's tenant. Idempotent.
+func (r *Registry) DeleteTenant(ctx context.Context, owner Owner) error {
+	if err := r.remove(ctx, owner, deleteTenant); err != nil {
+		return fmt.Errorf("delete tenant: %w", err)
+	}
+	return nil
+}
+
+// ActivateTenant opens the tenant for requests. Idempotent. Errors: ErrUndone, when the signup was
+// rolled back or its tenant is not there to be activated.
+func (r *Registry) ActivateTenant(ctx context.Context, owner Owner) error {
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, activateTenant, owner.TenantID, owner.SignupID)
+		if err == nil && tag.RowsAffected() == 0 {
+			return ErrUndone
+		}
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("activate tenant: %w", err)
+	}
+	return nil
+}
+
+// Tenant returns the tenant with its database URL opened. Errors: ErrNotFound, secrets.ErrSealed.
+func (r *Registry) Tenant(ctx context.Context, tenantID string) (Tenant, error) {
+	rows, _ := r.pool.Query(ctx, selectTenant, tenantID)
+	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[tenantRow])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Tenant{}, fmt.Errorf("tenant: %w", ErrNotFound)
+	}
+	if err != nil {
+		return Tenant{}, fmt.Errorf("select tenant: %w", err)
+	}
+	url, err := r.keys.Open(row.DatabaseURL, databaseURLPlace(tenantID))
+	if err != nil {
+		return Tenant{}, err
+	}
+	email, err := r.keys.Open(row.Email, emailPlace("tenants", tenantID))
+	if err != nil {
+		return Tenant{}, err
+	}
+	return Tenant{ID: row.ID, Name: row.Name, Email: string(email), Status: row.Status, SubscriptionStatus: row.SubscriptionStatus,
+		TrialEndsAt: row.TrialEndsAt, DatabaseURL: string(url)}, nil
+}
+
+func databaseURLPlace(tenantID string) secrets.Place {
+	return secrets.Place{Table: "registry.tenants", Column: "database_url", Tenant: tenantID}
+}

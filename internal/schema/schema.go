@@ -1,0 +1,109 @@
+// Package schema brings a database to a version of its schema with golang-migrate. It works on one
+// database at a time and knows neither the registry nor the tenants.
+package schema
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"time"
+
+	"github.com/golang-migrate/migrate/v4"
+	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
+	"github.com/golang-migrate/migrate/v4/source/iofs"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+)
+
+// ErrDirty says that a migration was cut off. Each migration file runs as one transaction, so the
+// database holds either all of that file or nothing of it; only the version table does not know which.
+var ErrDirty = errors.New("a migration was cut off half-way")
+
+// The version table has a schema of its own, so that `public` holds the application's tables alone.
+const (
+	bookkeeping  = `CREATE SCHEMA IF NOT EXISTS narthex`
+	versionTable = `"narthex"."schema_migrations"`
+	wipe         = `DROP SCHEMA IF EXISTS narthex CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public`
+)
+
+// Up applies every migration in files that config's database lacks. It is idempotent, and safe when
+// several callers race: one migrates, the others find it done. afterConnect, if not nil, may refuse
+// each connection before it is used. Errors: ErrDirty, or what PostgreSQL said.
+func Up(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect func(context.Context, *pgx.Conn) error) error {
+	return run(ctx, config, files, afterConnect, (*migrate.Migrate).Up)
+}
+
+// Down takes every applied migration back. It is idempotent.
+func Down(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect func(context.Context, *pgx.Conn) error) error {
+	return run(ctx, config, files, afterConnect, (*migrate.Migrate).Down)
+}
+
+// Wipe removes everything from a database that is not live, whatever state its migrations are in.
+func Wipe(ctx context.Context, config *pgx.ConnConfig, afterConnect func(context.Context, *pgx.Conn) error) error {
+	db := open(ctx, config, afterConnect)
+	defer db.Close()
+	if _, err := db.ExecContext(ctx, wipe); err != nil {
+		return fmt.Errorf("wipe schema: %w", err)
+	}
+	return nil
+}
+
+func run(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect func(context.Context, *pgx.Conn) error, move func(*migrate.Migrate) error) error {
+	db := open(ctx, config, afterConnect)
+	defer db.Close()
+	if err := createBookkeeping(ctx, db); err != nil {
+		return fmt.Errorf("create version table's schema: %w", err)
+	}
+	driver, err := migratepgx.WithInstance(db, &migratepgx.Config{MigrationsTable: versionTable, MigrationsTableQuoted: true})
+	if err != nil {
+		return fmt.Errorf("open version table: %w", err)
+	}
+	defer driver.Close()
+	source, err := iofs.New(files, ".")
+	if err != nil {
+		return fmt.Errorf("read migrations: %w", err)
+	}
+	m, err := migrate.NewWithInstance("embedded", source, "postgres", driver)
+	if err != nil {
+		return fmt.Errorf("prepare migrations: %w", err)
+	}
+	err = move(m)
+	var dirty migrate.ErrDirty
+	switch {
+	case err == nil, errors.Is(err, migrate.ErrNoChange):
+		return nil
+	case errors.As(err, &dirty):
+		return fmt.Errorf("version %d: %w", dirty.Version, ErrDirty)
+	default:
+		return fmt.Errorf("migrate: %w", err)
+	}
+}
+
+// open returns a handle on config's database. golang-migrate takes no context, so the context's
+// deadline is handed to PostgreSQL as the statement timeout.
+func open(ctx context.Context, config *pgx.ConnConfig, afterConnect func(context.Context, *pgx.Conn) error) *sql.DB {
+	config = config.Copy()
+	if deadline, ok := ctx.Deadline(); ok {
+		config.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10)
+	}
+	var options []stdlib.OptionOpenDB
+	if afterConnect != nil {
+		options = append(options, stdlib.OptionAfterConnect(afterConnect))
+	}
+	return stdlib.OpenDB(*config, options...)
+}
+
+// createBookkeeping makes the version table's schema. IF NOT EXISTS does not cover two callers in the
+// same instant: the loser sees a unique violation, and the schema is there when it looks again.
+func createBookkeeping(ctx context.Context, db *sql.DB) error {
+	_, err := db.ExecContext(ctx, bookkeeping)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "23505" {
+		_, err = db.ExecContext(ctx, bookkeeping)
+	}
+	return err
+}

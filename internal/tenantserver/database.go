@@ -1,0 +1,100 @@
+package tenantserver
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// connectionLimit is how many connections one tenant's database takes.
+const connectionLimit = 20
+
+// The names in these statements are "tenant_" and a checked ULID, the literals a SCRAM verifier and a
+// marker: none can hold a quote.
+const (
+	createRole = `
+		CREATE ROLE %[1]s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '%[2]s';
+		COMMENT ON ROLE %[1]s IS '%[3]s';
+		GRANT %[1]s TO CURRENT_USER`
+	createDatabase = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE template0 ENCODING 'UTF8'`
+	restrict       = `
+		REVOKE ALL ON DATABASE %[1]s FROM PUBLIC;
+		ALTER DATABASE %[1]s CONNECTION LIMIT %[2]d`
+	dropDatabase = `DROP DATABASE IF EXISTS %[1]s WITH (FORCE)`
+	dropRole     = `DROP ROLE IF EXISTS %[1]s`
+)
+
+// Create makes d's role and its empty database, under the tenant's lock. Idempotent for one signup: an
+// earlier attempt's half is completed. permit is asked under the lock; its error ends the attempt.
+// Errors: ErrNotOwned, permit's, or what PostgreSQL said.
+func (s *Server) Create(ctx context.Context, d Database, permit func(context.Context) error) error {
+	return s.locked(ctx, d, func(conn *pgx.Conn) error {
+		if err := permit(ctx); err != nil {
+			return err
+		}
+		found, err := readState(ctx, conn, d)
+		if err != nil {
+			return err
+		}
+		if !found.nothing() && !found.ownedBy(d) {
+			return ErrNotOwned
+		}
+		if !found.RoleExists {
+			if err := makeRole(ctx, conn, d); err != nil {
+				return err
+			}
+		}
+		if found.HalfDropped {
+			if _, err := conn.Exec(ctx, fmt.Sprintf(dropDatabase, d.Name())); err != nil {
+				return fmt.Errorf("drop half-dropped database: %w", err)
+			}
+		}
+		if !found.DatabaseExists || found.HalfDropped {
+			if _, err := conn.Exec(ctx, fmt.Sprintf(createDatabase, d.Name())); err != nil {
+				return fmt.Errorf("create database: %w", err)
+			}
+		}
+		if _, err := conn.Exec(ctx, fmt.Sprintf(restrict, d.Name(), connectionLimit)); err != nil {
+			return fmt.Errorf("restrict database: %w", err)
+		}
+		return nil
+	})
+}
+
+// makeRole makes the role and marks it in one transaction.
+func makeRole(ctx context.Context, conn *pgx.Conn, d Database) error {
+	verifier, err := scramVerifier(d.Password)
+	if err != nil {
+		return fmt.Errorf("hash role password: %w", err)
+	}
+	if _, err := conn.Exec(ctx, fmt.Sprintf(createRole, d.Name(), verifier, d.marker())); err != nil {
+		return fmt.Errorf("create role: %w", err)
+	}
+	return nil
+}
+
+// Drop removes d's database and role, whoever is connected to it, under the tenant's lock. It leaves
+// alone what belongs to another signup. Idempotent. bury is called under the lock, before anything is
+// removed: it must forbid this signup to create again.
+func (s *Server) Drop(ctx context.Context, d Database, bury func(context.Context) error) error {
+	return s.locked(ctx, d, func(conn *pgx.Conn) error {
+		if err := bury(ctx); err != nil {
+			return err
+		}
+		found, err := readState(ctx, conn, d)
+		if err != nil {
+			return err
+		}
+		if !found.ownedBy(d) {
+			return nil
+		}
+		if _, err := conn.Exec(ctx, fmt.Sprintf(dropDatabase, d.Name())); err != nil {
+			return fmt.Errorf("drop database: %w", err)
+		}
+		if _, err := conn.Exec(ctx, fmt.Sprintf(dropRole, d.Name())); err != nil {
+			return fmt.Errorf("drop role: %w", err)
+		}
+		return nil
+	})
+}

@@ -1,0 +1,160 @@
+// Package tenantserver makes, fills and removes tenants' databases on a PostgreSQL server. Whatever it
+// makes carries the id of the signup that asked for it, and it removes nothing that carries another's.
+// It routes no requests: that is tenantdb's.
+package tenantserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"narthex/internal/ids"
+)
+
+var (
+	// ErrNotOwned: the role or database of this name belongs to another signup.
+	ErrNotOwned = errors.New("the database belongs to another signup")
+	// ErrGone: the signup has no database (not yet, not any more, or half dropped).
+	ErrGone = errors.New("the signup has no database")
+)
+
+// Server is a PostgreSQL server that holds tenants' databases. Its role needs CREATEDB and CREATEROLE,
+// not superuser. It is safe for concurrent use.
+type Server struct {
+	pool *pgxpool.Pool
+	base url.URL // the admin URL, of which a tenant's differs in user and database alone
+}
+
+// Open connects lazily to the server at adminURL (postgres://…).
+func Open(ctx context.Context, adminURL string) (*Server, error) {
+	base, err := url.Parse(adminURL)
+	if err != nil {
+		return nil, errors.New("the tenant server's URL is malformed")
+	}
+	pool, err := pgxpool.New(ctx, adminURL)
+	if err != nil {
+		return nil, fmt.Errorf("open tenant server: %w", err)
+	}
+	return &Server{pool: pool, base: *base}, nil
+}
+
+// Close closes the server's connections.
+func (s *Server) Close() { s.pool.Close() }
+
+// Database is the database of one tenant as one signup makes it. The role that owns it has its name.
+type Database struct {
+	TenantID string
+	SignupID string
+	Password string // of the role; never logged
+}
+
+// Name is the name of the database and of its role.
+func (d Database) Name() string { return "tenant_" + d.TenantID }
+
+// marker is the comment by which the role is known as this signup's. The role is made before its
+// database and removed after it, and owns it: whose the role is, the database is.
+func (d Database) marker() string { return "narthex signup " + d.SignupID }
+
+// Location returns where d is, or will be: a URL with the role's password, host, port and name.
+func (s *Server) Location(d Database) (databaseURL, host string, port int, name string) {
+	u := s.base
+	u.User = url.UserPassword(d.Name(), d.Password)
+	u.Path = "/" + d.Name()
+	host, portText := s.base.Hostname(), s.base.Port()
+	port = 5432
+	if n, err := strconv.Atoi(portText); err == nil {
+		port = n
+	}
+	return u.String(), host, port, d.Name()
+}
+
+const (
+	lockTenant   = `SELECT pg_advisory_lock(hashtextextended('tenant ' || $1, 0))`
+	unlockTenant = `SELECT pg_advisory_unlock(hashtextextended('tenant ' || $1, 0))`
+
+	// A worker that freezes while it holds the lock must not hold it for ever: PostgreSQL ends a
+	// session that sits idle, and with it both the lock and the frozen worker's means to go on.
+	limitIdle   = `SET idle_session_timeout = '15s'`
+	unlimitIdle = `RESET idle_session_timeout`
+)
+
+// locked runs do on a session that holds the tenant's lock: all that makes or removes a tenant's role
+// and database runs on that very session, so that who has lost the lock can do neither.
+func (s *Server) locked(ctx context.Context, d Database, do func(*pgx.Conn) error) error {
+	if !ids.Valid(d.TenantID) {
+		return fmt.Errorf("tenant id %q is not a ULID: %w", d.TenantID, ErrNotOwned)
+	}
+	pooled, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to tenant server: %w", err)
+	}
+	conn := pooled.Conn()
+	defer func() {
+		if !release(conn, d) {
+			conn.Close(context.WithoutCancel(ctx)) // the pool discards a closed connection, the server its lock
+		}
+		pooled.Release()
+	}()
+	if _, err := conn.Exec(ctx, limitIdle); err != nil {
+		return fmt.Errorf("limit idle time: %w", err)
+	}
+	if _, err := conn.Exec(ctx, lockTenant, d.TenantID); err != nil {
+		return fmt.Errorf("lock tenant: %w", err)
+	}
+	return do(conn)
+}
+
+// release gives the lock back and reports whether the connection can be used again.
+func release(conn *pgx.Conn, d Database) bool {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	var unlocked bool
+	err := conn.QueryRow(ctx, unlockTenant, d.TenantID).Scan(&unlocked)
+	if err == nil {
+		_, err = conn.Exec(ctx, unlimitIdle)
+	}
+	return err == nil && unlocked
+}
+
+// state is what the server has under a tenant's name.
+type state struct {
+	RoleExists     bool    `db:"role_exists"`
+	Marker         *string `db:"marker"`
+	DatabaseExists bool    `db:"database_exists"`
+	HalfDropped    bool    `db:"half_dropped"` // a DROP DATABASE was interrupted; only DROP works on it
+}
+
+const selectState = `
+	SELECT r.oid IS NOT NULL AS role_exists,
+		shobj_description(r.oid, 'pg_authid') AS marker,
+		d.oid IS NOT NULL AS database_exists,
+		coalesce(d.datconnlimit = -2, false) AS half_dropped
+	FROM (SELECT $1::name AS name) n
+	LEFT JOIN pg_roles r ON r.rolname = n.name
+	LEFT JOIN pg_database d ON d.datname = n.name`
+
+// querier is what a connection and a pool have in common.
+type querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+}
+
+func readState(ctx context.Context, q querier, d Database) (state, error) {
+	rows, _ := q.Query(ctx, selectState, d.Name())
+	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[state])
+	if err != nil {
+		return state{}, fmt.Errorf("look for role and database: %w", err)
+	}
+	return found, nil
+}
+
+// nothing reports that there is neither role nor database.
+func (s state) nothing() bool { return !s.RoleExists && !s.DatabaseExists }
+
+// ownedBy reports that what is there was made by d's signup.
+func (s state) ownedBy(d Database) bool { return s.Marker != nil && *s.Marker == d.marker() }

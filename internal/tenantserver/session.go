@@ -1,0 +1,97 @@
+package tenantserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/schema"
+	"narthex/migrations"
+)
+
+// Connect opens a session in d's database as its role. A session cannot outlive its database, and it
+// is checked to be this signup's: what is done on it can never touch another signup's database.
+// Errors: ErrGone, ErrNotOwned.
+func (s *Server) Connect(ctx context.Context, d Database) (*pgx.Conn, error) {
+	config, err := s.config(ctx, d)
+	if err != nil {
+		return nil, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to tenant database: %w", err)
+	}
+	if err := s.check(d)(ctx, conn); err != nil {
+		conn.Close(ctx)
+		return nil, err
+	}
+	return conn, nil
+}
+
+// Migrate brings d's database to the newest tenant schema. Idempotent. It is not live yet, so one that
+// a crash left dirty is emptied and filled again. Errors: ErrGone, ErrNotOwned.
+func (s *Server) Migrate(ctx context.Context, d Database) error {
+	config, err := s.config(ctx, d)
+	if err != nil {
+		return err
+	}
+	err = schema.Up(ctx, config, migrations.Tenant, s.check(d))
+	if !errors.Is(err, schema.ErrDirty) {
+		return err
+	}
+	if err := schema.Wipe(ctx, config, s.check(d)); err != nil {
+		return err
+	}
+	return schema.Up(ctx, config, migrations.Tenant, s.check(d))
+}
+
+// Revert takes the tenant schema out of d's database again. Idempotent.
+// Errors: ErrGone, ErrNotOwned, which leave nothing to revert.
+func (s *Server) Revert(ctx context.Context, d Database) error {
+	config, err := s.config(ctx, d)
+	if err != nil {
+		return err
+	}
+	err = schema.Down(ctx, config, migrations.Tenant, s.check(d))
+	if errors.Is(err, schema.ErrDirty) {
+		return schema.Wipe(ctx, config, s.check(d))
+	}
+	return err
+}
+
+// config returns how to connect to d's database, having looked that there is one.
+func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, error) {
+	found, err := readState(ctx, s.pool, d)
+	switch {
+	case err != nil:
+		return nil, err
+	case found.RoleExists && !found.ownedBy(d):
+		return nil, ErrNotOwned
+	case !found.DatabaseExists || found.HalfDropped:
+		return nil, ErrGone
+	}
+	url, _, _, _ := s.Location(d)
+	config, err := pgx.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the tenant server's URL gives no usable tenant URL")
+	}
+	return config, nil
+}
+
+const selectMarker = `SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = session_user`
+
+// check returns a test of whether a session is in d's own database.
+func (s *Server) check(d Database) func(context.Context, *pgx.Conn) error {
+	return func(ctx context.Context, conn *pgx.Conn) error {
+		var marker string
+		if err := conn.QueryRow(ctx, selectMarker).Scan(&marker); err != nil {
+			return fmt.Errorf("look whose database it is: %w", err)
+		}
+		if marker != d.marker() {
+			return ErrNotOwned
+		}
+		return nil
+	}
+}

@@ -1,0 +1,43 @@
+// Package migrations holds the schemas of the registry and of a tenant's database as golang-migrate
+// migrations. It is files alone: internal/schema applies them.
+package migrations
+
+import (
+	"embed"
+	"fmt"
+	"io/fs"
+	"path"
+)
+
+//go:embed registry/*.sql tenant/*.sql
+var files embed.FS
+
+// Registry and Tenant are the two schemas' migration files, named NNNNNN_title.{up,down}.sql.
+var (
+	Registry = folder("registry")
+	Tenant   = folder("tenant")
+)
+
+func folder(name string) fs.FS {
+	sub, err := fs.Sub(files, name)
+	if err != nil {
+		panic(err) // the folder is embedded above
+	}
+	return sub
+}
+
+// TenantVersion returns the version of the newest tenant schema.
+func TenantVersion() int {
+	entries, err := fs.ReadDir(Tenant, ".")
+	if err != nil {
+		panic(err) // the folder is embedded above
+	}
+	newest := 0
+	for _, entry := range entries {
+		var version int
+		if _, err := fmt.Sscanf(path.Base(entry.Name()), "%d_", &version); err == nil {
+			newest = max(newest, version)
+		}
+	}
+	return newest
+}

@@ -1,0 +1,142 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"narthex/internal/signup"
+)
+
+// script runs a saga of the steps a, b, c (undone by undoA, undoB, undoC) in Temporal's test
+// environment, whose clock skips waiting, and records the activities that succeed or fail, in order.
+type script struct {
+	failures map[string]int // how often an activity fails before it works; -1 for ever
+	during   map[string]func(*testsuite.TestWorkflowEnvironment)
+
+	mu    sync.Mutex
+	calls []string
+	stuck []string
+}
+
+var abc = []signup.Step{{Do: "a", Undo: "undoA"}, {Do: "b", Undo: "undoB"}, {Do: "c", Undo: "undoC"}}
+
+func (s *script) run(t *testing.T) error {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	env := suite.NewTestWorkflowEnvironment()
+	env.SetTestTimeout(30 * time.Second)
+	attempts := map[string]int{}
+	for _, name := range []string{"a", "b", "c", "undoA", "undoB", "undoC"} {
+		env.RegisterActivityWithOptions(func(context.Context, string) error {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			attempts[name]++
+			if hook := s.during[name]; hook != nil && attempts[name] == 1 {
+				hook(env)
+			}
+			if n := s.failures[name]; n < 0 || attempts[name] <= n {
+				s.calls = append(s.calls, name+"!")
+				return errors.New(name + " failed")
+			}
+			s.calls = append(s.calls, name)
+			return nil
+		}, activity.RegisterOptions{Name: name})
+	}
+	env.ExecuteWorkflow(func(ctx workflow.Context) error {
+		saga := &Saga{
+			Forward: workflow.ActivityOptions{StartToCloseTimeout: time.Second, WaitForCancellation: true,
+				RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 2}},
+			Backward: backward,
+			Patience: time.Minute,
+			Stuck:    func(_ workflow.Context, undo string) { s.stuck = append(s.stuck, undo) },
+		}
+		for _, step := range abc {
+			if err := saga.Do(ctx, step, "input"); err != nil {
+				saga.Compensate(ctx)
+				return err
+			}
+		}
+		return nil
+	})
+	if !env.IsWorkflowCompleted() {
+		t.Fatal("the workflow did not end")
+	}
+	return env.GetWorkflowError()
+}
+
+func (s *script) want(t *testing.T, calls ...string) {
+	t.Helper()
+	if !slices.Equal(s.calls, calls) {
+		t.Errorf("activities ran as\n  %v, want\n  %v", s.calls, calls)
+	}
+}
+
+func TestSagaRunsForwardAndUndoesNothing(t *testing.T) {
+	s := &script{}
+	if err := s.run(t); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "a", "b", "c")
+}
+
+func TestSagaUndoesInReverseAndBeginsWithTheFailedStep(t *testing.T) {
+	s := &script{failures: map[string]int{"b": -1}}
+	err := s.run(t)
+	var failure *temporal.ApplicationError
+	if !errors.As(err, &failure) || failure.Message() != "b failed" {
+		t.Errorf("the saga returned %v, want the first cause, \"b failed\"", err)
+	}
+	s.want(t, "a", "b!", "b!", "undoB", "undoA")
+}
+
+func TestSagaRetriesACompensationUntilItWorks(t *testing.T) {
+	s := &script{failures: map[string]int{"b": -1, "undoB": 3}}
+	if s.run(t) == nil {
+		t.Error("the saga succeeded, want the step's error")
+	}
+	s.want(t, "a", "b!", "b!", "undoB!", "undoB!", "undoB!", "undoB", "undoA")
+	if len(s.stuck) != 0 {
+		t.Errorf("stuck = %v, want none", s.stuck)
+	}
+}
+
+// A compensation that outlasts the saga's patience is announced once, holds up no other, and is waited for.
+func TestSagaGoesOnPastAStuckCompensation(t *testing.T) {
+	const overAMinute = 9 // attempts: 0.2 s, 0.4 s, … and then 30 s apart
+	s := &script{failures: map[string]int{"c": -1, "undoB": overAMinute}}
+	if s.run(t) == nil {
+		t.Error("the saga succeeded, want the step's error")
+	}
+	if want := []string{"undoB"}; !slices.Equal(s.stuck, want) {
+		t.Errorf("stuck = %v, want %v", s.stuck, want)
+	}
+	if undoA, undoB := slices.Index(s.calls, "undoA"), slices.Index(s.calls, "undoB"); undoA < 0 || undoB != len(s.calls)-1 {
+		t.Errorf("undoA worked as call %d and undoB as call %d of %d; want undoA before undoB, and undoB last", undoA, undoB, len(s.calls))
+	}
+}
+
+func TestSagaUndoesAfterACancel(t *testing.T) {
+	s := &script{during: map[string]func(*testsuite.TestWorkflowEnvironment){
+		"b": func(env *testsuite.TestWorkflowEnvironment) { env.CancelWorkflow() },
+	}}
+	err := s.run(t)
+	var cancelled *temporal.CanceledError
+	if !errors.As(err, &cancelled) {
+		t.Errorf("the saga returned %v, want a CanceledError", err)
+	}
+	if len(s.calls) < 3 || s.calls[len(s.calls)-1] != "undoA" || !slices.Contains(s.calls, "undoB") {
+		t.Errorf("activities ran as %v, want undoB and then undoA at the end", s.calls)
+	}
+}

@@ -1,0 +1,56 @@
+// Package childproc starts child processes that end with their parent, as far as the system allows.
+package childproc
+
+import (
+	"os"
+	"os/exec"
+	"runtime"
+	"syscall"
+)
+
+// Process is a child that was started.
+type Process struct {
+	cmd  *exec.Cmd
+	done chan struct{}
+	err  error
+}
+
+// Start starts cmd in a process group of its own, so that a terminal's Ctrl-C reaches the parent alone,
+// which then stops its children in order. On Linux the child gets onParentDeath when the parent dies,
+// however that happens.
+func Start(cmd *exec.Cmd, onParentDeath syscall.Signal) (*Process, error) {
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{}
+	}
+	cmd.SysProcAttr.Setpgid = true
+	setParentDeathSignal(cmd.SysProcAttr, onParentDeath)
+	p := &Process{cmd: cmd, done: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		// Linux sends the signal when the thread that forked ends, so that thread stays for the child's life.
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			p.err = cmd.Wait()
+			close(p.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	return p, nil
+}
+
+// PID returns the child's process id.
+func (p *Process) PID() int { return p.cmd.Process.Pid }
+
+// Signal sends the child a signal. A child that has ended is no error.
+func (p *Process) Signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
+
+// Done is closed when the child has ended.
+func (p *Process) Done() <-chan struct{} { return p.done }
+
+// Err returns how the child ended. It is valid once Done is closed.
+func (p *Process) Err() error { return p.err }

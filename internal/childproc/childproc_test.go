@@ -1,0 +1,144 @@
+package childproc_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"narthex/internal/childproc"
+)
+
+// The test program plays the other processes too: NARTHEX_ROLE says which.
+const roleVariable = "NARTHEX_CHILDPROC_ROLE"
+
+func TestMain(m *testing.M) {
+	switch os.Getenv(roleVariable) {
+	case "parent": // starts a child, says its id, and waits to be killed
+		p, err := childproc.Start(exec.Command("sleep", "60"), syscall.SIGTERM)
+		if err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
+		fmt.Println(p.Pid())
+		time.Sleep(time.Minute)
+	case "go": // stands for `go run`: starts the follower, and waits to be killed
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), roleVariable+"=follower")
+		cmd.Stdout = os.Stdout
+		_ = cmd.Run()
+	case "follower":
+		ctx, cancel := childproc.FollowGoRun(context.Background())
+		defer cancel()
+		fmt.Println(os.Getpid())
+		<-ctx.Done()
+		fmt.Println("ended")
+	default:
+		os.Exit(m.Run())
+	}
+}
+
+// start starts program, which is this test program, in a role, and returns it with its output's lines.
+func start(t *testing.T, program, role string) (*exec.Cmd, *bufio.Scanner) {
+	t.Helper()
+	cmd := exec.Command(program)
+	cmd.Env = append(os.Environ(), roleVariable+"="+role)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill(); _ = cmd.Wait() })
+	return cmd, bufio.NewScanner(out)
+}
+
+func TestChildDiesWithItsParent(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux tells a child of its parent's death")
+	}
+	parent, lines := start(t, os.Args[0], "parent")
+	if !lines.Scan() {
+		t.Fatal("the parent said nothing")
+	}
+	child, err := strconv.Atoi(lines.Text())
+	if err != nil {
+		t.Fatal(lines.Text())
+	}
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = parent.Wait()
+	for deadline := time.Now().Add(5 * time.Second); alive(child); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d has outlived its parent", child)
+		}
+	}
+}
+
+// alive says whether a process runs; one that has ended and that nobody waits for does not.
+func alive(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+func TestFollowGoRun(t *testing.T) {
+	t.Parallel()
+	goCommand := filepath.Join(t.TempDir(), "go") // a program's name is that of the file it was started by
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(self, goCommand); err != nil {
+		t.Fatal(err)
+	}
+	parent, lines := start(t, goCommand, "go")
+	if !lines.Scan() {
+		t.Fatal("the follower said nothing")
+	}
+	if err := parent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if !lines.Scan() || lines.Text() != "ended" {
+		t.Fatalf("the follower said %q", lines.Text())
+	}
+}
+
+func TestStart(t *testing.T) {
+	t.Parallel()
+	p, err := childproc.Start(exec.Command("sleep", "60"), syscall.SIGTERM)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Ended(0) || p.Err() != nil {
+		t.Fatal("the child has ended at once")
+	}
+	if group, err := syscall.Getpgid(p.Pid()); err != nil || group != p.Pid() {
+		t.Errorf("the child's process group is %d: want its own", group)
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	<-p.Done()
+	var exit *exec.ExitError
+	if !errors.As(p.Err(), &exit) {
+		t.Errorf("the child ended with %v: want an exit error", p.Err())
+	}
+	if err := p.Signal(syscall.SIGTERM); err != nil {
+		t.Errorf("signal to an ended child: %v", err)
+	}
+	if _, err := childproc.Start(exec.Command(filepath.Join(t.TempDir(), "missing")), syscall.SIGTERM); err == nil {
+		t.Error("a missing program was started")
+	}
+}

@@ -1,0 +1,59 @@
+//go:build !race
+
+package temporaldev
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"strconv"
+	"time"
+
+	uiserver "github.com/temporalio/ui-server/v2/server"
+	uiconfig "github.com/temporalio/ui-server/v2/server/config"
+	"github.com/temporalio/ui-server/v2/server/server_options"
+)
+
+// ui is the running UI.
+type ui struct {
+	address string
+	server  *uiserver.Server
+}
+
+// startUI runs the UI, and returns when it answers. Terminate is hidden: it would skip a signup's
+// compensations. Cancel is the operator's stop.
+func startUI(address, frontend, namespace string) (*ui, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return nil, fmt.Errorf("the UI's address %s is taken: stop what uses it, or choose another", address)
+	}
+	address = listener.Addr().String()
+	listener.Close()
+	host, portText, err := net.SplitHostPort(address)
+	if err != nil {
+		return nil, fmt.Errorf("the UI's address %s is malformed: %w", address, err)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return nil, fmt.Errorf("the UI's address %s is malformed: %w", address, err)
+	}
+	server := uiserver.NewServer(server_options.WithConfigProvider(&uiconfig.Config{
+		Host: host, Port: port, EnableUI: true, HideLogs: true, DisableNewsFetch: true,
+		TemporalGRPCAddress: frontend, DefaultNamespace: namespace,
+		WorkflowTerminateDisabled: true,
+		CORS:                      uiconfig.CORS{CookieInsecure: true}, // plain HTTP on the loopback interface
+	}))
+	go func() { _ = server.Start() }() // it ends the process if it cannot listen, and returns nothing else
+	u := &ui{address: address, server: server}
+	for deadline := time.Now().Add(startLimit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		response, err := http.Get("http://" + address + "/healthz")
+		if err == nil {
+			response.Body.Close()
+			return u, nil
+		}
+	}
+	server.Stop()
+	return nil, fmt.Errorf("the Temporal UI did not answer at %s", address)
+}
+
+func (u *ui) stop() { u.server.Stop() }

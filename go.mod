@@ -2,6 +2,8 @@ module narthex
 
 go 1.26.8
 
+tool narthex/cmd/narthex-dev
+
 require (
 	github.com/caarlos0/env/v11 v11.4.2
 	github.com/compose-spec/compose-go/v2 v2.16.2

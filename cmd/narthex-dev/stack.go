@@ -199,7 +199,7 @@ func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, progre
 		if err != nil {
 			return options, "", stop, err
 		}
-		stop, ui = server.Stop, "http://"+server.UIAddress
+		stop, ui = server.Stop, uiURL(server)
 		options = client.Options{HostPort: server.FrontendAddress, Namespace: client.DefaultNamespace}
 	}
 	if err = ensureSearchAttributes(ctx, options); err != nil {

@@ -40,8 +40,8 @@ func startUI(address, frontend, namespace string) (*ui, error) {
 	server := uiserver.NewServer(server_options.WithConfigProvider(&uiconfig.Config{
 		Host: host, Port: port, EnableUI: true, HideLogs: true, DisableNewsFetch: true,
 		TemporalGRPCAddress: frontend, DefaultNamespace: namespace,
-		WorkflowTerminateDisabled: true,
-		CORS:                      uiconfig.CORS{CookieInsecure: true}, // plain HTTP on the loopback interface
+		WorkflowTerminateDisabled: true, BatchActionsDisabled: true, // a batch could terminate too
+		CORS: uiconfig.CORS{CookieInsecure: true}, // plain HTTP on the loopback interface
 	}))
 	go func() { _ = server.Start() }() // it ends the process if it cannot listen, and returns nothing else
 	u := &ui{address: address, server: server}

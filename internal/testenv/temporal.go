@@ -1,0 +1,85 @@
+package testenv
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gofrs/flock"
+
+	"narthex/internal/childproc"
+)
+
+var temporal = &shared{start: startTemporal}
+
+// TemporalAddress returns the host:port of the process's Temporal server, namespace "default".
+func TemporalAddress(t testing.TB) string {
+	t.Helper()
+	return temporal.get(t)
+}
+
+// NarthexDev builds cmd/narthex-dev, without race instrumentation, and returns the executable's path.
+// `go tool -n` keeps it in Go's build cache: it is linked once, and nothing is left behind.
+func NarthexDev() (path string, err error) {
+	lock := flock.New(filepath.Join(os.TempDir(), "narthex-test-build.lock")) // one process builds, the others wait
+	if err := lock.Lock(); err != nil {
+		return "", fmt.Errorf("lock the build: %w", err)
+	}
+	defer lock.Unlock()
+	build := exec.Command("go", "tool", "-n", "narthex-dev")
+	build.Env = append(os.Environ(), "GOFLAGS="+withoutRace(os.Getenv("GOFLAGS")))
+	build.Stderr = os.Stderr
+	output, err := build.Output()
+	if err != nil {
+		return "", fmt.Errorf("build narthex-dev: %w", err)
+	}
+	return strings.TrimSpace(string(output)), nil
+}
+
+func withoutRace(flags string) string {
+	return strings.Join(strings.Fields(strings.NewReplacer("-race=true", "", "-race", "").Replace(flags)), " ")
+}
+
+func startTemporal(dir string) (address string, stop func() error, err error) {
+	path, err := NarthexDev()
+	if err != nil {
+		return "", nil, err
+	}
+	cmd := exec.Command(path, "temporal", "--data", dir, "--temporal", "127.0.0.1:0", "--ui", "")
+	cmd.Stderr = os.Stderr
+	out, in, err := os.Pipe()
+	if err != nil {
+		return "", nil, err
+	}
+	defer out.Close()
+	cmd.Stdout = in
+	process, err := childproc.Start(cmd, syscall.SIGKILL)
+	in.Close()
+	if err != nil {
+		return "", nil, fmt.Errorf("start Temporal: %w", err)
+	}
+	stop = func() error {
+		process.Signal(syscall.SIGTERM)
+		select {
+		case <-process.Done():
+			return nil
+		case <-time.After(20 * time.Second):
+			process.Signal(syscall.SIGKILL)
+			<-process.Done()
+			return errors.New("Temporal did not stop within 20 seconds and was killed")
+		}
+	}
+	var where struct{ Temporal string }
+	if err := json.NewDecoder(out).Decode(&where); err != nil {
+		_ = stop()
+		return "", nil, fmt.Errorf("Temporal did not say where it listens: %w", err)
+	}
+	return where.Temporal, stop, nil
+}

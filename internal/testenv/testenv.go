@@ -1,0 +1,121 @@
+// Package testenv gives tests a real PostgreSQL and a real Temporal server of their own: one of each a
+// test process, started when a test first asks, stopped and removed when the process's tests are done.
+package testenv
+
+import (
+	"context"
+	"crypto/rand"
+	"flag"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/localpg"
+)
+
+// parallel is how many parallel tests of a process run at once, unless -parallel says otherwise: most
+// of their time they wait for servers.
+const parallel = "16"
+
+// Main runs a package's tests and then stops what they started. A package that uses this one calls it
+// from its TestMain.
+func Main(m *testing.M) {
+	flag.Parse()
+	if !given("test.parallel") {
+		_ = flag.Set("test.parallel", parallel)
+	}
+	code := m.Run()
+	for _, stop := range []func() error{temporal.stop, postgres.stop} {
+		if err := stop(); err != nil {
+			fmt.Fprintln(os.Stderr, "testenv:", err)
+			code = 1
+		}
+	}
+	os.Exit(code)
+}
+
+func given(name string) (found bool) {
+	flag.Visit(func(f *flag.Flag) { found = found || f.Name == name })
+	return found
+}
+
+// shared is a server that is started once a process.
+type shared struct {
+	start func(dir string) (address string, stop func() error, err error)
+
+	once    sync.Once
+	dir     string
+	address string
+	halt    func() error
+	err     error
+}
+
+func (s *shared) get(t testing.TB) string {
+	t.Helper()
+	s.once.Do(func() {
+		if s.dir, s.err = os.MkdirTemp("", "narthex-test-"); s.err == nil {
+			s.address, s.halt, s.err = s.start(s.dir)
+		}
+	})
+	if s.err != nil {
+		t.Fatal(s.err)
+	}
+	return s.address
+}
+
+func (s *shared) stop() (err error) {
+	if s.halt != nil {
+		err = s.halt()
+	}
+	if s.dir != "" {
+		if removeErr := os.RemoveAll(s.dir); err == nil {
+			err = removeErr
+		}
+	}
+	return err
+}
+
+var postgres = &shared{start: func(dir string) (string, func() error, error) {
+	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL may run as another user
+		return "", nil, err
+	}
+	server, err := localpg.Start(context.Background(), localpg.Options{Dir: dir + "/postgres", Host: "127.0.0.1", Ephemeral: true})
+	if err != nil {
+		return "", nil, err
+	}
+	return server.AdminURL(), server.Stop, nil
+}}
+
+// PostgresURL returns the superuser's URL of the process's PostgreSQL server.
+func PostgresURL(t testing.TB) string {
+	t.Helper()
+	return postgres.get(t)
+}
+
+// NewDatabase makes an empty database on the process's server and returns its superuser's URL. It is
+// dropped when the test ends.
+func NewDatabase(t testing.TB) string {
+	t.Helper()
+	admin := PostgresURL(t)
+	name := "test_" + strings.ToLower(rand.Text())
+	execute(t, admin, "CREATE DATABASE "+name)
+	t.Cleanup(func() { execute(t, admin, "DROP DATABASE "+name+" WITH (FORCE)") })
+	return strings.Replace(admin, "/postgres?", "/"+name+"?", 1)
+}
+
+func execute(t testing.TB, url, sql string) {
+	t.Helper()
+	ctx := context.Background()
+	conn, err := pgx.Connect(ctx, url)
+	if err != nil {
+		t.Fatalf("connect to the test's PostgreSQL: %v", err)
+	}
+	defer conn.Close(ctx)
+	if _, err := conn.Exec(ctx, sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}

@@ -3,8 +3,10 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"maps"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +31,7 @@ func newCommand() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they win over those that are set")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), versionCommand())
+	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), keysCommand(), versionCommand())
 	return root
 }
 
@@ -115,6 +117,24 @@ func migrateCommand() *cobra.Command {
 			return nil
 		},
 	}
+}
+
+func keysCommand() *cobra.Command {
+	keys := &cobra.Command{Use: "keys", Short: "Make keys", Args: cobra.NoArgs}
+	keys.AddCommand(&cobra.Command{
+		Use: "new", Short: "Print fresh keys as lines for an environment file", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			fresh, err := config.NewKeys()
+			if err != nil {
+				return err
+			}
+			for _, name := range slices.Sorted(maps.Keys(fresh)) {
+				fmt.Fprintf(cmd.OutOrStdout(), "%s='%s'\n", name, fresh[name])
+			}
+			return nil
+		},
+	})
+	return keys
 }
 
 func versionCommand() *cobra.Command {

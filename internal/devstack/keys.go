@@ -8,8 +8,7 @@ import (
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
 
-	"narthex/internal/secrets"
-	"narthex/internal/tokens"
+	"narthex/internal/config"
 )
 
 const keysFile = "keys.env"
@@ -29,24 +28,9 @@ func (f *Folder) Keys() (Keys, error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s cannot be read: mend it, or begin anew with another --data", f.in(keysFile))
 	}
-	if keys, err = newKeys(); err != nil {
+	if keys, err = config.NewKeys(); err != nil {
 		return nil, err
 	}
+	keys[servicePassword] = rand.Text() + rand.Text()
 	return keys, f.write(keysFile, envLines(keys))
-}
-
-func newKeys() (Keys, error) {
-	seal, err := secrets.NewSealKeyset()
-	if err != nil {
-		return nil, err
-	}
-	index, err := secrets.NewIndexKeyset()
-	if err != nil {
-		return nil, err
-	}
-	token, err := tokens.NewKey()
-	if err != nil {
-		return nil, err
-	}
-	return Keys{"SEAL_KEYSET": seal, "INDEX_KEYSET": index, "TOKEN_KEY": token, servicePassword: rand.Text() + rand.Text()}, nil
 }

@@ -1,0 +1,172 @@
+// Package compose checks docker-compose.temporal.yml as far as that goes without Docker.
+package compose
+
+import (
+	"net"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/compose-spec/compose-go/v2/loader"
+	"github.com/compose-spec/compose-go/v2/types"
+
+	"narthex/internal/config"
+	"narthex/internal/signup"
+)
+
+const file = "../../docker-compose.temporal.yml"
+
+func load(t *testing.T) *types.Project {
+	t.Helper()
+	keys, err := config.NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	environment := types.Mapping(keys)
+	for _, name := range []string{"TEMPORAL_POSTGRES_PASSWORD", "TENANT_POSTGRES_PASSWORD", "NARTHEX_POSTGRES_PASSWORD"} {
+		environment[name] = "secret"
+	}
+	project, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
+		WorkingDir: "../..", ConfigFiles: []types.ConfigFile{{Filename: file}}, Environment: environment,
+	})
+	if err != nil {
+		t.Fatalf("%s does not load: %v", file, err)
+	}
+	return project
+}
+
+func TestImagesArePinned(t *testing.T) {
+	pinned := regexp.MustCompile(`:\d+\.\d+(\.\d+)?(-\w+)?$`)
+	for _, service := range load(t).Services {
+		if service.Build == nil && !pinned.MatchString(service.Image) {
+			t.Errorf("%s runs %s, want a version", service.Name, service.Image)
+		}
+		if strings.Contains(service.Image, "auto-setup") {
+			t.Errorf("%s runs %s, which is deprecated", service.Name, service.Image)
+		}
+	}
+}
+
+// The cluster runs the very versions that the development stack embeds.
+func TestVersionsAreThoseOfTheModule(t *testing.T) {
+	module, err := os.ReadFile("../../go.mod")
+	if err != nil {
+		t.Fatal(err)
+	}
+	services := load(t).Services
+	for name, require := range map[string]string{
+		"temporal": "go.temporal.io/server", "temporal-schema": "go.temporal.io/server",
+		"temporal-namespace": "go.temporal.io/server", "temporal-ui": "github.com/temporalio/ui-server/v2",
+	} {
+		_, version, _ := strings.Cut(services[name].Image, ":")
+		if want := require + " v" + version + "\n"; !strings.Contains(string(module), want) {
+			t.Errorf("%s runs %s, which is not go.mod's version of %s", name, services[name].Image, require)
+		}
+	}
+}
+
+func TestPortsAreOnLoopbackAlone(t *testing.T) {
+	for _, service := range load(t).Services {
+		for _, port := range service.Ports {
+			if ip := net.ParseIP(port.HostIP); ip == nil || !ip.IsLoopback() {
+				t.Errorf("%s publishes port %s on %q, want 127.0.0.1", service.Name, port.Published, port.HostIP)
+			}
+		}
+	}
+}
+
+func TestWhatOthersWaitForHasAHealthCheck(t *testing.T) {
+	project := load(t)
+	for _, service := range project.Services {
+		for name, dependency := range service.DependsOn {
+			other, ok := project.Services[name]
+			if !ok {
+				t.Errorf("%s waits for %s, which there is not", service.Name, name)
+			}
+			if dependency.Condition == types.ServiceConditionHealthy && other.HealthCheck == nil {
+				t.Errorf("%s waits until %s is healthy, which has no health check", service.Name, name)
+			}
+		}
+	}
+	for _, name := range []string{"temporal", "temporal-ui", "temporal-postgres", "tenant-postgres", "api"} {
+		if project.Services[name].HealthCheck == nil {
+			t.Errorf("%s has no health check", name)
+		}
+	}
+}
+
+func TestTenantsHaveAServerOfTheirOwn(t *testing.T) {
+	services := load(t).Services
+	if seeds := *services["temporal"].Environment["POSTGRES_SEEDS"]; seeds != "temporal-postgres" {
+		t.Errorf("Temporal keeps its data on %s, want temporal-postgres", seeds)
+	}
+	if url := *services["worker"].Environment["TENANT_SERVER_URL"]; !strings.Contains(url, "@tenant-postgres:5432/") {
+		t.Errorf("tenants' databases are made on %s, want tenant-postgres", config.DatabaseURL(url))
+	}
+}
+
+// Each Narthex process gets an environment that its command takes.
+func TestEnvironmentsAreComplete(t *testing.T) {
+	services := load(t).Services
+	for name, parts := range map[string]any{
+		"migrate": &struct{ config.Registry }{},
+		"api": &struct {
+			config.Registry
+			config.Keys
+			config.Queue
+			config.API
+			config.Log
+		}{},
+		"worker": &struct {
+			config.Registry
+			config.Keys
+			config.Queue
+			config.Worker
+			config.Log
+		}{},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if got := services[name].Command; !slices.Equal(got, types.ShellCommand{name}) {
+				t.Errorf("%s runs %v", name, got)
+			}
+			for variable, value := range services[name].Environment {
+				t.Setenv(variable, *value)
+			}
+			if err := config.Parse(parts); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestSearchAttributesAreRegistered(t *testing.T) {
+	script := strings.Join(load(t).Services["temporal-namespace"].Command, " ")
+	for name, kind := range signup.SearchAttributes() {
+		if want := "--name " + name + " --type " + kind.String(); !strings.Contains(script, want) {
+			t.Errorf("the namespace job lacks %q", want)
+		}
+	}
+	if !strings.Contains(script, "--retention 30d") {
+		t.Error("the namespace job does not keep closed workflows for 30 days")
+	}
+}
+
+func TestQueuesArePolledOften(t *testing.T) {
+	content := load(t).Configs["temporal-dynamic-config"].Content
+	for _, queue := range []string{"transfer", "timer", "visibility"} {
+		if key := "history." + queue + "ProcessorMaxPollRPS"; !strings.Contains(content, key) {
+			t.Errorf("the dynamic config lacks %s", key)
+		}
+	}
+}
+
+func TestTerminateIsHidden(t *testing.T) {
+	environment := load(t).Services["temporal-ui"].Environment
+	for _, name := range []string{"TEMPORAL_WORKFLOW_TERMINATE_DISABLED", "TEMPORAL_BATCH_ACTIONS_DISABLED"} {
+		if value := environment[name]; value == nil || *value != "true" {
+			t.Errorf("%s is not true", name)
+		}
+	}
+}

@@ -1,0 +1,111 @@
+package localpg
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+)
+
+// account is a user that PostgreSQL runs as in place of root, as which it refuses to run.
+type account struct {
+	name     string
+	uid, gid uint32
+}
+
+// shelter is where the folder goes that the account cannot reach where it was asked for.
+const shelter = "/var/tmp"
+
+func (a *account) attributes() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: a.uid, Gid: a.gid}}
+}
+
+// canEnter asks the kernel whether the account can work in a folder.
+func (a *account) canEnter(path string) bool {
+	cmd := exec.Command("/bin/sh", "-c", ":")
+	cmd.Dir, cmd.SysProcAttr = path, a.attributes()
+	return cmd.Run() == nil
+}
+
+// giveAway makes the folder an unprivileged account's. Where a folder above bars the way, the server
+// gets another one, always the same for this one.
+func (f folder) giveAway(log func(string, ...any)) (folder, error) {
+	owner, err := f.findOwner()
+	if err != nil {
+		return folder{}, err
+	}
+	f.owner = owner
+	if err := f.chown(f.path); err != nil {
+		return folder{}, err
+	}
+	if owner.canEnter(f.path) {
+		return f, nil
+	}
+	wanted := f.path
+	f.path = filepath.Join(shelter, fmt.Sprintf("narthex-pg-%x", sha256.Sum256([]byte(wanted)))[:len("narthex-pg-")+16])
+	f.moved = true
+	log("PostgreSQL keeps its data in %s: it runs as user %s, who cannot enter %s", f.path, owner.name, wanted)
+	if err := os.Mkdir(f.path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+		return folder{}, fmt.Errorf("PostgreSQL's folder %s cannot be made: choose another than %s", f.path, wanted)
+	}
+	if uid, err := ownerOf(f.path); err != nil || uid != 0 && uid != owner.uid {
+		return folder{}, fmt.Errorf("%s is not a folder of user %s: remove it, or choose another than %s", f.path, owner.name, wanted)
+	}
+	return f, f.chown(f.path)
+}
+
+// findOwner is the account that owns the data already, or else postgres, or else nobody.
+func (f folder) findOwner() (*account, error) {
+	if uid, err := ownerOf(f.data()); err == nil && uid != 0 {
+		if u, err := user.LookupId(strconv.Itoa(int(uid))); err == nil {
+			return newAccount(u)
+		}
+	}
+	for _, name := range []string{"postgres", "nobody"} {
+		if u, err := user.Lookup(name); err == nil {
+			return newAccount(u)
+		}
+	}
+	return nil, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody: start as another user")
+}
+
+func newAccount(u *user.User) (*account, error) {
+	uid, err := strconv.ParseUint(u.Uid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("user %s has no numeric id: start as another user than root", u.Username)
+	}
+	gid, err := strconv.ParseUint(u.Gid, 10, 32)
+	if err != nil {
+		return nil, fmt.Errorf("user %s has no numeric group: start as another user than root", u.Username)
+	}
+	return &account{name: u.Username, uid: uint32(uid), gid: uint32(gid)}, nil
+}
+
+// chown gives a file of the folder to its owner.
+func (f folder) chown(path string) error {
+	if f.owner == nil {
+		return nil
+	}
+	if err := os.Chown(path, int(f.owner.uid), int(f.owner.gid)); err != nil {
+		return fmt.Errorf("%s cannot be given to user %s: start as another user than root", path, f.owner.name)
+	}
+	return nil
+}
+
+// ownerOf is the user id of a folder's owner. A link to a folder is none.
+func ownerOf(path string) (uint32, error) {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return 0, err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if !ok || !info.IsDir() {
+		return 0, fmt.Errorf("%s is no folder", path)
+	}
+	return stat.Uid, nil
+}

@@ -28,7 +28,7 @@ import (
 const (
 	trial        = 14 * 24 * time.Hour
 	passwordCost = 10              // bcrypt
-	startLimit   = 5 * time.Second // how long Temporal may take to accept a signup
+	leastStart   = 5 * time.Second // Temporal may take this long to accept a signup, or as long as the wait
 	askAgain     = "2"             // seconds after which a client may ask for a signup's status
 )
 
@@ -144,7 +144,7 @@ func (a *api) signupInput(request registerRequest, emailHash string) (signup.Inp
 
 // start starts the signup on a context that outlives the request's.
 func (a *api) start(ctx context.Context, input signup.Input) (client.WorkflowRun, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), startLimit)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(leastStart, a.SignupWait))
 	defer cancel()
 	run, err := a.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID:                                       signup.WorkflowID(input.EmailHash),

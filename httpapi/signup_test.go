@@ -320,8 +320,8 @@ func TestWaitThatRunsOutLeavesASignupThatCompletes(t *testing.T) {
 	t.Parallel()
 	s := newStack(t, withWait(50*time.Millisecond))
 	body := applicant()
-	release := make(chan struct{})
-	s.faults.first(1, "MigrateDatabase", func(run func() error) error { <-release; return run() })
+	begun, release := make(chan struct{}), make(chan struct{})
+	s.faults.first(1, "MigrateDatabase", func(run func() error) error { close(begun); <-release; return run() })
 	got := s.post("/api/auth/register", body)
 	if got.status != http.StatusAccepted {
 		t.Fatalf("status %d, want 202\n%s", got.status, got.body)
@@ -330,6 +330,7 @@ func TestWaitThatRunsOutLeavesASignupThatCompletes(t *testing.T) {
 	if id := got.json(t)["signupId"]; location != "/api/signups/"+id.(string) || got.header.Get("Retry-After") == "" {
 		t.Errorf("Location %q and Retry-After %q, want /api/signups/%s and some seconds", location, got.header.Get("Retry-After"), id)
 	}
+	<-begun
 	status := s.wantStatus(strings.TrimPrefix(location, "/api/signups/"), "running", "")
 	if first := status["steps"].([]any)[0].(map[string]any); first["name"] != "CreateDatabase" || first["state"] != "completed" {
 		t.Errorf("the first step is %v, want CreateDatabase completed", first)

@@ -63,6 +63,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	t.Helper()
 	ctx := t.Context()
 	s := &stack{t: t, faults: newFaults(), log: &syncBuffer{}}
+	t.Cleanup(s.showErrors)
 	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 
 	serverURL := testenv.PostgresURL(t)
@@ -112,6 +113,18 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	t.Cleanup(api.Close)
 	s.url = api.URL
 	return s
+}
+
+// showErrors prints what was logged as an error, if the test has failed.
+func (s *stack) showErrors() {
+	if !s.t.Failed() {
+		return
+	}
+	for line := range strings.Lines(s.log.String()) {
+		if strings.Contains(line, `"level":"ERROR"`) {
+			s.t.Log(strings.TrimSpace(line))
+		}
+	}
 }
 
 // makeService makes a role like the one that Narthex works as, and a registry database of its own.

@@ -67,16 +67,25 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
+	s, err := start(ctx, f, options)
+	if err != nil {
+		_ = f.leave(options.Ephemeral) // the first error is the one to tell
+		return nil, err
+	}
+	return s, nil
+}
+
+func start(ctx context.Context, f folder, options Options) (*Server, error) {
 	programs, err := choosePrograms(ctx, f, options)
 	if err != nil {
 		return nil, err
 	}
-	f.awaitPredecessor()
-	port, err := freePort(options.Host, options.Port)
+	password, err := f.initialize(ctx, programs, options.Ephemeral)
 	if err != nil {
 		return nil, err
 	}
-	password, err := f.initialize(ctx, programs, options.Ephemeral)
+	f.awaitPredecessor()
+	port, err := freePort(options.Host, options.Port) // last, so that nobody else takes it meanwhile
 	if err != nil {
 		return nil, err
 	}

@@ -62,6 +62,19 @@ func start(t *testing.T, options localpg.Options) *localpg.Server {
 	return server
 }
 
+// makeChurch writes what a later run has to find.
+func makeChurch(t *testing.T, url string) {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.WithoutCancel(t.Context()))
+	if _, err := conn.Exec(t.Context(), `CREATE TABLE church AS SELECT 'Grace Chapel' AS name`); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // ask runs a statement and returns its one value, as text.
 func ask(t *testing.T, url, statement string) (value string) {
 	t.Helper()
@@ -80,7 +93,7 @@ func TestRestartKeepsData(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	first := start(t, localpg.Options{Dir: dir, Settings: map[string]string{"max_connections": "50"}})
-	ask(t, first.AdminURL(), `CREATE TABLE church AS SELECT 'Grace Chapel' AS name; SELECT 'made'`)
+	makeChurch(t, first.AdminURL())
 	for setting, want := range map[string]string{
 		"max_connections": "50", "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "on", "server_encoding": "UTF8",
 	} {
@@ -128,7 +141,7 @@ func TestKilledParent(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	parent, url := startInParent(t, dir)
-	ask(t, url, `CREATE TABLE church AS SELECT 'Grace Chapel' AS name; SELECT 'made'`)
+	makeChurch(t, url)
 	lock, err := os.ReadFile(filepath.Join(dir, "data", "postmaster.pid"))
 	if err != nil {
 		t.Fatal(err)
@@ -162,7 +175,7 @@ func TestStalePidFile(t *testing.T) {
 	}
 	// What a machine that lost its power leaves: a number that is another process's by now.
 	_, rest, _ := strings.Cut(string(lock), "\n")
-	if err := os.WriteFile(lockFile, fmt.Appendf(nil, "%d\n%s", 1, rest), 0o600); err != nil {
+	if err := os.WriteFile(lockFile, fmt.Appendf(nil, "%d\n%s", 1, rest), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	start(t, localpg.Options{Dir: dir, Ephemeral: true})

@@ -19,7 +19,7 @@ import (
 
 // parallel is how many parallel tests of a process run at once, unless -parallel says otherwise: most
 // of their time they wait for servers.
-const parallel = "16"
+const parallel = "8"
 
 // Main runs a package's tests and then stops what they started. A package that uses this one calls it
 // from its TestMain.

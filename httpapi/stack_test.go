@@ -179,7 +179,7 @@ func newKeys(t *testing.T) *secrets.Keys {
 
 func dial(t *testing.T, logger *slog.Logger) client.Client {
 	t.Helper()
-	c, err := client.Dial(client.Options{HostPort: testenv.TemporalAddress(t), Logger: log.NewStructuredLogger(logger)})
+	c, err := client.Dial(client.Options{HostPort: testenv.TemporalAddress(t), Logger: log.NewStructuredLogger(logger), Identity: "narthex"})
 	if err != nil {
 		t.Fatalf("dial Temporal: %v", err)
 	}

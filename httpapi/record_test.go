@@ -1,0 +1,83 @@
+package httpapi_test
+
+import (
+	"bytes"
+	"flag"
+	"net/http"
+	"os"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"narthex/internal/signup"
+)
+
+var record = flag.Bool("record", false, "record the histories in workflows/testdata anew")
+
+// TestRecordHistories writes the histories that workflows' replay test replays. It only runs when told
+// to: the recorded ones stand for the workflows that are in flight while a new version is rolled out.
+func TestRecordHistories(t *testing.T) {
+	if !*record {
+		t.Skip("run with -record to record the histories anew")
+	}
+	for name, prepare := range map[string]func(*stack, string){
+		"completed": func(*stack, string) {},
+		"rolled_back": func(s *stack, _ string) {
+			s.faults.always("CreateTenantAdmin", failsAfter)
+			s.faults.first(2, "DeleteAdmin", failsRetryably)
+		},
+		"refused": func(s *stack, _ string) {
+			s.faults.always("CreateChurch", func(func() error) error {
+				return temporal.NewApplicationErrorWithOptions("create church: the email is taken", signup.ErrorEmailTaken,
+					temporal.ApplicationErrorOptions{NonRetryable: true, Category: temporal.ApplicationErrorCategoryBenign})
+			})
+		},
+		"cancelled": func(s *stack, workflowID string) {
+			s.faults.first(1, "CreateTenant", func(run func() error) error {
+				if err := s.temporal.CancelWorkflow(s.t.Context(), workflowID, ""); err != nil {
+					s.t.Error(err)
+				}
+				time.Sleep(200 * time.Millisecond)
+				return run()
+			})
+		},
+		"rollback_stuck": func(s *stack, _ string) {
+			s.faults.always("CreateAdmin", failsBefore)
+			began := time.Now()
+			s.faults.set("DeleteChurch", func(int) fault {
+				if time.Since(began) < 70*time.Second {
+					return failsRetryably
+				}
+				return nil
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t, withWait(5*time.Minute))
+			body := applicant()
+			hash, err := s.keys.EmailIndex(body["email"].(string))
+			if err != nil {
+				t.Fatal(err)
+			}
+			prepare(s, signup.WorkflowID(hash))
+			if got := s.post("/api/auth/register", body); got.status == http.StatusAccepted {
+				t.Fatalf("the signup has not ended: %s", got.body)
+			}
+			content, err := protojson.MarshalOptions{Multiline: true}.Marshal(s.history(signup.WorkflowID(hash), ""))
+			if err != nil {
+				t.Fatal(err)
+			}
+			host, err := os.Hostname() // it names the worker's sticky queue
+			if err != nil {
+				t.Fatal(err)
+			}
+			content = bytes.ReplaceAll(content, []byte(host), []byte("worker"))
+			if err := os.WriteFile("../workflows/testdata/"+name+".json", append(content, '\n'), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}

@@ -1,0 +1,75 @@
+package workflows
+
+import (
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"testing"
+
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+	"go.temporal.io/sdk/workflow"
+
+	"narthex/internal/signup"
+)
+
+// The histories in testdata were recorded with `go test ./httpapi -run TestRecordHistories -record`.
+// They stand for signups in flight: a change of the workflow must keep them replaying.
+func histories(t *testing.T) []string {
+	t.Helper()
+	files, err := filepath.Glob("testdata/*.json")
+	if err != nil || len(files) < 5 {
+		t.Fatalf("found %d histories (%v), want at least 5", len(files), err)
+	}
+	return files
+}
+
+func replay(t *testing.T, file string, register func(worker.WorkflowReplayer)) error {
+	t.Helper()
+	replayer := worker.NewWorkflowReplayer()
+	register(replayer)
+	return replayer.ReplayWorkflowHistoryFromJSONFile(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), file)
+}
+
+func TestRecordedHistoriesReplay(t *testing.T) {
+	for _, file := range histories(t) {
+		t.Run(filepath.Base(file), func(t *testing.T) {
+			if err := replay(t, file, func(r worker.WorkflowReplayer) { Register(r) }); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// A workflow that has been changed in a way that breaks signups in flight must be caught.
+func TestBrokenVariantsDoNotReplay(t *testing.T) {
+	swapped := slices.Clone(Steps)
+	swapped[2], swapped[3] = swapped[3], swapped[2]
+	noUndo := slices.Clone(Steps)
+	noUndo[1].Undo = ""
+	for name, c := range map[string]struct {
+		file  string
+		steps []signup.Step
+	}{
+		"two steps swapped":   {"testdata/completed.json", swapped},
+		"a compensation lost": {"testdata/rolled_back.json", noUndo},
+	} {
+		t.Run(name, func(t *testing.T) {
+			broken := func(ctx workflow.Context, in signup.Input) error {
+				saga := &Saga{Forward: forward, Backward: backward, Patience: patience, Stuck: stuck}
+				for _, step := range c.steps {
+					if err := saga.Do(ctx, step, in); err != nil {
+						return rollBack(ctx, saga, step.Do, err)
+					}
+				}
+				return nil
+			}
+			err := replay(t, c.file, func(r worker.WorkflowReplayer) {
+				r.RegisterWorkflowWithOptions(broken, workflow.RegisterOptions{Name: signup.Workflow})
+			})
+			if err == nil {
+				t.Error("the broken variant replays, want an error")
+			}
+		})
+	}
+}

@@ -100,7 +100,7 @@ func sqliteConfig(file string) *config.SQL {
 	return &config.SQL{
 		PluginName:        sqlite.PluginName,
 		DatabaseName:      file,
-		ConnectAttributes: map[string]string{"mode": "rwc", "_journal_mode": "WAL", "_synchronous": "1"},
+		ConnectAttributes: map[string]string{"mode": "rwc", "journal_mode": "WAL", "synchronous": "1"},
 	}
 }
 
@@ -135,7 +135,8 @@ var dynamicConfig = dynamicconfig.StaticClient{
 	dynamicconfig.TimerProcessorMaxPollRPS.Key():      2000,
 	dynamicconfig.VisibilityProcessorMaxPollRPS.Key(): 2000,
 
-	dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true, // new attributes work at once
+	dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,  // new attributes work at once
+	dynamicconfig.EnableServerVersionCheck.Key():                false, // it would ask a server on the internet
 	dynamicconfig.FrontendShutdownDrainDuration.Key():           time.Duration(0),
 	dynamicconfig.HistoryShutdownDrainDuration.Key():            time.Duration(0),
 	dynamicconfig.MatchingShutdownDrainDuration.Key():           time.Duration(0),

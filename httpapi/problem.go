@@ -70,7 +70,7 @@ var (
 	errNoSignup    = newProblem(http.StatusNotFound, "signup-not-found", "There is no such signup", "")
 	errNotReady    = &problem{Type: "/problems/not-ready", Title: "The service is not ready", Status: http.StatusServiceUnavailable, retryAfter: 2}
 	errNotStarted  = &problem{Type: "/problems/unavailable", Title: "The signup could not be started", Status: http.StatusServiceUnavailable,
-		Detail: "Nothing was started; try again in a few seconds.", retryAfter: 5}
+		Detail: "Try again in a few seconds. Should Temporal have started it all the same, the next answer says so.", retryAfter: 5}
 	errUnavailable = &problem{Type: "/problems/unavailable", Title: "The service cannot answer right now", Status: http.StatusServiceUnavailable,
 		Detail: "Try again in a few seconds.", retryAfter: 5}
 	errToken = &problem{Type: "/problems/invalid-token", Title: "The access token is missing or not valid", Status: http.StatusUnauthorized,

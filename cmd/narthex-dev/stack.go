@@ -41,14 +41,14 @@ func runStack(ctx context.Context, f flags, out io.Writer) error {
 	defer fail(nil)
 	progress := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
 
-	if err := checkAddresses(f); err != nil {
-		return err
-	}
 	folder, err := devstack.OpenFolder(f.data)
 	if err != nil {
 		return err
 	}
 	defer folder.Close()
+	if err := checkAddresses(f); err != nil {
+		return err
+	}
 	keys, err := folder.Keys()
 	if err != nil {
 		return err

@@ -1,7 +1,6 @@
 package localpg
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -15,7 +14,6 @@ import (
 
 const (
 	preferred     = 17 // the major version that is downloaded where any will do
-	mavenCentral  = "https://repo1.maven.org/maven2"
 	downloadLimit = 10 * time.Minute
 )
 
@@ -33,7 +31,7 @@ func download(ctx context.Context, dir string, major int, repository string) (Pr
 		return Programs{}, err
 	}
 	defer os.RemoveAll(draft)
-	if err := fetch(ctx, draft, version, cmp.Or(repository, mavenCentral)); err != nil {
+	if err := fetch(ctx, draft, version, repository); err != nil {
 		return Programs{}, err
 	}
 	target := filepath.Join(dir, fmt.Sprintf("postgresql-%d", major))
@@ -57,9 +55,12 @@ func fetch(ctx context.Context, draft string, version embedded.PostgresVersion, 
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		return err
 	}
-	library := embedded.NewDatabase(embedded.DefaultConfig().
+	settings := embedded.DefaultConfig()
+	if repository != "" {
+		settings = settings.BinaryRepositoryURL(repository)
+	}
+	library := embedded.NewDatabase(settings.
 		Version(version).
-		BinaryRepositoryURL(repository).
 		CachePath(filepath.Join(draft, "cache")).
 		RuntimePath(filepath.Join(draft, "runtime")).
 		BinariesPath(filepath.Join(draft, "programs")).

@@ -17,7 +17,7 @@ import (
 	"narthex/internal/signup"
 )
 
-// ErrNotFound: Temporal does not know the signup (any more: it keeps closed ones for its retention).
+// ErrNotFound says that Temporal does not know the signup (any more: it keeps closed ones for its retention).
 var ErrNotFound = errors.New("no such signup")
 
 // State is how a signup, a step or a compensation stands.

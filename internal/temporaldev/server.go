@@ -38,6 +38,7 @@ type Server struct {
 
 const (
 	startLimit  = time.Minute
+	retention   = 30 * 24 * time.Hour // of closed workflows
 	clusterName = "active"
 )
 

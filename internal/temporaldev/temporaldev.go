@@ -2,8 +2,6 @@
 // tests: one node, one history shard, an SQLite file. It is not for production.
 package temporaldev
 
-import "time"
-
 // Options say where the server keeps its file and where it listens.
 type Options struct {
 	Dir             string // made where it is missing
@@ -11,6 +9,3 @@ type Options struct {
 	UIAddress       string // host:port; empty runs no UI
 	Namespace       string // registered where it is missing
 }
-
-// retention is how long closed workflows are kept.
-const retention = 30 * 24 * time.Hour

@@ -12,7 +12,7 @@ import (
 	"narthex/internal/secrets"
 )
 
-// ErrNoAdmin: the tenant has no such admin.
+// ErrNoAdmin says that the tenant has no such admin.
 var ErrNoAdmin = errors.New("no such admin")
 
 // Admin is an admin as the church's own database knows it.

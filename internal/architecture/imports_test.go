@@ -1,0 +1,111 @@
+// Package architecture holds the rules of who may depend on whom, as tests.
+package architecture
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"narthex/activities"
+	"narthex/workflows"
+)
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+	Deps       []string
+}
+
+// list returns what `go list -json` says of the packages.
+func list(t *testing.T, patterns ...string) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, patterns...)...)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, stderr.String())
+	}
+	var all []goPackage
+	for decoder := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := decoder.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func within(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
+
+// The arrows between packages point one way. Each rule forbids packages below one path to import
+// packages below others, with the exceptions named.
+func TestImportsPointOneWay(t *testing.T) {
+	t.Parallel()
+	rules := []struct {
+		from      string
+		forbidden []string
+		except    []string
+	}{
+		{from: "narthex/internal", forbidden: []string{"narthex/cmd", "narthex/httpapi", "narthex/workflows", "narthex/activities"}},
+		{from: "narthex/activities", forbidden: []string{"narthex/cmd", "narthex/httpapi", "narthex/workflows"}},
+		{from: "narthex/workflows", forbidden: []string{"narthex/cmd", "narthex/httpapi", "narthex/activities", "database/sql", "github.com/jackc", "net/http"}},
+		{from: "narthex/httpapi", forbidden: []string{"narthex/cmd", "narthex/activities", "narthex/internal/tenantserver", "narthex/internal/schema", "narthex/migrations", "database/sql", "github.com/jackc"}},
+		{from: "narthex", forbidden: []string{"go.temporal.io/server", "github.com/temporalio/ui-server"}, except: []string{"narthex/internal/temporaldev"}},
+		{from: "narthex", forbidden: []string{"narthex/internal/temporaldev", "narthex/internal/localpg"}, except: []string{"narthex/cmd/narthex-dev", "narthex/internal/testenv"}},
+		{from: "narthex", forbidden: []string{"narthex/internal/testenv"}}, // but for tests
+	}
+	for _, p := range list(t, "narthex/...") {
+		for _, rule := range rules {
+			if !within(p.ImportPath, rule.from) || slices.ContainsFunc(rule.except, func(e string) bool { return within(p.ImportPath, e) }) {
+				continue
+			}
+			for _, imported := range p.Imports {
+				for _, forbidden := range rule.forbidden {
+					if within(imported, forbidden) {
+						t.Errorf("%s imports %s; nothing below %s may import %s", p.ImportPath, imported, rule.from, forbidden)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestProductionProgramLinksNoTemporalServer(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t, "narthex/cmd/narthex") {
+		for _, dep := range p.Deps {
+			if within(dep, "go.temporal.io/server") || within(dep, "github.com/temporalio/ui-server") {
+				t.Errorf("%s links %s, want no Temporal server in it", p.ImportPath, dep)
+			}
+		}
+	}
+}
+
+// Workflow and activities know each other by name alone: each name must be an activity's, and each
+// activity must be used.
+func TestStepsAndActivitiesMatch(t *testing.T) {
+	t.Parallel()
+	var named, written []string
+	for _, step := range workflows.Steps {
+		named = append(named, step.Do)
+		if step.Undo != "" {
+			named = append(named, step.Undo)
+		}
+	}
+	methods := reflect.TypeFor[*activities.Activities]()
+	for i := range methods.NumMethod() {
+		written = append(written, methods.Method(i).Name)
+	}
+	slices.Sort(named)
+	if !slices.Equal(named, written) {
+		t.Errorf("the workflow's steps name\n  %v, and the activities are\n  %v", named, written)
+	}
+}

@@ -1,0 +1,87 @@
+package schema_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/fstest"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/schema"
+	"narthex/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+var files = fstest.MapFS{
+	"000001_first.up.sql":    {Data: []byte(`CREATE TABLE first (id text); INSERT INTO first VALUES ('once')`)},
+	"000001_first.down.sql":  {Data: []byte(`DROP TABLE first`)},
+	"000002_second.up.sql":   {Data: []byte(`CREATE TABLE second (id text)`)},
+	"000002_second.down.sql": {Data: []byte(`DROP TABLE second`)},
+}
+
+func open(t *testing.T) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), testenv.NewDatabase(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+func TestUpsThatRaceMigrateOnce(t *testing.T) {
+	t.Parallel()
+	conn := open(t)
+	var group sync.WaitGroup
+	for range 8 {
+		group.Go(func() {
+			if err := schema.Up(t.Context(), conn.Config(), files, nil); err != nil {
+				t.Errorf("up: %v", err)
+			}
+		})
+	}
+	group.Wait()
+	var rows int
+	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM first`).Scan(&rows); err != nil || rows != 1 {
+		t.Errorf("the first migration ran %d times (%v), want once", rows, err)
+	}
+}
+
+// A migration file that fails leaves nothing of itself, and a database that says so.
+func TestAFailedMigrationIsDirtyUntilWiped(t *testing.T) {
+	t.Parallel()
+	conn := open(t)
+	broken := fstest.MapFS{
+		"000001_first.up.sql":  files["000001_first.up.sql"],
+		"000002_second.up.sql": {Data: []byte(`CREATE TABLE second (id text); SELECT 1/0`)},
+	}
+	if err := schema.Up(t.Context(), conn.Config(), broken, nil); err == nil {
+		t.Fatal("a broken migration went through")
+	}
+	if err := schema.Up(t.Context(), conn.Config(), files, nil); !errors.Is(err, schema.ErrDirty) {
+		t.Errorf("after it, up says %v, want ErrDirty", err)
+	}
+	var half bool
+	if err := conn.QueryRow(t.Context(), `SELECT to_regclass('second') IS NOT NULL`).Scan(&half); err != nil || half {
+		t.Errorf("a half of the broken migration is there: %t (%v), want nothing of it", half, err)
+	}
+	if err := schema.Wipe(t.Context(), conn.Config(), nil); err != nil {
+		t.Fatalf("wipe: %v", err)
+	}
+	if err := schema.Up(t.Context(), conn.Config(), files, nil); err != nil {
+		t.Errorf("after a wipe, up says %v", err)
+	}
+}
+
+func TestARefusedConnectionIsNotUsed(t *testing.T) {
+	t.Parallel()
+	conn := open(t)
+	refusal := errors.New("not this database")
+	err := schema.Up(t.Context(), conn.Config(), files, func(context.Context, *pgx.Conn) error { return refusal })
+	if !errors.Is(err, refusal) {
+		t.Errorf("up says %v, want the refusal", err)
+	}
+}

@@ -1,0 +1,289 @@
+package tenantserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"narthex/internal/ids"
+	"narthex/internal/tenantserver"
+	"narthex/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// open opens the process's server as a role that may make databases and roles, and nothing else.
+func open(t *testing.T) (server *tenantserver.Server, admin *pgx.Conn) {
+	t.Helper()
+	adminURL := testenv.PostgresURL(t)
+	admin, err := pgx.Connect(t.Context(), adminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { admin.Close(context.Background()) })
+	name := "service_" + ids.New()
+	exec(t, admin, fmt.Sprintf(`CREATE ROLE %s LOGIN CREATEDB CREATEROLE PASSWORD 'service'`, name))
+	service, err := url.Parse(adminURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	service.User = url.UserPassword(name, "service")
+	server, err = tenantserver.Open(t.Context(), service.String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	return server, admin
+}
+
+func exec(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func newDatabase() tenantserver.Database {
+	return tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: strings.Repeat("5ecret", 8)}
+}
+
+func always(context.Context) error { return nil }
+
+func create(t *testing.T, server *tenantserver.Server, d tenantserver.Database) {
+	t.Helper()
+	if err := server.Create(t.Context(), d, always); err != nil {
+		t.Fatalf("create: %v", err)
+	}
+}
+
+func drop(t *testing.T, server *tenantserver.Server, d tenantserver.Database) {
+	t.Helper()
+	if err := server.Drop(t.Context(), d, always); err != nil {
+		t.Fatalf("drop: %v", err)
+	}
+}
+
+// there counts the database and the role of d's name.
+func there(t *testing.T, admin *pgx.Conn, d tenantserver.Database) (found int) {
+	t.Helper()
+	const query = `SELECT (SELECT count(*) FROM pg_database WHERE datname = $1) + (SELECT count(*) FROM pg_roles WHERE rolname = $1)`
+	if err := admin.QueryRow(t.Context(), query, d.Name()).Scan(&found); err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestLifeOfADatabase(t *testing.T) {
+	t.Parallel()
+	server, admin := open(t)
+	d := newDatabase()
+	if _, err := server.Connect(t.Context(), d); !errors.Is(err, tenantserver.ErrGone) {
+		t.Errorf("before it is made, connect says %v, want ErrGone", err)
+	}
+	for range 2 { // each step is idempotent
+		create(t, server, d)
+	}
+	for range 2 {
+		if err := server.Migrate(t.Context(), d); err != nil {
+			t.Fatalf("migrate: %v", err)
+		}
+	}
+	conn, err := server.Connect(t.Context(), d)
+	if err != nil {
+		t.Fatalf("connect with the role's password: %v", err)
+	}
+	defer conn.Close(context.Background())
+	for range 2 {
+		if err := server.Revert(t.Context(), d); err != nil {
+			t.Fatalf("revert: %v", err)
+		}
+	}
+	for range 2 {
+		drop(t, server, d) // although somebody is connected
+	}
+	if found := there(t, admin, d); found != 0 {
+		t.Errorf("%d of database and role are left, want 0", found)
+	}
+}
+
+// An attempt that was cut off leaves a half behind: the next completes it.
+func TestCreateCompletesAHalf(t *testing.T) {
+	t.Parallel()
+	server, admin := open(t)
+	for name, cut := range map[string]string{
+		"a role without its database":         `DROP DATABASE %s`,
+		"a database that is half dropped":     `UPDATE pg_database SET datconnlimit = -2 WHERE datname = '%s'`,
+		"a database that is still everyone's": `GRANT CONNECT, TEMPORARY ON DATABASE %s TO PUBLIC`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDatabase()
+			create(t, server, d)
+			exec(t, admin, fmt.Sprintf(cut, d.Name()))
+			create(t, server, d)
+			if err := server.Migrate(t.Context(), d); err != nil {
+				t.Errorf("migrate after it: %v", err)
+			}
+			var public bool
+			const query = `SELECT EXISTS (SELECT FROM pg_database, aclexplode(datacl) WHERE datname = $1 AND grantee = 0)`
+			if err := admin.QueryRow(t.Context(), query, d.Name()).Scan(&public); err != nil || public {
+				t.Errorf("PUBLIC has rights on the database: %t (%v), want false", public, err)
+			}
+			drop(t, server, d)
+		})
+	}
+}
+
+// A migration that was cut off leaves the version table dirty: the database is not live, so it is
+// emptied and filled again.
+func TestMigrateRepairsADirtyDatabase(t *testing.T) {
+	t.Parallel()
+	server, _ := open(t)
+	d := newDatabase()
+	create(t, server, d)
+	defer drop(t, server, d)
+	for _, again := range []func(context.Context, tenantserver.Database) error{server.Migrate, server.Revert} {
+		if err := server.Migrate(t.Context(), d); err != nil {
+			t.Fatal(err)
+		}
+		conn, err := server.Connect(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		exec(t, conn, `UPDATE narthex.schema_migrations SET dirty = true; DROP TABLE branches`)
+		conn.Close(t.Context())
+		if err := again(t.Context(), d); err != nil {
+			t.Errorf("on a dirty database: %v", err)
+		}
+	}
+}
+
+func TestNothingOfAnotherSignupIsTouched(t *testing.T) {
+	t.Parallel()
+	server, admin := open(t)
+	mine := newDatabase()
+	create(t, server, mine)
+	defer drop(t, server, mine)
+	other := mine
+	other.SignupID = ids.New()
+	for name, err := range map[string]error{
+		"create":  server.Create(t.Context(), other, always),
+		"migrate": server.Migrate(t.Context(), other),
+		"revert":  server.Revert(t.Context(), other),
+	} {
+		if !errors.Is(err, tenantserver.ErrNotOwned) {
+			t.Errorf("%s of another signup's database says %v, want ErrNotOwned", name, err)
+		}
+	}
+	drop(t, server, other) // has nothing to drop
+	if found := there(t, admin, mine); found != 2 {
+		t.Errorf("%d of database and role are there after another signup's drop, want 2", found)
+	}
+}
+
+// A database that nobody marked is not ours, whatever its name.
+func TestAnUnmarkedDatabaseIsLeftAlone(t *testing.T) {
+	t.Parallel()
+	server, admin := open(t)
+	d := newDatabase()
+	exec(t, admin, "CREATE DATABASE "+d.Name())
+	defer exec(t, admin, "DROP DATABASE "+d.Name())
+	if err := server.Create(t.Context(), d, always); !errors.Is(err, tenantserver.ErrNotOwned) {
+		t.Errorf("create says %v, want ErrNotOwned", err)
+	}
+	drop(t, server, d)
+	if found := there(t, admin, d); found != 1 {
+		t.Errorf("%d of database and role are there, want the database alone", found)
+	}
+}
+
+func TestPermitAndBuryDecide(t *testing.T) {
+	t.Parallel()
+	server, admin := open(t)
+	d := newDatabase()
+	no := errors.New("no")
+	refuse := func(context.Context) error { return no }
+	if err := server.Create(t.Context(), d, refuse); !errors.Is(err, no) {
+		t.Errorf("create without a permit says %v, want the permit's error", err)
+	}
+	if found := there(t, admin, d); found != 0 {
+		t.Errorf("%d of database and role are there without a permit, want 0", found)
+	}
+	create(t, server, d)
+	if err := server.Drop(t.Context(), d, refuse); !errors.Is(err, no) {
+		t.Errorf("drop without a burial says %v, want its error", err)
+	}
+	if found := there(t, admin, d); found != 2 {
+		t.Errorf("%d of database and role are there without a burial, want 2", found)
+	}
+	drop(t, server, d)
+}
+
+// Creates and drops of one signup that race end with nothing, once one of the drops has been first
+// past the tombstone; and nothing of it fails in a way that a retry does not mend.
+func TestCreateAndDropRace(t *testing.T) {
+	t.Parallel()
+	server, admin := open(t)
+	d := newDatabase()
+	var buried bool // guarded by the tenant's lock
+	permit := func(context.Context) error {
+		if buried {
+			return errors.New("buried")
+		}
+		return nil
+	}
+	bury := func(context.Context) error { buried = true; return nil }
+	var group sync.WaitGroup
+	for i := range 12 {
+		group.Go(func() {
+			if i%3 == 2 {
+				if err := server.Drop(t.Context(), d, bury); err != nil {
+					t.Errorf("drop: %v", err)
+				}
+			} else if err := server.Create(t.Context(), d, permit); err != nil && err.Error() != "buried" {
+				t.Errorf("create: %v", err)
+			}
+		})
+	}
+	group.Wait()
+	if found := there(t, admin, d); found != 0 {
+		t.Errorf("%d of database and role are left, want 0", found)
+	}
+}
+
+func TestAPasswordIsNeverSentInClear(t *testing.T) {
+	t.Parallel()
+	server, admin := open(t)
+	d := newDatabase()
+	create(t, server, d)
+	defer drop(t, server, d)
+	var verifier string
+	if err := admin.QueryRow(t.Context(), `SELECT rolpassword FROM pg_authid WHERE rolname = $1`, d.Name()).Scan(&verifier); err != nil {
+		t.Fatal(err)
+	}
+	if !strings.HasPrefix(verifier, "SCRAM-SHA-256$4096:") {
+		t.Errorf("the stored password begins %.20q, want a SCRAM verifier", verifier)
+	}
+	wrong := d
+	wrong.Password = "wrong"
+	var pgErr *pgconn.PgError
+	if _, err := server.Connect(t.Context(), wrong); !errors.As(err, &pgErr) || pgErr.Code != "28P01" {
+		t.Errorf("a wrong password gets %v, want SQLSTATE 28P01", err)
+	}
+}
+
+func TestMalformedTenantID(t *testing.T) {
+	t.Parallel()
+	server, _ := open(t)
+	d := newDatabase()
+	d.TenantID = `x"; DROP ROLE postgres; --`
+	if err := server.Create(t.Context(), d, always); !errors.Is(err, tenantserver.ErrNotOwned) {
+		t.Errorf("create says %v, want ErrNotOwned", err)
+	}
+}

@@ -16,7 +16,6 @@ import (
 )
 
 func TestDownload(t *testing.T) {
-	t.Parallel()
 	installed := localpg.Find(localpg.UsualFolders())
 	if len(installed) == 0 {
 		t.Skip("what the test offers for download calls an installed PostgreSQL, and there is none")
@@ -38,6 +37,7 @@ func TestDownload(t *testing.T) {
 	defer maven.Close()
 
 	dir := folder(t)
+	t.Setenv("TMPDIR", t.TempDir()) // the library leaves its log there
 	server := start(t, localpg.Options{Dir: dir, Ephemeral: true, Programs: []string{}, Repository: maven.URL})
 	if got := ask(t, server.AdminURL(), "SELECT 'answers'"); got != "answers" {
 		t.Error(got)
@@ -51,11 +51,12 @@ func TestDownload(t *testing.T) {
 }
 
 func TestDownloadFails(t *testing.T) {
-	t.Parallel()
 	maven := httptest.NewServer(http.NotFoundHandler())
 	gone := maven.URL
 	maven.Close()
-	_, err := localpg.Start(t.Context(), localpg.Options{Dir: folder(t), Programs: []string{}, Repository: gone})
+	dir := folder(t)
+	t.Setenv("TMPDIR", t.TempDir()) // the library leaves its log there
+	_, err := localpg.Start(t.Context(), localpg.Options{Dir: dir, Programs: []string{}, Repository: gone})
 	if err == nil {
 		t.Fatal("a server was started without programs")
 	}

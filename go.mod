@@ -5,6 +5,7 @@ go 1.26.8
 tool (
 	go.temporal.io/sdk/contrib/tools/workflowcheck
 	honnef.co/go/tools/cmd/staticcheck
+	narthex/cmd/narthex
 	narthex/cmd/narthex-dev
 )
 

@@ -6,13 +6,9 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
-
-	"github.com/gofrs/flock"
 
 	"narthex/internal/childproc"
 )
@@ -25,30 +21,8 @@ func TemporalAddress(t testing.TB) string {
 	return temporal.get(t)
 }
 
-// NarthexDev builds cmd/narthex-dev, without race instrumentation, and returns the executable's path.
-// `go tool -n` keeps it in Go's build cache: it is linked once, and nothing is left behind.
-func NarthexDev() (path string, err error) {
-	lock := flock.New(filepath.Join(os.TempDir(), "narthex-test-build.lock")) // one process builds, the others wait
-	if err := lock.Lock(); err != nil {
-		return "", fmt.Errorf("lock the build: %w", err)
-	}
-	defer lock.Unlock()
-	build := exec.Command("go", "tool", "-n", "narthex-dev")
-	build.Env = append(os.Environ(), "GOFLAGS="+withoutRace(os.Getenv("GOFLAGS")))
-	build.Stderr = os.Stderr
-	output, err := build.Output()
-	if err != nil {
-		return "", fmt.Errorf("build narthex-dev: %w", err)
-	}
-	return strings.TrimSpace(string(output)), nil
-}
-
-func withoutRace(flags string) string {
-	return strings.Join(strings.Fields(strings.NewReplacer("-race=true", "", "-race", "").Replace(flags)), " ")
-}
-
 func startTemporal(dir string) (address string, stop func() error, err error) {
-	path, err := NarthexDev()
+	path, err := Program("narthex-dev")
 	if err != nil {
 		return "", nil, err
 	}

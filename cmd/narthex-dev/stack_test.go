@@ -1,0 +1,338 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/devstack"
+	"narthex/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// dataFolder is a folder that PostgreSQL can reach as another user than root too.
+func dataFolder(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "narthex-dev-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o711)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return filepath.Join(dir, ".narthex")
+}
+
+// freePorts lets the stack choose its ports.
+var freePorts = []string{"--http", "127.0.0.1:0", "--temporal", "127.0.0.1:0", "--ui", "127.0.0.1:0", "--postgres", "127.0.0.1:0"}
+
+type runningStack struct {
+	*testenv.Run
+	devstack.Stack
+	t   *testing.T
+	dir string
+}
+
+func startStack(t *testing.T, dir string, environment ...string) *runningStack {
+	t.Helper()
+	s := &runningStack{Run: testenv.Start(t, environment, "narthex-dev", append(freePorts, "--data", dir)...), t: t, dir: dir}
+	s.WaitFor("Ctrl-C stops everything.")
+	content, err := os.ReadFile(filepath.Join(dir, "stack.json"))
+	if err == nil {
+		err = json.Unmarshal(content, &s.Stack)
+	}
+	if err != nil {
+		t.Fatalf("read stack.json: %v", err)
+	}
+	return s
+}
+
+// post posts a body to the API and returns the answer's, decoded.
+func (s *runningStack) post(path string, body map[string]string, want int) map[string]any {
+	s.t.Helper()
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	response, err := http.Post(s.HTTP+path, "application/json", bytes.NewReader(encoded))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var answer map[string]any
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != want {
+		s.t.Fatalf("POST %s: %s, %v (%v); want status %d", path, response.Status, answer, err, want)
+	}
+	return answer
+}
+
+func (s *runningStack) register(email string) {
+	s.t.Helper()
+	s.post("/api/auth/register", map[string]string{"churchName": "Grace Chapel", "email": email, "password": "correct horse",
+		"firstName": "Pat", "lastName": "Muster"}, http.StatusCreated)
+}
+
+func (s *runningStack) login(email string) {
+	s.t.Helper()
+	s.post("/api/auth/login", map[string]string{"email": email, "password": "correct horse"}, http.StatusOK)
+}
+
+// interrupt stops the stack as Ctrl-C does, and checks that it leaves nothing behind.
+func (s *runningStack) interrupt() {
+	s.t.Helper()
+	family := descendants(s.t, s.ProcessID())
+	s.Signal(os.Interrupt)
+	if code := s.Exit(); code != 0 {
+		s.t.Errorf("after Ctrl-C the exit status is %d, want 0", code)
+	}
+	s.wantNoneOf(family)
+	if _, err := os.Stat(filepath.Join(s.dir, "stack.json")); !os.IsNotExist(err) {
+		s.t.Errorf("stack.json is there after the stop (%v)", err)
+	}
+}
+
+func (s *runningStack) wantNoneOf(processes []int) {
+	s.t.Helper()
+	for _, pid := range processes {
+		for deadline := time.Now().Add(15 * time.Second); running(pid); time.Sleep(20 * time.Millisecond) {
+			if time.Now().After(deadline) {
+				s.t.Fatalf("process %d is left behind", pid)
+			}
+		}
+	}
+}
+
+// running says whether a process runs; one that has ended and that nobody waits for does not.
+func running(pid int) bool {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	return err == nil && !strings.Contains(string(stat), ") Z ")
+}
+
+// descendants are the processes below one, where the system says so (Linux).
+func descendants(t *testing.T, pid int) (all []int) {
+	t.Helper()
+	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // its only error is a malformed pattern
+	for _, path := range stats {
+		stat, err := os.ReadFile(path)
+		if err != nil {
+			continue // it has ended
+		}
+		var child, parent int
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		if _, err := fmt.Sscanf(rest, "%1s %d", new(string), &parent); err != nil || parent != pid {
+			continue
+		}
+		if _, err := fmt.Sscan(string(stat), &child); err != nil {
+			t.Fatal(err)
+		}
+		all = append(append(all, child), descendants(t, child)...)
+	}
+	return all
+}
+
+func TestStack(t *testing.T) {
+	t.Parallel()
+	dir := dataFolder(t)
+	s := startStack(t, dir)
+	s.register("pat@example.org")
+	checkStackFile(t, s)
+	checkEnvironmentFile(t, s)
+	checkPromptedCurl(t, s)
+
+	second := testenv.Start(t, nil, "narthex-dev", append(freePorts, "--data", dir)...)
+	if code, want := second.Exit(), fmt.Sprintf("another narthex-dev (process %d) uses the data folder %s", s.ProcessID(), dir); code != 1 || !strings.Contains(second.Output(), want) {
+		t.Errorf("a second instance ends with status %d and says %q, want 1 and %q", code, second.Output(), want)
+	}
+	s.login("pat@example.org")
+	s.interrupt()
+
+	s = startStack(t, dir) // on other ports
+	s.login("pat@example.org")
+	s.register("sam@example.org")
+	if runtime.GOOS != "linux" {
+		return // only Linux tells children that their parent was killed
+	}
+	family := descendants(t, s.ProcessID())
+	if len(family) == 0 {
+		t.Error("the stack has no child process, want PostgreSQL's")
+	}
+	s.Signal(syscall.SIGKILL)
+	s.Exit()
+	s.wantNoneOf(family)
+
+	s = startStack(t, dir)
+	s.login("sam@example.org")
+	s.interrupt()
+}
+
+func checkStackFile(t *testing.T, s *runningStack) {
+	t.Helper()
+	if s.PID != s.ProcessID() || s.Namespace != "default" {
+		t.Errorf("stack.json says pid %d and namespace %q, want %d and \"default\"", s.PID, s.Namespace, s.ProcessID())
+	}
+	for _, url := range []string{s.HTTP + "/readyz", s.UI} {
+		response, err := http.Get(url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != http.StatusOK {
+			t.Errorf("GET %s: %s, want 200", url, response.Status)
+		}
+	}
+	for url, query := range map[string]string{
+		s.Postgres: `SELECT count(*) FROM pg_database WHERE datname LIKE 'tenant\_%'`,
+		s.Registry: `SELECT count(*) FROM tenants WHERE status = 'active'`,
+	} {
+		conn, err := pgx.Connect(t.Context(), url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close(t.Context())
+		var count int
+		if err := conn.QueryRow(t.Context(), query).Scan(&count); err != nil || count != 1 {
+			t.Errorf("%s: %d (%v), want 1", query, count, err)
+		}
+	}
+}
+
+// narthex reaches the stack with narthex.env: it migrates, and runs an API and a worker beside.
+func checkEnvironmentFile(t *testing.T, s *runningStack) {
+	t.Helper()
+	file := filepath.Join(s.dir, "narthex.env")
+	for _, name := range []string{file, filepath.Join(s.dir, "keys.env"), filepath.Join(s.dir, "stack.json")} {
+		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: %v (%v), want it readable by its owner alone", name, info.Mode(), err)
+		}
+	}
+	migrate := testenv.Start(t, nil, "narthex", "--env-file", file, "migrate")
+	if code := migrate.Exit(); code != 0 {
+		t.Errorf("narthex migrate: status %d, %s", code, migrate.Output())
+	}
+	serve := testenv.Start(t, nil, "narthex", "serve", "--env-file", file)
+	serve.WaitFor(`"msg":"ready"`)
+	serve.Signal(syscall.SIGTERM)
+	if code := serve.Exit(); code != 0 {
+		t.Errorf("narthex serve: status %d after SIGTERM, want 0", code)
+	}
+}
+
+// checkPromptedCurl checks that the curl line of the ready block names the API.
+func checkPromptedCurl(t *testing.T, s *runningStack) {
+	t.Helper()
+	if want := "curl -s " + s.HTTP + "/api/auth/register"; !strings.Contains(s.Output(), want) {
+		t.Errorf("the ready block does not hold %q", want)
+	}
+}
+
+// The stack uses servers that are there already, and leaves them running.
+func TestGivenServers(t *testing.T) {
+	t.Parallel()
+	admin, temporal := testenv.PostgresURL(t), testenv.TemporalAddress(t)
+	s := startStack(t, dataFolder(t), "DATABASE_URL="+admin, "TEMPORAL_ADDRESS="+temporal)
+	if s.Temporal != temporal || s.Postgres != admin || s.UI != "" {
+		t.Errorf("stack.json says Temporal %s and PostgreSQL %s, UI %q; want those given, and no UI", s.Temporal, s.Postgres, s.UI)
+	}
+	if family := descendants(t, s.ProcessID()); len(family) != 0 {
+		t.Errorf("the stack runs %d processes of its own, want none", len(family))
+	}
+	s.register("given@example.org")
+	s.login("given@example.org")
+	s.interrupt()
+	conn, err := net.Dial("tcp", temporal)
+	if err != nil {
+		t.Fatalf("Temporal was stopped: %v", err)
+	}
+	conn.Close()
+	if conn, err := pgx.Connect(t.Context(), admin); err != nil {
+		t.Errorf("PostgreSQL was stopped: %v", err)
+	} else {
+		conn.Close(t.Context())
+	}
+}
+
+// What cannot start says so in one sentence, with status 1, and leaves nothing running.
+func TestRefusals(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { listener.Close() }) // after the parallel subtests
+	taken := listener.Addr().String()
+	file := filepath.Join(t.TempDir(), "file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	nobody := "127.0.0.1:1" // nothing listens there
+	for name, c := range map[string]struct {
+		environment []string
+		arguments   []string
+		want        string
+	}{
+		"HTTP address taken":       {nil, []string{"--http", taken}, "--http " + taken + " is taken: stop what uses it, or choose another address"},
+		"Temporal's address taken": {nil, []string{"--temporal", taken}, "--temporal " + taken + " is taken"},
+		"UI's address taken":       {nil, []string{"--ui", taken}, "--ui " + taken + " is taken"},
+		"PostgreSQL's taken":       {nil, []string{"--postgres", taken}, "--postgres " + taken + " is taken"},
+		"malformed address":        {nil, []string{"--http", "8080"}, "--http 8080 is not an address like 127.0.0.1:8080"},
+		"unusable folder":          {nil, []string{"--data", file + "/data"}, "the data folder " + file + "/data cannot be made: choose another with --data"},
+		"a file for a folder":      {nil, []string{"--data", file}, "the data folder " + file + " cannot be"},
+		"unknown flag":             {nil, []string{"--htpp", taken}, "unknown flag: --htpp"},
+		"unknown command":          {nil, []string{"start"}, `unknown command "start"`},
+		"malformed DATABASE_URL":   {[]string{"DATABASE_URL=5ecret"}, nil, "DATABASE_URL is not a URL like postgres://"},
+		"unreachable DATABASE_URL": {[]string{"DATABASE_URL=postgres://n:5ecret@" + nobody + "/postgres"}, nil, "no connection to the PostgreSQL server of DATABASE_URL"},
+		"unreachable Temporal": {[]string{"DATABASE_URL=" + testenv.PostgresURL(t), "TEMPORAL_ADDRESS=" + nobody}, nil,
+			"no connection to Temporal at " + nobody + ": start it, or unset TEMPORAL_ADDRESS"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			arguments := append(append([]string{"--data", dataFolder(t)}, freePorts...), c.arguments...)
+			r := testenv.Start(t, c.environment, "narthex-dev", arguments...)
+			code := r.Exit()
+			lines := strings.Split(strings.TrimSpace(r.Output()), "\n")
+			if last := lines[len(lines)-1]; code != 1 || !strings.HasPrefix(last, "narthex-dev: "+c.want) {
+				t.Errorf("exit status %d, and it says\n  %s, want status 1 and\n  narthex-dev: %s", code, last, c.want)
+			}
+			if strings.Contains(r.Output(), "5ecret") {
+				t.Errorf("a secret is in the output: %s", r.Output())
+			}
+		})
+	}
+}
+
+// TestTemporalAlone runs `narthex-dev temporal`, which says where it listens.
+func TestTemporalAlone(t *testing.T) {
+	t.Parallel()
+	r := testenv.Start(t, nil, "narthex-dev", "temporal", "--data", filepath.Join(t.TempDir(), "temporal"), "--temporal", "127.0.0.1:0", "--ui", "127.0.0.1:0")
+	r.WaitFor("}\n")
+	var where struct{ Temporal, Namespace, UI string }
+	if err := json.NewDecoder(strings.NewReader(r.Output())).Decode(&where); err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.Get(where.UI + "/api/v1/namespaces/" + where.Namespace)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if body, err := io.ReadAll(response.Body); err != nil || response.StatusCode != http.StatusOK {
+		t.Errorf("the UI answers %s, %s (%v), want its namespace", response.Status, body, err)
+	}
+	r.Signal(syscall.SIGTERM)
+	if code := r.Exit(); code != 0 {
+		t.Errorf("after SIGTERM the exit status is %d, want 0", code)
+	}
+}

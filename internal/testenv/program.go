@@ -1,0 +1,154 @@
+package testenv
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+// Program builds a program of this module, narthex or narthex-dev, without race instrumentation, and
+// returns the executable's path. `go tool -n` keeps it in Go's build cache: it is linked once, and
+// nothing is left behind.
+func Program(name string) (path string, err error) {
+	lock := flock.New(filepath.Join(os.TempDir(), "narthex-test-build.lock")) // one process builds, the others wait
+	if err := lock.Lock(); err != nil {
+		return "", fmt.Errorf("lock the build: %w", err)
+	}
+	defer lock.Unlock()
+	build := exec.Command("go", "tool", "-n", "narthex/cmd/"+name)
+	build.Env = append(os.Environ(), "GOFLAGS="+withoutRace(os.Getenv("GOFLAGS")))
+	build.Stderr = os.Stderr
+	output, err := build.Output()
+	if err != nil {
+		return "", fmt.Errorf("build %s: %w", name, err)
+	}
+	return strings.TrimSpace(string(output)), nil
+}
+
+func withoutRace(flags string) string {
+	return strings.Join(strings.Fields(strings.NewReplacer("-race=true", "", "-race", "").Replace(flags)), " ")
+}
+
+const patience = time.Minute // with a program
+
+// Run is a program that a test runs as a process of its own.
+type Run struct {
+	t      testing.TB
+	cmd    *exec.Cmd
+	output *output
+	done   chan struct{}
+}
+
+// Start runs one of this module's programs. Of Narthex's, Temporal's and PostgreSQL's variables it gets
+// those in environment (NAME=value) alone. It is killed when the test ends before it does.
+func Start(t testing.TB, environment []string, program string, arguments ...string) *Run {
+	t.Helper()
+	path, err := Program(program)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Run{t: t, cmd: exec.Command(path, arguments...), output: &output{grown: make(chan struct{}, 1)}, done: make(chan struct{})}
+	r.cmd.Env = append(neutralEnvironment(), environment...)
+	r.cmd.Stdout, r.cmd.Stderr = r.output, r.output
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		_ = r.cmd.Wait() // ExitCode tells
+		close(r.done)
+	}()
+	t.Cleanup(func() {
+		r.Signal(syscall.SIGKILL)
+		<-r.done
+		if t.Failed() {
+			t.Logf("%s %v printed:\n%s", program, arguments, r.Output())
+		}
+	})
+	return r
+}
+
+// neutralEnvironment is this process's, without what would configure a program of ours.
+func neutralEnvironment() (environment []string) {
+	for _, variable := range os.Environ() {
+		name, _, _ := strings.Cut(variable, "=")
+		switch {
+		case strings.HasPrefix(name, "TEMPORAL_"), strings.HasPrefix(name, "PG"), strings.HasSuffix(name, "_URL"):
+		default:
+			environment = append(environment, variable)
+		}
+	}
+	return environment
+}
+
+// ProcessID returns the process's id.
+func (r *Run) ProcessID() int { return r.cmd.Process.Pid }
+
+// Signal sends the process a signal.
+func (r *Run) Signal(signal os.Signal) {
+	if err := r.cmd.Process.Signal(signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		r.t.Errorf("signal process %d: %v", r.ProcessID(), err)
+	}
+}
+
+// Output returns what the process has printed so far, on either stream.
+func (r *Run) Output() string { return r.output.String() }
+
+// WaitFor waits until the process has printed text, and fails the test if it ends without.
+func (r *Run) WaitFor(text string) {
+	r.t.Helper()
+	for deadline := time.After(patience); !strings.Contains(r.Output(), text); {
+		select {
+		case <-r.output.grown:
+		case <-r.done:
+			if !strings.Contains(r.Output(), text) {
+				r.t.Fatalf("process %d has ended without printing %q", r.ProcessID(), text)
+			}
+		case <-deadline:
+			r.t.Fatalf("process %d has not printed %q after %s", r.ProcessID(), text, patience)
+		}
+	}
+}
+
+// Exit waits until the process has ended, and returns its exit status.
+func (r *Run) Exit() int {
+	r.t.Helper()
+	select {
+	case <-r.done:
+	case <-time.After(patience):
+		r.t.Fatalf("process %d has not ended after %s", r.ProcessID(), patience)
+	}
+	return r.cmd.ProcessState.ExitCode()
+}
+
+// output collects what a process prints.
+type output struct {
+	mu    sync.Mutex
+	text  strings.Builder
+	grown chan struct{}
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.text.Write(p)
+	select {
+	case o.grown <- struct{}{}:
+	default:
+	}
+	return len(p), nil
+}
+
+func (o *output) String() string {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.text.String()
+}

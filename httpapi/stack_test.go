@@ -95,9 +95,11 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s.tokens, err = tokens.New(key, "narthex", "narthex-api", time.Now); err != nil {
+	var signer tokens.Key
+	if err := signer.UnmarshalText([]byte(key)); err != nil {
 		t.Fatal(err)
 	}
+	s.tokens = tokens.New(signer, "narthex", "narthex-api", time.Now)
 	router := tenantdb.NewRouter(reg, s.keys)
 	t.Cleanup(router.Close)
 	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Keys: s.keys, Tokens: s.tokens,

@@ -58,7 +58,17 @@ func runStack(ctx context.Context, f flags, out io.Writer) error {
 		return err
 	}
 	defer stopPostgres()
-	if err := prepareRegistry(ctx, databases, keys); err != nil {
+	var c struct {
+		config.Registry
+		config.Keys
+		config.Queue
+		config.API
+		config.Worker
+	}
+	if err := config.ParseFrom(&c, variables(databases, keys, f.http)); err != nil {
+		return fmt.Errorf("the keys or addresses of the data folder %s are damaged: begin anew with another --data: %w", folder.Path, err)
+	}
+	if err := prepareRegistry(ctx, databases, secrets.New(c.SealKeyset, c.IndexKeyset)); err != nil {
 		return err
 	}
 	temporal, ui, stopTemporal, err := startTemporal(ctx, f, folder, progress)
@@ -74,12 +84,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) error {
 	defer logFile.Close()
 	defer folder.Forget()
 	err = service.Run(ctx, service.Config{
-		Registry: config.Registry{RegistryURL: config.DatabaseURL(databases.RegistryURL)},
-		Keys:     config.Keys{SealKeyset: keys["SEAL_KEYSET"], IndexKeyset: keys["INDEX_KEYSET"]},
-		Queue:    config.Queue{TaskQueue: taskQueue},
-		API: &config.API{HTTPAddress: config.Address(f.http), SignupWait: 10 * time.Second, TokenKey: keys["TOKEN_KEY"],
-			TokenIssuer: "narthex", TokenAudience: "narthex-api"},
-		Worker:   &config.Worker{TenantServerURL: config.DatabaseURL(databases.TenantServerURL)},
+		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Worker: &c.Worker,
 		Temporal: temporal,
 		Log:      slog.New(slog.NewJSONHandler(logFile, nil)),
 		Ready: func(address string) {
@@ -98,8 +103,6 @@ func runStack(ctx context.Context, f flags, out io.Writer) error {
 	progress("Stopping.")
 	return err
 }
-
-const taskQueue = "signups"
 
 // checkAddresses finds addresses that are malformed or taken before anything has been started.
 func checkAddresses(f flags) error {
@@ -159,13 +162,9 @@ func startPostgres(ctx context.Context, f flags, folder *devstack.Folder, keys d
 }
 
 // prepareRegistry migrates the registry, and points its tenants to where the server listens this time.
-func prepareRegistry(ctx context.Context, databases devstack.Databases, keys devstack.Keys) error {
+func prepareRegistry(ctx context.Context, databases devstack.Databases, keys *secrets.Keys) error {
 	if err := registry.Migrate(ctx, databases.RegistryURL); err != nil {
 		return fmt.Errorf("the registry cannot be migrated: %w", err)
-	}
-	parsed, err := secrets.Parse(keys["SEAL_KEYSET"], keys["INDEX_KEYSET"])
-	if err != nil {
-		return fmt.Errorf("the data folder's keys.env is damaged: %w", err)
 	}
 	server, err := pgx.ParseConfig(databases.TenantServerURL)
 	if err != nil {
@@ -176,7 +175,7 @@ func prepareRegistry(ctx context.Context, databases devstack.Databases, keys dev
 		return fmt.Errorf("open registry: %w", err)
 	}
 	defer pool.Close()
-	_, err = registry.New(pool, parsed).Relocate(ctx, server.Host, int(server.Port))
+	_, err = registry.New(pool, keys).Relocate(ctx, server.Host, int(server.Port))
 	return err
 }
 
@@ -219,20 +218,25 @@ func ensureSearchAttributes(ctx context.Context, options client.Options) error {
 	return searchattributes.Ensure(ctx, c, options.Namespace, signup.SearchAttributes())
 }
 
-// environment is what narthex.env holds: with it, every narthex command reaches this stack.
-func environment(stack devstack.Stack, databases devstack.Databases, keys devstack.Keys) map[string]string {
-	variables := map[string]string{
+// variables configure the stack's API and worker.
+func variables(databases devstack.Databases, keys devstack.Keys, httpAddress string) map[string]string {
+	return map[string]string{
 		"REGISTRY_URL": databases.RegistryURL, "TENANT_SERVER_URL": databases.TenantServerURL,
 		"SEAL_KEYSET": keys["SEAL_KEYSET"], "INDEX_KEYSET": keys["INDEX_KEYSET"], "TOKEN_KEY": keys["TOKEN_KEY"],
-		"TASK_QUEUE": taskQueue, "HTTP_ADDRESS": "127.0.0.1:0", // the stack's own API has its address already
+		"HTTP_ADDRESS": httpAddress,
 	}
+}
+
+// environment is what narthex.env holds: with it, every narthex command reaches this stack.
+func environment(stack devstack.Stack, databases devstack.Databases, keys devstack.Keys) map[string]string {
+	all := variables(databases, keys, "127.0.0.1:0") // the stack's own API has its address already
 	for _, variable := range os.Environ() {
 		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "TEMPORAL_") {
-			variables[name] = value
+			all[name] = value
 		}
 	}
-	variables["TEMPORAL_ADDRESS"], variables["TEMPORAL_NAMESPACE"] = stack.Temporal, stack.Namespace
-	return variables
+	all["TEMPORAL_ADDRESS"], all["TEMPORAL_NAMESPACE"] = stack.Temporal, stack.Namespace
+	return all
 }
 
 func readyBlock(stack devstack.Stack, folder string) string {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -16,6 +17,9 @@ import (
 
 	"github.com/caarlos0/env/v11"
 	"github.com/compose-spec/compose-go/v2/dotenv"
+
+	"narthex/internal/secrets"
+	"narthex/internal/tokens"
 )
 
 // Registry says where the registry is.
@@ -25,8 +29,8 @@ type Registry struct {
 
 // Keys are what data is sealed and found by.
 type Keys struct {
-	SealKeyset  string `env:"SEAL_KEYSET,required,notEmpty"`
-	IndexKeyset string `env:"INDEX_KEYSET,required,notEmpty"`
+	SealKeyset  secrets.SealKeyset  `env:"SEAL_KEYSET,required,notEmpty"`
+	IndexKeyset secrets.IndexKeyset `env:"INDEX_KEYSET,required,notEmpty"`
 }
 
 // Worker is what a worker needs beside the registry and the keys.
@@ -38,7 +42,7 @@ type Worker struct {
 type API struct {
 	HTTPAddress   Address       `env:"HTTP_ADDRESS" envDefault:"127.0.0.1:8080"`
 	SignupWait    time.Duration `env:"SIGNUP_WAIT" envDefault:"10s"`
-	TokenKey      string        `env:"TOKEN_KEY,required,notEmpty"`
+	TokenKey      tokens.Key    `env:"TOKEN_KEY,required,notEmpty"`
 	TokenIssuer   string        `env:"TOKEN_ISSUER" envDefault:"narthex"`
 	TokenAudience string        `env:"TOKEN_AUDIENCE" envDefault:"narthex-api"`
 }
@@ -111,8 +115,11 @@ func LoadFile(path string) error {
 
 // Parse fills config, a pointer to a struct of this package's parts, from the environment. Its error
 // is one sentence that names every variable that is missing or malformed.
-func Parse(config any) error {
-	environment := env.ToMap(os.Environ())
+func Parse(config any) error { return ParseFrom(config, env.ToMap(os.Environ())) }
+
+// ParseFrom does as Parse does, from variables by name.
+func ParseFrom(config any, variables map[string]string) error {
+	environment := maps.Clone(variables)
 	var wrong []string
 	for _, name := range secretVariables {
 		file := environment[name+"_FILE"]

@@ -59,36 +59,62 @@ func newKeyset(template *tinkpb.KeyTemplate) (string, error) {
 	return base64.StdEncoding.EncodeToString(buf.Bytes()), nil
 }
 
-// Parse reads the two keysets: base64 of Tink's JSON, of the kinds that NewSealKeyset and
-// NewIndexKeyset make. Its errors name the keyset at fault and never hold key material.
+// SealKeyset is a keyset for sealing.
+type SealKeyset struct{ aead tink.AEAD }
+
+// UnmarshalText reads base64 of Tink's JSON, as NewSealKeyset makes it. Its errors never hold key
+// material.
+func (k *SealKeyset) UnmarshalText(text []byte) error {
+	handle, err := parseKeyset(string(text))
+	if err != nil {
+		return err
+	}
+	if k.aead, err = aead.New(handle); err != nil {
+		return errors.New("holds keys of another kind than AEAD")
+	}
+	return nil
+}
+
+// IndexKeyset is a keyset for the blind index.
+type IndexKeyset struct{ mac tink.MAC }
+
+// UnmarshalText reads base64 of Tink's JSON, as NewIndexKeyset makes it. Its errors never hold key
+// material.
+func (k *IndexKeyset) UnmarshalText(text []byte) error {
+	handle, err := parseKeyset(string(text))
+	if err != nil {
+		return err
+	}
+	if k.mac, err = mac.New(handle); err != nil {
+		return errors.New("holds keys of another kind than MAC")
+	}
+	return nil
+}
+
+// New returns the keys of two keysets.
+func New(seal SealKeyset, index IndexKeyset) *Keys { return &Keys{aead: seal.aead, mac: index.mac} }
+
+// Parse reads two keysets in the form that NewSealKeyset and NewIndexKeyset give.
 func Parse(sealKeyset, indexKeyset string) (*Keys, error) {
-	sealHandle, err := parseKeyset(sealKeyset)
-	if err != nil {
-		return nil, fmt.Errorf("seal keyset: %w", err)
+	var seal SealKeyset
+	if err := seal.UnmarshalText([]byte(sealKeyset)); err != nil {
+		return nil, fmt.Errorf("the seal keyset %w", err)
 	}
-	sealer, err := aead.New(sealHandle)
-	if err != nil {
-		return nil, errors.New("seal keyset: its keys are not AEAD keys")
+	var index IndexKeyset
+	if err := index.UnmarshalText([]byte(indexKeyset)); err != nil {
+		return nil, fmt.Errorf("the index keyset %w", err)
 	}
-	indexHandle, err := parseKeyset(indexKeyset)
-	if err != nil {
-		return nil, fmt.Errorf("index keyset: %w", err)
-	}
-	indexer, err := mac.New(indexHandle)
-	if err != nil {
-		return nil, errors.New("index keyset: its keys are not MAC keys")
-	}
-	return &Keys{aead: sealer, mac: indexer}, nil
+	return New(seal, index), nil
 }
 
 func parseKeyset(text string) (*keyset.Handle, error) {
 	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 	if err != nil {
-		return nil, errors.New("not base64")
+		return nil, errors.New("is not base64")
 	}
 	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(raw)))
 	if err != nil {
-		return nil, errors.New("not a Tink keyset in JSON")
+		return nil, errors.New("is not a Tink keyset in JSON")
 	}
 	return handle, nil
 }

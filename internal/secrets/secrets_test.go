@@ -75,9 +75,9 @@ func TestParseNamesTheKeysetAtFault(t *testing.T) {
 	for _, c := range []struct{ name, seal, index, want string }{
 		{"empty seal", "", index, "seal keyset"},
 		{"short seal", seal[:len(seal)/2], index, "seal keyset"},
-		{"no base64", "not base64!", index, "seal keyset: not base64"},
-		{"swapped", index, seal, "seal keyset: its keys are not AEAD keys"},
-		{"index of the wrong kind", seal, seal, "index keyset: its keys are not MAC keys"},
+		{"no base64", "not base64!", index, "the seal keyset is not base64"},
+		{"swapped", index, seal, "the seal keyset holds keys of another kind than AEAD"},
+		{"index of the wrong kind", seal, seal, "the index keyset holds keys of another kind than MAC"},
 		{"empty index", seal, "", "index keyset"},
 	} {
 		_, err := Parse(c.seal, c.index)

@@ -66,7 +66,7 @@ type claims struct {
 	Role     string `json:"role"`
 }
 
-// NewKey returns a fresh signing key in the form that New takes: base64 of an Ed25519 seed.
+// NewKey returns a fresh signing key in the form that Key reads: base64 of an Ed25519 seed.
 func NewKey() (string, error) {
 	_, key, err := ed25519.GenerateKey(nil)
 	if err != nil {
@@ -75,15 +75,23 @@ func NewKey() (string, error) {
 	return base64.StdEncoding.EncodeToString(key.Seed()), nil
 }
 
-// New returns an issuer for key (base64 of a 32-byte Ed25519 seed). now is the clock, in any zone.
-func New(key, issuer, audience string, now func() time.Time) (*Issuer, error) {
-	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(key))
+// Key signs tokens.
+type Key struct{ private ed25519.PrivateKey }
+
+// UnmarshalText reads base64 of an Ed25519 seed, as NewKey makes it. Its error does not hold it.
+func (k *Key) UnmarshalText(text []byte) error {
+	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return nil, fmt.Errorf("the signing key is not base64 of %d bytes", ed25519.SeedSize)
+		return fmt.Errorf("is not base64 of %d bytes", ed25519.SeedSize)
 	}
-	private := ed25519.NewKeyFromSeed(seed)
-	thumbprint := sha256.Sum256(private.Public().(ed25519.PublicKey))
-	return &Issuer{key: private, keyID: hex.EncodeToString(thumbprint[:8]), issuer: issuer, audience: audience, now: now}, nil
+	k.private = ed25519.NewKeyFromSeed(seed)
+	return nil
+}
+
+// New returns an issuer of tokens that are signed with key. now is the clock, in any zone.
+func New(key Key, issuer, audience string, now func() time.Time) *Issuer {
+	thumbprint := sha256.Sum256(key.private.Public().(ed25519.PublicKey))
+	return &Issuer{key: key.private, keyID: hex.EncodeToString(thumbprint[:8]), issuer: issuer, audience: audience, now: now}
 }
 
 // Mint returns an access and a refresh token for subject.

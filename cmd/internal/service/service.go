@@ -60,10 +60,7 @@ func TemporalOptions() (client.Options, error) {
 
 // Run runs what c says until ctx ends, then stops it in order: HTTP, worker, client, databases.
 func Run(ctx context.Context, c Config) error {
-	keys, err := secrets.Parse(c.Keys.SealKeyset, c.Keys.IndexKeyset)
-	if err != nil {
-		return fmt.Errorf("SEAL_KEYSET and INDEX_KEYSET give no keys: %w", err)
-	}
+	keys := secrets.New(c.Keys.SealKeyset, c.Keys.IndexKeyset)
 	pool, err := pgxpool.New(ctx, string(c.Registry.RegistryURL))
 	if err != nil {
 		return fmt.Errorf("the registry %s cannot be opened", c.Registry.RegistryURL)
@@ -127,10 +124,7 @@ func startWhenReachable(ctx context.Context, w worker.Worker, log *slog.Logger) 
 }
 
 func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys) error {
-	issuer, err := tokens.New(c.API.TokenKey, c.API.TokenIssuer, c.API.TokenAudience, time.Now)
-	if err != nil {
-		return fmt.Errorf("TOKEN_KEY gives no key: %w", err)
-	}
+	issuer := tokens.New(c.API.TokenKey, c.API.TokenIssuer, c.API.TokenAudience, time.Now)
 	router := tenantdb.NewRouter(reg, keys)
 	defer router.Close()
 	handler, err := httpapi.New(httpapi.Options{

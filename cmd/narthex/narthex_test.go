@@ -1,0 +1,281 @@
+package main
+
+import (
+	"bytes"
+	"crypto/rand"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.temporal.io/sdk/client"
+
+	"narthex/internal/config"
+	"narthex/internal/searchattributes"
+	"narthex/internal/signup"
+	"narthex/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// narthex runs the program to its end and returns its exit status and what it printed.
+func narthex(t *testing.T, environment []string, arguments ...string) (status int, output string) {
+	t.Helper()
+	r := testenv.Start(t, environment, "narthex", arguments...)
+	return r.Exit(), r.Output()
+}
+
+// wantRefusal expects narthex to say one sentence, and nothing else, with status 1.
+func wantRefusal(t *testing.T, want string, environment []string, arguments ...string) {
+	t.Helper()
+	status, output := narthex(t, environment, arguments...)
+	if status != 1 || strings.Count(output, "\n") != 1 || !strings.HasPrefix(output, "narthex: ") || !strings.Contains(output, want) {
+		t.Errorf("narthex %v: status %d, it prints\n  %s\nwant status 1 and one line with\n  %s", arguments, status, output, want)
+	}
+	if strings.Contains(output, "5ecret") {
+		t.Errorf("a secret is in the output: %s", output)
+	}
+}
+
+// environment configures narthex for a registry of the test's own, and for the given Temporal.
+func environment(t *testing.T, temporal string) []string {
+	t.Helper()
+	keys, err := config.NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	variables := []string{
+		"REGISTRY_URL=" + testenv.NewDatabase(t), "TENANT_SERVER_URL=" + testenv.PostgresURL(t),
+		"TEMPORAL_ADDRESS=" + temporal, "TASK_QUEUE=signups-" + strings.ToLower(rand.Text()), "HTTP_ADDRESS=127.0.0.1:0",
+	}
+	for name, value := range keys {
+		variables = append(variables, name+"="+value)
+	}
+	return variables
+}
+
+// ready waits until an API is ready and returns its URL.
+func ready(r *testenv.Run) string {
+	r.WaitFor(`"msg":"ready"`)
+	return "http://" + regexp.MustCompile(`"http":"([^"]*)"`).FindStringSubmatch(r.Output())[1]
+}
+
+func post(t *testing.T, url string, body map[string]string) (status int, answer map[string]any) {
+	t.Helper()
+	encoded, err := json.Marshal(body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response, err := http.Post(url, "application/json", bytes.NewReader(encoded))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil {
+		t.Fatal(err)
+	}
+	return response.StatusCode, answer
+}
+
+func applicant() map[string]string {
+	return map[string]string{"churchName": "Grace Chapel", "email": strings.ToLower(rand.Text()) + "@example.org",
+		"password": "correct horse", "firstName": "Pat", "lastName": "Muster"}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	if status, output := narthex(t, nil, "version"); status != 0 || !strings.HasPrefix(output, "narthex ") || !strings.Contains(output, "go1.") {
+		t.Errorf("status %d, %s", status, output)
+	}
+}
+
+func TestKeysNewFillsAnEnvironmentFile(t *testing.T) {
+	t.Parallel()
+	status, output := narthex(t, nil, "keys", "new")
+	var names []string
+	for line := range strings.Lines(output) {
+		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+		if names = append(names, name); len(value) < 20 {
+			t.Errorf("%s=%s is no key", name, value)
+		}
+	}
+	if want := []string{"INDEX_KEYSET", "SEAL_KEYSET", "TOKEN_KEY"}; status != 0 || !slices.Equal(names, want) {
+		t.Errorf("status %d, variables %v; want 0 and %v", status, names, want)
+	}
+	if _, again := narthex(t, nil, "keys", "new"); again == output {
+		t.Error("the same keys were made twice")
+	}
+}
+
+func TestWhatIsMissingOrMalformedIsNamed(t *testing.T) {
+	t.Parallel()
+	nowhere := filepath.Join(t.TempDir(), "missing.env")
+	wantRefusal(t, "REGISTRY_URL is not set", nil, "migrate")
+	wantRefusal(t, "REGISTRY_URL is not set; SEAL_KEYSET is not set; INDEX_KEYSET is not set; TOKEN_KEY is not set; TENANT_SERVER_URL is not set", nil, "serve")
+	wantRefusal(t, "REGISTRY_URL is not set; SEAL_KEYSET is not set; INDEX_KEYSET is not set; TOKEN_KEY is not set", nil, "api")
+	wantRefusal(t, "REGISTRY_URL is not set; SEAL_KEYSET is not set; INDEX_KEYSET is not set; TENANT_SERVER_URL is not set", nil, "worker")
+	wantRefusal(t, "the environment file "+nowhere+" cannot be read", nil, "serve", "--env-file", nowhere)
+	wantRefusal(t, "the registry postgres://n:xxxxx@127.0.0.1:1/r: ", []string{"REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"}, "migrate")
+	wantRefusal(t, `unknown command "launch"`, nil, "launch")
+
+	complete := environment(t, "127.0.0.1:1")
+	wantRefusal(t, "SEAL_KEYSET is not base64; HTTP_ADDRESS is not an address like 127.0.0.1:8080; TOKEN_KEY is not base64 of 32 bytes",
+		append(complete, "SEAL_KEYSET=5ecret", "TOKEN_KEY=5ecret", "HTTP_ADDRESS=8080"), "serve")
+	wantRefusal(t, "TEMPORAL_", append(complete, "TEMPORAL_TLS_CLIENT_CERT_PATH=/nowhere"), "worker")
+}
+
+func TestTakenAddress(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	taken := listener.Addr().String()
+	wantRefusal(t, "the HTTP address "+taken+" is taken", append(environment(t, "127.0.0.1:1"), "HTTP_ADDRESS="+taken), "api")
+}
+
+func TestMigrateCanBeRunAgain(t *testing.T) {
+	t.Parallel()
+	variables := environment(t, "127.0.0.1:1")
+	for range 2 {
+		if status, output := narthex(t, variables, "migrate"); status != 0 || output != "The registry has the newest schema.\n" {
+			t.Errorf("status %d, %s", status, output)
+		}
+	}
+}
+
+// API and worker are two processes here, as in production. The worker is stopped while signups are
+// under way, and another takes over: every signup ends whole.
+func TestWorkersCanBeReplaced(t *testing.T) {
+	t.Parallel()
+	variables := environment(t, sharedTemporal(t))
+	if status, output := narthex(t, variables, "migrate"); status != 0 {
+		t.Fatal(output)
+	}
+	api := testenv.Start(t, variables, "narthex", "api")
+	url := ready(api)
+	worker := testenv.Start(t, variables, "narthex", "worker")
+	worker.WaitFor(`"msg":"ready"`)
+
+	const signups = 6
+	answers := make(chan string, signups)
+	for range signups {
+		go func() {
+			status, answer := post(t, url+"/api/auth/register", applicant())
+			answers <- fmt.Sprint(status, " ", answer["type"])
+		}()
+	}
+	time.Sleep(200 * time.Millisecond) // in the middle of them
+	worker.Signal(syscall.SIGTERM)
+	successor := testenv.Start(t, variables, "narthex", "worker")
+	if status := worker.Exit(); status != 0 {
+		t.Errorf("after SIGTERM the worker's exit status is %d, want 0", status)
+	}
+	for range signups {
+		if answer := <-answers; answer != "201 <nil>" {
+			t.Errorf("a signup was answered with %s, want 201", answer)
+		}
+	}
+	for _, r := range []*testenv.Run{api, successor} {
+		r.Signal(syscall.SIGTERM)
+		if status := r.Exit(); status != 0 {
+			t.Errorf("after SIGTERM the exit status is %d, want 0", status)
+		}
+	}
+	wantOnlyActiveTenants(t, variables)
+}
+
+// A stop lets the request in hand be answered.
+func TestStopWaitsForRequests(t *testing.T) {
+	t.Parallel()
+	variables := environment(t, sharedTemporal(t))
+	if status, output := narthex(t, variables, "migrate"); status != 0 {
+		t.Fatal(output)
+	}
+	serve := testenv.Start(t, variables, "narthex", "serve")
+	url := ready(serve)
+	answer := make(chan int, 1)
+	go func() {
+		status, _ := post(t, url+"/api/auth/register", applicant())
+		answer <- status
+	}()
+	time.Sleep(150 * time.Millisecond) // it is being worked on
+	serve.Signal(syscall.SIGTERM)
+	if status := <-answer; status != http.StatusCreated {
+		t.Errorf("the request in hand was answered with %d, want 201", status)
+	}
+	if status := serve.Exit(); status != 0 {
+		t.Errorf("after SIGTERM the exit status is %d, want 0", status)
+	}
+	wantOnlyActiveTenants(t, variables)
+}
+
+// Without Temporal an API starts, says that it is not ready, starts no signup and still logs people in;
+// a worker waits for it.
+func TestTemporalUnreachable(t *testing.T) {
+	t.Parallel()
+	variables := append(environment(t, "127.0.0.1:1"), "SIGNUP_WAIT=100ms")
+	if status, output := narthex(t, variables, "migrate"); status != 0 {
+		t.Fatal(output)
+	}
+	api := testenv.Start(t, variables, "narthex", "api")
+	url := ready(api)
+	for path, want := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusServiceUnavailable} {
+		response, err := http.Get(url + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode != want {
+			t.Errorf("GET %s: %s, want %d", path, response.Status, want)
+		}
+	}
+	if status, answer := post(t, url+"/api/auth/register", applicant()); status != http.StatusServiceUnavailable || answer["type"] != "/problems/unavailable" {
+		t.Errorf("register: %d, %v; want 503, /problems/unavailable", status, answer)
+	}
+	if status, answer := post(t, url+"/api/auth/login", map[string]string{"email": "pat@example.org", "password": "correct horse"}); status != http.StatusUnauthorized {
+		t.Errorf("login: %d, %v; want 401", status, answer)
+	}
+	worker := testenv.Start(t, variables, "narthex", "worker")
+	worker.WaitFor("Temporal is not reachable yet; trying again")
+	worker.Signal(syscall.SIGTERM)
+	worker.Exit()
+}
+
+func sharedTemporal(t *testing.T) string {
+	t.Helper()
+	address := testenv.TemporalAddress(t)
+	c, err := client.Dial(client.Options{HostPort: address})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, signup.SearchAttributes()); err != nil {
+		t.Fatal(err)
+	}
+	return address
+}
+
+// wantOnlyActiveTenants checks that every tenant in the registry is open for requests.
+func wantOnlyActiveTenants(t *testing.T, variables []string) {
+	t.Helper()
+	i := slices.IndexFunc(variables, func(v string) bool { return strings.HasPrefix(v, "REGISTRY_URL=") })
+	conn, err := pgx.Connect(t.Context(), strings.TrimPrefix(variables[i], "REGISTRY_URL="))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(t.Context())
+	var halves int
+	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM tenants WHERE status <> 'active'`).Scan(&halves); err != nil || halves != 0 {
+		t.Errorf("%d tenants are not active (%v), want 0", halves, err)
+	}
+}

@@ -36,10 +36,17 @@ type flags struct {
 
 // runStack starts the whole stack, says when it is ready, and stops it in order when ctx ends or a
 // part of it does.
-func runStack(ctx context.Context, f flags, out io.Writer) error {
+func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	ctx, fail := context.WithCancelCause(ctx)
-	defer fail(nil)
 	progress := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
+	quiet := context.AfterFunc(ctx, func() { progress("Stopping.") })
+	defer fail(nil)
+	defer quiet()
+	defer func() {
+		if err != nil && errors.Is(context.Cause(ctx), context.Canceled) {
+			err = errors.New("stopped before it was ready")
+		}
+	}()
 
 	folder, err := devstack.OpenFolder(f.data)
 	if err != nil {
@@ -83,7 +90,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) error {
 	}
 	defer logFile.Close()
 	defer folder.Forget()
-	err = service.Run(ctx, service.Config{
+	return service.Run(ctx, service.Config{
 		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Worker: &c.Worker,
 		Temporal: temporal,
 		Log:      slog.New(slog.NewJSONHandler(logFile, nil)),
@@ -97,11 +104,6 @@ func runStack(ctx context.Context, f flags, out io.Writer) error {
 			fmt.Fprint(out, readyBlock(stack, folder.Path))
 		},
 	})
-	if cause := context.Cause(ctx); err == nil && cause != nil && !errors.Is(cause, context.Canceled) {
-		err = cause
-	}
-	progress("Stopping.")
-	return err
 }
 
 // checkAddresses finds addresses that are malformed or taken before anything has been started.

@@ -99,18 +99,18 @@ func (s *runningStack) interrupt() {
 	if code := s.Exit(); code != 0 {
 		s.t.Errorf("after Ctrl-C the exit status is %d, want 0", code)
 	}
-	s.wantNoneOf(family)
+	wantNoneOf(s.t, family)
 	if _, err := os.Stat(filepath.Join(s.dir, "stack.json")); !os.IsNotExist(err) {
 		s.t.Errorf("stack.json is there after the stop (%v)", err)
 	}
 }
 
-func (s *runningStack) wantNoneOf(processes []int) {
-	s.t.Helper()
+func wantNoneOf(t *testing.T, processes []int) {
+	t.Helper()
 	for _, pid := range processes {
 		for deadline := time.Now().Add(15 * time.Second); running(pid); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				s.t.Fatalf("process %d is left behind", pid)
+				t.Fatalf("process %d is left behind", pid)
 			}
 		}
 	}
@@ -172,7 +172,7 @@ func TestStack(t *testing.T) {
 	}
 	s.Signal(syscall.SIGKILL)
 	s.Exit()
-	s.wantNoneOf(family)
+	wantNoneOf(s.t, family)
 
 	s = startStack(t, dir)
 	s.login("sam@example.org")
@@ -311,6 +311,21 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("a secret is in the output: %s", r.Output())
 			}
 		})
+	}
+}
+
+// Ctrl-C while the stack starts stops what has been started.
+func TestInterruptedStart(t *testing.T) {
+	t.Parallel()
+	for _, moment := range []string{"PostgreSQL: starting", "Temporal: starting"} {
+		r := testenv.Start(t, nil, "narthex-dev", append(freePorts, "--data", dataFolder(t))...)
+		r.WaitFor(moment)
+		family := descendants(t, r.ProcessID())
+		r.Signal(os.Interrupt)
+		if code := r.Exit(); code != 1 || !strings.HasSuffix(r.Output(), "\nnarthex-dev: stopped before it was ready\n") {
+			t.Errorf("interrupted at %q: status %d, it prints\n%s\nwant status 1 and that it was stopped", moment, code, r.Output())
+		}
+		wantNoneOf(t, family)
 	}
 }
 

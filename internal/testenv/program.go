@@ -3,6 +3,7 @@ package testenv
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -53,6 +54,9 @@ type Run struct {
 func Start(t testing.TB, environment []string, program string, arguments ...string) *Run {
 	t.Helper()
 	path, err := Program(program)
+	if err == nil {
+		err = dependOnSources()
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,6 +78,24 @@ func Start(t testing.TB, environment []string, program string, arguments ...stri
 		}
 	})
 	return r
+}
+
+// dependOnSources lets go test's cache know that the result depends on the whole module: it watches the
+// folders that a test reads, but not the programs that it runs.
+func dependOnSources() error {
+	root, err := filepath.Abs(".")
+	if err != nil {
+		return err
+	}
+	for _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil; _, err = os.Stat(filepath.Join(root, "go.mod")) {
+		root = filepath.Dir(root)
+	}
+	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), ".") {
+			return fs.SkipDir
+		}
+		return err
+	})
 }
 
 // neutralEnvironment is this process's, without what would configure a program of ours.

@@ -29,9 +29,10 @@ import (
 	"narthex/workflows"
 )
 
-// How long a stop waits: for requests in hand, which may be waiting for a signup, and for activities.
+// How long a stop waits: for requests in hand, beyond the time that they may wait for a signup, and for
+// activities.
 const (
-	httpDrain   = 15 * time.Second
+	httpDrain   = 5 * time.Second
 	workerDrain = 15 * time.Second
 )
 
@@ -58,8 +59,12 @@ func TemporalOptions() (client.Options, error) {
 	return options, nil
 }
 
-// Run runs what c says until ctx ends, then stops it in order: HTTP, worker, client, databases.
+// Run runs what c says until ctx ends, then stops it in order: HTTP, worker, client, databases. Its
+// error is what kept it from starting or made it end: also ctx's cause, where that is more than a
+// cancel.
 func Run(ctx context.Context, c Config) error {
+	ctx, fail := context.WithCancelCause(ctx)
+	defer fail(nil)
 	keys := secrets.New(c.Keys.SealKeyset, c.Keys.IndexKeyset)
 	pool, err := pgxpool.New(ctx, string(c.Registry.RegistryURL))
 	if err != nil {
@@ -76,7 +81,7 @@ func Run(ctx context.Context, c Config) error {
 	defer temporal.Close()
 
 	if c.Worker != nil {
-		stop, err := startWorker(ctx, c, temporal, reg, keys)
+		stop, err := startWorker(ctx, c, temporal, reg, keys, fail)
 		if err != nil {
 			return err
 		}
@@ -89,22 +94,36 @@ func Run(ctx context.Context, c Config) error {
 		c.Ready("")
 	}
 	<-ctx.Done()
+	return whatEnded(ctx)
+}
+
+// whatEnded returns why ctx has ended, nil where somebody just asked for it.
+func whatEnded(ctx context.Context) error {
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
 	return nil
 }
 
-func startWorker(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys) (stop func(), err error) {
+func startWorker(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys, fail context.CancelCauseFunc) (stop func(), err error) {
 	server, err := tenantserver.Open(ctx, string(c.Worker.TenantServerURL))
 	if err != nil {
 		return nil, err
 	}
-	w := worker.New(temporal, c.Queue.TaskQueue, worker.Options{WorkerStopTimeout: workerDrain})
+	w := worker.New(temporal, c.Queue.TaskQueue, worker.Options{
+		WorkerStopTimeout: workerDrain,
+		OnFatalError:      func(err error) { fail(fmt.Errorf("the worker cannot go on: %w", err)) },
+	})
 	workflows.Register(w)
 	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: keys})
 	if err := startWhenReachable(ctx, w, c.Log); err != nil {
 		server.Close()
 		return nil, err
 	}
-	return func() { w.Stop(); server.Close() }, nil
+	return func() {
+		w.Stop()
+		server.Close()
+	}, nil
 }
 
 // startWhenReachable starts the worker, waiting for Temporal as long as it takes.
@@ -159,11 +178,11 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 		return fmt.Errorf("serve HTTP: %w", err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.Background(), httpDrain)
+	drain, cancel := context.WithTimeout(context.Background(), c.API.SignupWait+httpDrain)
 	defer cancel()
 	if err := server.Shutdown(drain); err != nil {
 		c.Log.Warn("some requests were cut off at the stop")
 		server.Close()
 	}
-	return nil
+	return whatEnded(ctx)
 }

@@ -73,7 +73,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 		t.Fatalf("migrate the registry: %v", err)
 	}
 	s.registry = openPool(t, registryURL)
-	s.keys = newKeys(t)
+	s.keys = testenv.Keys(t)
 	reg := registry.New(s.registry, s.keys)
 
 	s.temporal = dial(t, logger)
@@ -160,23 +160,6 @@ func openPool(t *testing.T, url string) *pgxpool.Pool {
 	}
 	t.Cleanup(pool.Close)
 	return pool
-}
-
-func newKeys(t *testing.T) *secrets.Keys {
-	t.Helper()
-	seal, err := secrets.NewSealKeyset()
-	if err != nil {
-		t.Fatal(err)
-	}
-	index, err := secrets.NewIndexKeyset()
-	if err != nil {
-		t.Fatal(err)
-	}
-	keys, err := secrets.Parse(seal, index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keys
 }
 
 func dial(t *testing.T, logger *slog.Logger) client.Client {

@@ -1,0 +1,146 @@
+package registry_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"narthex/internal/ids"
+	"narthex/internal/registry"
+	"narthex/internal/secrets"
+	"narthex/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func open(t *testing.T) (*registry.Registry, *pgxpool.Pool) {
+	t.Helper()
+	url := testenv.NewDatabase(t)
+	if err := registry.Migrate(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return registry.New(pool, testenv.Keys(t)), pool
+}
+
+func newOwner() registry.Owner { return registry.Owner{SignupID: ids.New(), TenantID: ids.New()} }
+
+var now = time.Now().UTC().Truncate(time.Microsecond)
+
+// enter enters a church and its tenant, whole.
+func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash string) {
+	t.Helper()
+	for _, err := range []error{
+		r.InsertChurch(t.Context(), owner, registry.Church{Name: "Grace Chapel", Email: "pat@example.org", EmailHash: emailHash, TrialEndsAt: now, CreatedAt: now}),
+		r.InsertTenant(t.Context(), owner, registry.NewTenant{Name: "Grace Chapel", Email: "pat@example.org",
+			DatabaseURL:  "postgres://tenant_" + owner.TenantID + ":5ecret@old:5432/tenant_" + owner.TenantID + "?sslmode=disable",
+			DatabaseHost: "old", DatabasePort: 5432, DatabaseName: "tenant_" + owner.TenantID, SchemaVersion: 1, CreatedAt: now}),
+		r.InsertAdmin(t.Context(), owner, registry.Admin{ID: ids.New(), Email: "pat@example.org", EmailHash: emailHash, PasswordHash: "hash",
+			FirstName: "Pat", LastName: "Muster", CreatedAt: now}),
+		r.InsertEmailEntry(t.Context(), owner, registry.EmailEntry{Email: "pat@example.org", EmailHash: emailHash, AdminID: ids.New(), CreatedAt: now}),
+		r.ActivateTenant(t.Context(), owner),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestInsertsAreIdempotentForTheirOwnerAlone(t *testing.T) {
+	t.Parallel()
+	r, _ := open(t)
+	owner := newOwner()
+	enter(t, r, owner, "hash")
+	church := registry.Church{Name: "Grace Chapel", Email: "pat@example.org", EmailHash: "hash", TrialEndsAt: now, CreatedAt: now}
+	if err := r.InsertChurch(t.Context(), owner, church); err != nil {
+		t.Errorf("the same again: %v", err)
+	}
+	other := registry.Owner{SignupID: ids.New(), TenantID: owner.TenantID}
+	if err := r.InsertChurch(t.Context(), other, church); !errors.Is(err, registry.ErrNotOwned) {
+		t.Errorf("another signup's insert for the same tenant: %v, want ErrNotOwned", err)
+	}
+	if err := r.InsertChurch(t.Context(), newOwner(), church); !errors.Is(err, registry.ErrEmailTaken) {
+		t.Errorf("another church with the email: %v, want ErrEmailTaken", err)
+	}
+	if err := r.ActivateTenant(t.Context(), other); !errors.Is(err, registry.ErrUndone) {
+		t.Errorf("another signup activates the tenant: %v, want ErrUndone", err)
+	}
+}
+
+func TestRemovalTouchesTheOwnersRowsAloneAndForbidsLateInserts(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	owner := newOwner()
+	enter(t, r, owner, "hash")
+	other := registry.Owner{SignupID: ids.New(), TenantID: owner.TenantID}
+	for _, o := range []registry.Owner{other, owner, owner} { // twice: it is idempotent
+		for _, err := range []error{r.DeleteEmailEntry(t.Context(), o), r.DeleteAdmin(t.Context(), o), r.DeleteTenant(t.Context(), o), r.DeleteChurch(t.Context(), o)} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var rows int
+		const all = `SELECT (SELECT count(*) FROM churches) + (SELECT count(*) FROM tenants) + (SELECT count(*) FROM admins) + (SELECT count(*) FROM admin_email_index)`
+		if err := pool.QueryRow(t.Context(), all).Scan(&rows); err != nil {
+			t.Fatal(err)
+		}
+		if want := map[registry.Owner]int{other: 4, owner: 0}[o]; rows != want {
+			t.Errorf("%d rows are there, want %d", rows, want)
+		}
+	}
+	church := registry.Church{Name: "Grace Chapel", Email: "pat@example.org", EmailHash: "hash", TrialEndsAt: now, CreatedAt: now}
+	if err := r.InsertChurch(t.Context(), owner, church); !errors.Is(err, registry.ErrUndone) {
+		t.Errorf("a late insert of the signup that was undone: %v, want ErrUndone", err)
+	}
+	again := registry.Owner{SignupID: ids.New(), TenantID: owner.TenantID} // a replay: a new run with the same input
+	if err := r.InsertChurch(t.Context(), again, church); err != nil {
+		t.Errorf("a replay's insert: %v", err)
+	}
+}
+
+func TestSealedValuesOpenInTheirOwnRowAlone(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	a, b := newOwner(), newOwner()
+	enter(t, r, a, "hash a")
+	enter(t, r, b, "hash b")
+	tenant, err := r.Tenant(t.Context(), a.TenantID)
+	if err != nil || !strings.HasPrefix(tenant.DatabaseURL, "postgres://tenant_"+a.TenantID) || tenant.Email != "pat@example.org" {
+		t.Errorf("tenant %+v, %v", tenant, err)
+	}
+	const swap = `UPDATE tenants SET database_url = (SELECT database_url FROM tenants WHERE id = $2) WHERE id = $1`
+	if _, err := pool.Exec(t.Context(), swap, a.TenantID, b.TenantID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Tenant(t.Context(), a.TenantID); !errors.Is(err, secrets.ErrSealed) {
+		t.Errorf("with another tenant's URL in its row: %v, want ErrSealed", err)
+	}
+}
+
+func TestRelocate(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	owner := newOwner()
+	enter(t, r, owner, "hash")
+	for _, want := range []int{1, 0} {
+		if moved, err := r.Relocate(t.Context(), "::1", 54329); err != nil || moved != want {
+			t.Errorf("%d tenants moved (%v), want %d", moved, err, want)
+		}
+	}
+	tenant, err := r.Tenant(t.Context(), owner.TenantID)
+	if want := "postgres://tenant_" + owner.TenantID + ":5ecret@[::1]:54329/tenant_" + owner.TenantID + "?sslmode=disable"; err != nil || tenant.DatabaseURL != want {
+		t.Errorf("the URL is %s (%v), want %s", tenant.DatabaseURL, err, want)
+	}
+	var host string
+	var port int
+	if err := pool.QueryRow(t.Context(), `SELECT database_host, database_port FROM tenants`).Scan(&host, &port); err != nil || host != "::1" || port != 54329 {
+		t.Errorf("it is recorded at %s, port %d (%v), want ::1, 54329", host, port, err)
+	}
+}

@@ -97,6 +97,30 @@ func TestWhatOthersWaitForHasAHealthCheck(t *testing.T) {
 	}
 }
 
+// Asked over its socket, PostgreSQL's image answers while it still sets the server up.
+func TestPostgresIsAskedOverTCP(t *testing.T) {
+	for _, name := range []string{"temporal-postgres", "tenant-postgres"} {
+		if check := strings.Join(load(t).Services[name].HealthCheck.Test, " "); !strings.Contains(check, "-h 127.0.0.1") {
+			t.Errorf("%s is asked with %q, want -h 127.0.0.1", name, check)
+		}
+	}
+}
+
+func TestNoProcessGetsSecretsThatItDoesNotNeed(t *testing.T) {
+	services := load(t).Services
+	for name, foreign := range map[string][]string{
+		"migrate": {"SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY", "TENANT_SERVER_URL"},
+		"api":     {"TENANT_SERVER_URL"},
+		"worker":  {"TOKEN_KEY"},
+	} {
+		for _, variable := range foreign {
+			if _, there := services[name].Environment[variable]; there {
+				t.Errorf("%s gets %s", name, variable)
+			}
+		}
+	}
+}
+
 func TestTenantsHaveAServerOfTheirOwn(t *testing.T) {
 	services := load(t).Services
 	if seeds := *services["temporal"].Environment["POSTGRES_SEEDS"]; seeds != "temporal-postgres" {

@@ -101,7 +101,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 				fail(err)
 				return
 			}
-			fmt.Fprint(out, readyBlock(stack, folder.Path))
+			fmt.Fprint(out, readyBlock(stack, f.data))
 		},
 	})
 }

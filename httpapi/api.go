@@ -4,6 +4,7 @@
 package httpapi
 
 import (
+	"context"
 	"crypto/rand"
 	"fmt"
 	"log/slog"
@@ -49,6 +50,7 @@ func New(options Options) (http.Handler, error) {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
+	engine.RedirectTrailingSlash = false
 	if err := engine.SetTrustedProxies(nil); err != nil {
 		return nil, fmt.Errorf("trust no proxy: %w", err)
 	}
@@ -60,12 +62,34 @@ func New(options Options) (http.Handler, error) {
 }
 
 func (a *api) routes(engine *gin.Engine) {
-	engine.GET("/healthz", a.handle(a.health))
-	engine.GET("/readyz", a.handle(a.ready))
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		engine.Handle(method, "/healthz", a.handle(a.health))
+		engine.Handle(method, "/readyz", a.handle(within(readyLimit, a.ready)))
+	}
 	engine.POST("/api/auth/register", a.handle(a.register))
-	engine.POST("/api/auth/login", a.handle(a.login))
-	engine.GET("/api/auth/me", a.handle(a.inTenant(a.me)))
-	engine.GET("/api/signups/:id", a.handle(a.signupStatus))
+	engine.POST("/api/auth/login", a.handle(within(answerLimit, a.login)))
+	engine.GET("/api/auth/me", a.handle(within(answerLimit, a.inTenant(a.me))))
+	engine.GET("/api/signups/:id", a.handle(within(answerLimit, a.signupStatus)))
+}
+
+// Servers that are behind a request get this long to answer; then the client is told to come again.
+const (
+	answerLimit = 5 * time.Second
+	readyLimit  = 2 * time.Second
+)
+
+// within bounds the request's context while handler runs.
+func within(limit time.Duration, handler func(*gin.Context) error) func(*gin.Context) error {
+	return func(c *gin.Context) error {
+		request := c.Request
+		ctx, cancel := context.WithTimeout(request.Context(), limit)
+		defer func() {
+			cancel()
+			c.Request = request
+		}()
+		c.Request = request.WithContext(ctx)
+		return handler(c)
+	}
 }
 
 // handle turns a handler that returns an error into gin's, and the error into a problem document.

@@ -8,6 +8,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"os"
 	"reflect"
 	"strings"
 	"unicode"
@@ -19,6 +20,9 @@ import (
 // maxBody is the most of a request's body that is read, in bytes.
 const maxBody = 64 << 10
 
+// maxFieldErrors is the most of a request's wrong field names that are told.
+const maxFieldErrors = 20
+
 // decode reads the request's body, one JSON object, into the struct that into points to. It is strict
 // where encoding/json is lenient: names match to the letter, none is unknown or given twice, nothing
 // follows the object, and the text is UTF-8 without lone surrogates. Errors are problems.
@@ -27,11 +31,20 @@ func decode(c *gin.Context, into any) error {
 	if err != nil || mediaType != "application/json" {
 		return errMediaType
 	}
+	if encoding := c.GetHeader("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return errEncoding
+	}
+	if c.Request.ContentLength > maxBody {
+		c.Header("Connection", "close") // the rest of the body is not read
+		return errTooLarge
+	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
 	var tooLarge *http.MaxBytesError
 	switch {
 	case errors.As(err, &tooLarge):
 		return errTooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return errSlowBody
 	case err != nil:
 		return errMalformed("The body could not be read to its end.")
 	case !utf8.Valid(body):
@@ -70,6 +83,8 @@ func checkNames(body []byte, known map[string]bool) (wrong []fieldError, err err
 		switch {
 		case err != nil || !isName:
 			return nil, errMalformed("The body is not a JSON object.")
+		case len(wrong) == maxFieldErrors:
+			return wrong, nil
 		case !known[name]:
 			wrong = append(wrong, fieldError{printable(name), "is not a field of this request"})
 		case seen[name]:
@@ -127,6 +142,36 @@ func checkText(text string, least, most int) string {
 	}
 	return ""
 }
+
+// checkName does as checkText does for a text that people read: what nobody can see, or what turns the
+// direction of what follows, would let one name pass for another.
+func checkName(name string, least, most int) string {
+	if problem := checkText(name, least, most); problem != "" {
+		return problem
+	}
+	if strings.ContainsFunc(name, invisible) {
+		return "must not hold invisible characters"
+	}
+	if !strings.ContainsFunc(name, visible) {
+		return "must hold a letter, a digit or a sign"
+	}
+	return ""
+}
+
+// The joiners are invisible, but some scripts are not written right without them.
+const zeroWidthNonJoiner, zeroWidthJoiner = '\u200c', '\u200d'
+
+func invisible(r rune) bool {
+	switch {
+	case r == zeroWidthNonJoiner, r == zeroWidthJoiner:
+		return false
+	case unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Noncharacter_Code_Point, unicode.Co):
+		return true
+	}
+	return strings.ContainsRune("\u115f\u1160\u2800\u3164\uffa0", r) // letters and signs that look like spaces
+}
+
+func visible(r rune) bool { return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) }
 
 // unwanted reports control characters, NUL among them, and what stands for invalid input: the decoder
 // puts U+FFFD for a lone surrogate.

@@ -1,15 +1,14 @@
 package httpapi
 
 import (
-	"context"
+	"errors"
 	"net/http"
-	"time"
 
 	"github.com/gin-gonic/gin"
-	"go.temporal.io/sdk/client"
-)
 
-const readyLimit = 2 * time.Second
+	"narthex/internal/registry"
+	"narthex/internal/signups"
+)
 
 // health says that the process answers.
 func (a *api) health(c *gin.Context) error {
@@ -17,14 +16,18 @@ func (a *api) health(c *gin.Context) error {
 	return nil
 }
 
-// ready says whether what a signup and a login need answers too: the registry and Temporal.
+// ready says whether what a signup and a login need is there too: the registry with its schema, and
+// Temporal with its namespace and search attributes.
 func (a *api) ready(c *gin.Context) error {
-	ctx, cancel := context.WithTimeout(c.Request.Context(), readyLimit)
-	defer cancel()
-	if err := a.Registry.Ping(ctx); err != nil {
+	ctx := c.Request.Context()
+	if err := a.Registry.Ready(ctx); errors.Is(err, registry.ErrNotMigrated) {
+		return notReady("The registry's schema is not the newest.", err)
+	} else if err != nil {
 		return notReady("The registry does not answer.", err)
 	}
-	if _, err := a.Temporal.CheckHealth(ctx, &client.CheckHealthRequest{}); err != nil {
+	if err := signups.Ready(ctx, a.Temporal); errors.Is(err, signups.ErrNotPrepared) {
+		return notReady("Temporal's namespace or its search attributes are missing.", err)
+	} else if err != nil {
 		return notReady("Temporal does not answer.", err)
 	}
 	c.JSON(http.StatusOK, gin.H{"status": "ready"})

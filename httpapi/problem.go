@@ -60,6 +60,8 @@ var (
 	errNoRoute     = newProblem(http.StatusNotFound, "not-found", "There is nothing here", "")
 	errNoMethod    = newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not allowed here", "")
 	errMediaType   = newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body must be JSON", "Send Content-Type: application/json.")
+	errEncoding    = newProblem(http.StatusUnsupportedMediaType, "unsupported-encoding", "The body must not be encoded", "Send it as it is, without Content-Encoding.")
+	errSlowBody    = newProblem(http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time", "")
 	errTooLarge    = newProblem(http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large", fmt.Sprintf("At most %d bytes are read.", maxBody))
 	errEmailTaken  = newProblem(http.StatusConflict, "email-taken", "This email is already in use", "Log in, or sign up with another email.")
 	errInProgress  = newProblem(http.StatusConflict, "signup-in-progress", "A signup for this email is under way", "Wait until it has ended.")
@@ -106,7 +108,7 @@ func problemFor(err error) *problem {
 
 func (a *api) writeProblem(c *gin.Context, err error) {
 	p := problemFor(err)
-	if cause := p.Unwrap(); cause != nil && c.Request.Context().Err() == nil && !errors.Is(cause, context.Canceled) {
+	if cause := p.Unwrap(); cause != nil && !errors.Is(c.Request.Context().Err(), context.Canceled) && !errors.Is(cause, context.Canceled) {
 		a.Log.Error("request failed", "route", c.FullPath(), "status", p.Status, "problem", p.Type, "error", redact.Error(cause))
 	}
 	if p.retryAfter > 0 {

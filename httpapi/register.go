@@ -18,6 +18,7 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/text/unicode/norm"
 
 	"narthex/internal/ids"
 	"narthex/internal/registry"
@@ -28,6 +29,8 @@ import (
 const (
 	trial        = 14 * 24 * time.Hour
 	passwordCost = 10              // bcrypt
+	minPassword  = 8               // bytes
+	maxPassword  = 72              // bytes; bcrypt reads no further
 	leastStart   = 5 * time.Second // Temporal may take this long to accept a signup, or as long as the wait
 	askAgain     = "2"             // seconds after which a client may ask for a signup's status
 )
@@ -55,23 +58,27 @@ func (r *registerRequest) normalise() (wrong []fieldError) {
 		value *string
 	}{{"churchName", &r.ChurchName}, {"firstName", &r.FirstName}, {"lastName", &r.LastName}} {
 		*name.value = strings.TrimSpace(*name.value)
-		check(name.field, checkText(*name.value, 1, 200))
+		check(name.field, checkName(*name.value, 1, 200))
 	}
 	r.Email = normaliseEmail(r.Email)
-	if problem := checkText(r.Email, 1, 254); problem != "" {
+	if problem := checkName(r.Email, 1, 254); problem != "" {
 		check("email", problem)
 	} else if emailSyntax.Var(r.Email, "email") != nil {
 		check("email", "is not an email address")
 	}
-	if len(r.Password) < 8 || len(r.Password) > 72 {
-		check("password", "must have 8 to 72 bytes")
+	if len(r.Password) < minPassword || len(r.Password) > maxPassword {
+		check("password", fmt.Sprintf("must have %d to %d bytes", minPassword, maxPassword))
 	} else {
-		check("password", checkText(r.Password, 1, 72))
+		check("password", checkText(r.Password, 1, maxPassword))
 	}
 	return wrong
 }
 
-func normaliseEmail(email string) string { return strings.ToLower(strings.TrimSpace(email)) }
+// normaliseEmail gives what is the same address to its readers the same bytes: without spaces around
+// it, in lower case, letters and their accents composed (NFC).
+func normaliseEmail(email string) string {
+	return norm.NFC.String(strings.ToLower(strings.TrimSpace(email)))
+}
 
 // register signs a church up: it starts the signup, which goes on whatever becomes of this request,
 // and waits for it a while.
@@ -88,7 +95,7 @@ func (a *api) register(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	if taken, err := a.Registry.EmailTaken(ctx, emailHash); err != nil {
+	if taken, err := a.emailTaken(ctx, emailHash); err != nil {
 		return errNotStarted.with(err)
 	} else if taken {
 		return errEmailTaken
@@ -116,6 +123,12 @@ func (a *api) register(c *gin.Context) error {
 		return nil
 	}
 	return a.writeSession(c, http.StatusCreated, sessionFor(input, request))
+}
+
+func (a *api) emailTaken(ctx context.Context, emailHash string) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+	defer cancel()
+	return a.Registry.EmailTaken(ctx, emailHash)
 }
 
 // signupInput makes everything that the signup needs and that must be the same however often it is

@@ -53,6 +53,8 @@ type stack struct {
 	log      *syncBuffer
 }
 
+const readLimit = 2 * time.Second // of a request
+
 type stackOption func(*httpapi.Options)
 
 func withWait(wait time.Duration) stackOption {
@@ -74,7 +76,11 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	}
 	s.registry = openPool(t, registryURL)
 	s.keys = testenv.Keys(t)
-	reg := registry.New(s.registry, s.keys)
+	reg, err := registry.Open(ctx, registryURL, s.keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(reg.Close)
 
 	s.temporal = dial(t, logger)
 	s.queue = "signups-" + strings.ToLower(rand.Text())
@@ -111,7 +117,9 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	api := httptest.NewServer(handler)
+	api := httptest.NewUnstartedServer(handler)
+	api.Config.ReadTimeout = readLimit
+	api.Start()
 	t.Cleanup(api.Close)
 	s.url = api.URL
 	return s
@@ -218,6 +226,11 @@ func (s *stack) get(path, token string) answer {
 
 func (s *stack) send(method, path, token string, body io.Reader) answer {
 	s.t.Helper()
+	return s.do(s.request(method, path, token, body))
+}
+
+func (s *stack) request(method, path, token string, body io.Reader) *http.Request {
+	s.t.Helper()
 	request, err := http.NewRequest(method, s.url+path, body)
 	if err != nil {
 		s.t.Fatal(err)
@@ -228,9 +241,14 @@ func (s *stack) send(method, path, token string, body io.Reader) answer {
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
+	return request
+}
+
+func (s *stack) do(request *http.Request) answer {
+	s.t.Helper()
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
-		s.t.Fatalf("%s %s: %v", method, path, err)
+		s.t.Fatalf("%s %s: %v", request.Method, request.URL.Path, err)
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(response.Body)

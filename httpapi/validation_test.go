@@ -2,8 +2,12 @@ package httpapi_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"fmt"
+	"io"
 	"maps"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
@@ -34,6 +38,12 @@ func TestRegisterRefusesInvalidFields(t *testing.T) {
 		"NUL in a name":         {map[string]any{"lastName": "a\x00b"}, []string{"lastName"}},
 		"control character":     {map[string]any{"churchName": "a\u0085b"}, []string{"churchName"}},
 		"new line in a name":    {map[string]any{"churchName": "a\nb"}, []string{"churchName"}},
+		"invisible character":   {map[string]any{"churchName": "Grace\u200b Chapel"}, []string{"churchName"}},
+		"turned direction":      {map[string]any{"lastName": "Muster\u202e"}, []string{"lastName"}},
+		"line separator":        {map[string]any{"lastName": "a\u2028b"}, []string{"lastName"}},
+		"noncharacter":          {map[string]any{"lastName": "a\ufdd0b"}, []string{"lastName"}},
+		"nothing visible":       {map[string]any{"firstName": "\u200d", "lastName": "\u3164"}, []string{"firstName", "lastName"}},
+		"invisible in an email": {map[string]any{"email": "pa\u00adt@example.org"}, []string{"email"}},
 		"email without an at":   {map[string]any{"email": "pat.example.org"}, []string{"email"}},
 		"email with a name":     {map[string]any{"email": "Pat <pat@example.org>"}, []string{"email"}},
 		"two emails":            {map[string]any{"email": "a@example.org,b@example.org"}, []string{"email"}},
@@ -70,6 +80,7 @@ func TestRegisterTakesTheEdges(t *testing.T) {
 		"password of 8 bytes":   {"password": "12345678"},
 		"password of 72 bytes":  {"password": strings.Repeat("ü", 36)},
 		"spaces around":         {"churchName": "  St. Mary's  ", "email": "  PAT." + strings.ToUpper(applicant()["email"].(string)) + "\n"},
+		"joined letters":        {"churchName": "کلیسای می\u200cخواهم", "firstName": "ක්\u200dෂ"},
 		"quotes and apostrophe": {"churchName": `O'Brien's "Chapel"; DROP TABLE churches; --`, "lastName": "D'Arcy"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -118,18 +129,52 @@ func TestRegisterRefusesMalformedBodies(t *testing.T) {
 			wantProblem(t, s.send(http.MethodPost, "/api/auth/register", "", strings.NewReader(c.body)), c.status, c.kind)
 		})
 	}
-	request, err := http.NewRequest(http.MethodPost, s.url+"/api/auth/register", bytes.NewReader(good))
-	if err != nil {
-		t.Fatal(err)
+	for _, c := range []struct{ header, value, kind string }{
+		{"Content-Type", "text/plain", "unsupported-media-type"}, {"Content-Encoding", "gzip", "unsupported-encoding"},
+	} {
+		request := s.request(http.MethodPost, "/api/auth/register", "", bytes.NewReader(good))
+		request.Header.Set(c.header, c.value)
+		wantProblem(t, s.do(request), http.StatusUnsupportedMediaType, c.kind)
 	}
-	request.Header.Set("Content-Type", "text/plain")
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
+}
+
+func TestUnknownFieldsAreToldUpToALimit(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	body := map[string]any{}
+	for i := range 1000 {
+		body[fmt.Sprintf("f%d", i)] = i
 	}
-	response.Body.Close()
-	if response.StatusCode != http.StatusUnsupportedMediaType {
-		t.Errorf("text/plain: status %d, want 415", response.StatusCode)
+	problem := wantProblem(t, s.post("/api/auth/register", body), http.StatusUnprocessableEntity, "invalid-fields")
+	if got := len(fieldsOf(problem)); got != 20 {
+		t.Errorf("%d fields are named, want 20", got)
+	}
+}
+
+// A body that dribbles in is not waited for, and one that is announced as too large not read.
+func TestBodiesThatDoNotComeAreRefused(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	for name, c := range map[string]struct {
+		length       int
+		status, kind string
+	}{
+		"slow":  {100, "408 Request Timeout", "body-too-slow"},
+		"large": {1 << 30, "413 Request Entity Too Large", "body-too-large"},
+	} {
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		fmt.Fprintf(conn, "POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", c.length)
+		got, err := io.ReadAll(conn) // the server closes the connection
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !strings.HasPrefix(string(got), "HTTP/1.1 "+c.status) || !strings.Contains(string(got), "/problems/"+c.kind) {
+			t.Errorf("%s: answered\n%s\nwant %s and /problems/%s", name, got, c.status, c.kind)
+		}
 	}
 }
 
@@ -137,13 +182,59 @@ func TestUnknownRoutesAndMethodsAreProblems(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	wantProblem(t, s.get("/api/nowhere", ""), http.StatusNotFound, "not-found")
+	wantProblem(t, s.get("/healthz/", ""), http.StatusNotFound, "not-found")
 	wantProblem(t, s.get("/api/auth/register", ""), http.StatusMethodNotAllowed, "method-not-allowed")
 	wantProblem(t, s.get("/api/signups/guess", ""), http.StatusNotFound, "signup-not-found")
-	if got := s.get("/healthz", ""); got.status != http.StatusOK {
-		t.Errorf("healthz: status %d, want 200", got.status)
+}
+
+func TestHealthAndReadiness(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		for _, method := range []string{http.MethodGet, http.MethodHead} {
+			if got := s.send(method, path, "", nil); got.status != http.StatusOK {
+				t.Errorf("%s %s: status %d, want 200\n%s", method, path, got.status, got.body)
+			}
+		}
 	}
-	if got := s.get("/readyz", ""); got.status != http.StatusOK {
-		t.Errorf("readyz: status %d, want 200\n%s", got.status, got.body)
+	if _, err := s.registry.Exec(t.Context(), `DROP TABLE narthex_migrations.versions`); err != nil {
+		t.Fatal(err)
+	}
+	problem := wantProblem(t, s.get("/readyz", ""), http.StatusServiceUnavailable, "not-ready")
+	if problem["detail"] != "The registry's schema is not the newest." {
+		t.Errorf("readyz says %q of a registry that was not migrated", problem["detail"])
+	}
+}
+
+// A registry that hangs is answered for, and starts nothing later.
+func TestHungRegistryIsUnavailable(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	body := applicant()
+	lock, err := s.registry.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Rollback(context.Background())
+	if _, err := lock.Exec(t.Context(), `LOCK TABLE admin_email_index`); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/api/auth/register", "/api/auth/login"} {
+		credentials := body
+		if path == "/api/auth/login" {
+			credentials = map[string]any{"email": body["email"], "password": body["password"]}
+		}
+		got := s.post(path, credentials)
+		wantProblem(t, got, http.StatusServiceUnavailable, "unavailable")
+		if got.header.Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", path)
+		}
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.faults.tenantIDs(); len(got) != 0 {
+		t.Errorf("%d signups ran, want none", len(got))
 	}
 }
 
@@ -168,6 +259,28 @@ func TestLoginTellsNothing(t *testing.T) {
 	if a, b := between.Sub(began), ended.Sub(between); a < floor || b < floor {
 		t.Errorf("refused after %s and %s, want both after at least %s", a, b, floor)
 	}
+}
+
+// bcrypt reads 72 bytes: what follows them must not be ignored.
+func TestLoginReadsTheWholePassword(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	body := applicant()
+	body["password"] = strings.Repeat("x", 72)
+	s.register(body)
+	wantProblem(t, s.post("/api/auth/login", map[string]any{"email": body["email"], "password": strings.Repeat("x", 73)}),
+		http.StatusUnauthorized, "invalid-credentials")
+}
+
+func TestEmailsThatLookTheSameAreTheSame(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	body := applicant()
+	name := strings.TrimSuffix(body["email"].(string), "@example.org")
+	body["email"] = name + "e\u0301@example.org"
+	s.register(body)
+	body["email"] = name + "\u00e9@example.org"
+	wantProblem(t, s.post("/api/auth/register", body), http.StatusConflict, "email-taken")
 }
 
 func TestMeRefusesWithoutAToken(t *testing.T) {

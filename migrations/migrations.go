@@ -27,8 +27,13 @@ func folder(name string) fs.FS {
 }
 
 // TenantVersion returns the version of the newest tenant schema.
-func TenantVersion() int {
-	entries, err := fs.ReadDir(Tenant, ".")
+func TenantVersion() int { return newest(Tenant) }
+
+// RegistryVersion returns the version of the newest registry schema.
+func RegistryVersion() int { return newest(Registry) }
+
+func newest(files fs.FS) int {
+	entries, err := fs.ReadDir(files, ".")
 	if err != nil {
 		panic(err) // the folder is embedded above
 	}

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.temporal.io/sdk/client"
 
 	"narthex/cmd/internal/service"
@@ -172,12 +171,12 @@ func prepareRegistry(ctx context.Context, databases devstack.Databases, keys *se
 	if err != nil {
 		return errors.New("DATABASE_URL is malformed")
 	}
-	pool, err := pgxpool.New(ctx, databases.RegistryURL)
+	reg, err := registry.Open(ctx, databases.RegistryURL, keys)
 	if err != nil {
-		return fmt.Errorf("open registry: %w", err)
+		return err
 	}
-	defer pool.Close()
-	_, err = registry.New(pool, keys).Relocate(ctx, server.Host, int(server.Port))
+	defer reg.Close()
+	_, err = reg.Relocate(ctx, server.Host, int(server.Port))
 	return err
 }
 

@@ -1,7 +1,7 @@
 package localpg
 
 import (
-	"crypto/sha256"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"os"
@@ -9,6 +9,7 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"syscall"
 )
 
@@ -33,7 +34,7 @@ func (a *account) canEnter(path string) bool {
 }
 
 // giveAway makes the folder an unprivileged account's. Where a folder above bars the way, the server
-// gets another one, always the same for this one.
+// gets another one.
 func (f folder) giveAway(log func(string, ...any)) (folder, error) {
 	owner, err := f.findOwner()
 	if err != nil {
@@ -47,7 +48,9 @@ func (f folder) giveAway(log func(string, ...any)) (folder, error) {
 		return f, nil
 	}
 	wanted := f.path
-	f.path = filepath.Join(shelter, fmt.Sprintf("narthex-pg-%x", sha256.Sum256([]byte(wanted)))[:len("narthex-pg-")+16])
+	if f.path, err = shelterOf(wanted); err != nil {
+		return folder{}, err
+	}
 	f.moved = true
 	log("PostgreSQL keeps its data in %s: it runs as user %s, who cannot enter %s", f.path, owner.name, wanted)
 	if err := os.Mkdir(f.path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
@@ -57,6 +60,24 @@ func (f folder) giveAway(log func(string, ...any)) (folder, error) {
 		return folder{}, fmt.Errorf("%s is not a folder of user %s: remove it, or choose another than %s", f.path, owner.name, wanted)
 	}
 	return f, f.chown(f.path)
+}
+
+// shelterOf is the folder that stands in for wanted, which keeps a note of it: who removes wanted begins
+// anew.
+func shelterOf(wanted string) (string, error) {
+	note, prefix := filepath.Join(wanted, "moved-to"), filepath.Join(shelter, "narthex-pg-")
+	content, err := os.ReadFile(note)
+	if name, ours := strings.CutPrefix(string(content), prefix); err == nil && ours && !strings.ContainsAny(name, "/.") {
+		return prefix + name, nil
+	}
+	if !errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("%s does not say where PostgreSQL's data is: move %s away to begin anew", note, wanted)
+	}
+	path := prefix + strings.ToLower(rand.Text())
+	if err := os.WriteFile(note, []byte(path), 0o600); err != nil {
+		return "", fmt.Errorf("PostgreSQL's folder %s cannot be written to: choose another", wanted)
+	}
+	return path, nil
 }
 
 // findOwner is the account that owns the data already, or else postgres, or else nobody.

@@ -41,6 +41,12 @@ func TestFolderThatPostgresCannotReach(t *testing.T) {
 		t.Errorf("%s is left behind", shelter)
 	}
 
+	// Where the folder is removed, the next start begins anew, elsewhere.
+	note := filepath.Join(options.Dir, "moved-to")
+	if where, err := os.ReadFile(note); err != nil || string(where) != shelter {
+		t.Errorf("%s says %q (%v), want %q", note, where, err, shelter)
+	}
+
 	const stranger = 54321
 	if err := os.Mkdir(shelter, 0o700); err != nil {
 		t.Fatal(err)

@@ -132,7 +132,8 @@ func (s *Server) shutDown() error {
 func (s *Server) arguments(settings map[string]string) []string {
 	all := map[string]string{
 		"listen_addresses": s.host, "port": strconv.Itoa(s.Port), "unix_socket_directories": "",
-		"max_connections": "300",
+		"max_connections": "300", "authentication_timeout": "10s",
+		"log_min_error_statement": "panic", // a statement that fails may hold a password's hash: keep it out of the log
 	}
 	if s.ephemeral {
 		maps.Copy(all, map[string]string{"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"})

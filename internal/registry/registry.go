@@ -12,7 +12,9 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"narthex/internal/schema"
 	"narthex/internal/secrets"
+	"narthex/migrations"
 )
 
 var (
@@ -24,6 +26,8 @@ var (
 	ErrNotOwned = errors.New("the row belongs to another signup")
 	// ErrNotFound: there is no such row.
 	ErrNotFound = errors.New("not in the registry")
+	// ErrNotMigrated: the registry's schema is older than this program.
+	ErrNotMigrated = errors.New("the registry's schema is not the newest: run `narthex migrate`")
 )
 
 // Registry is the registry database. It is safe for concurrent use.
@@ -32,15 +36,36 @@ type Registry struct {
 	keys *secrets.Keys
 }
 
-// New returns the registry in pool, whose schema is migrations.Registry.
-func New(pool *pgxpool.Pool, keys *secrets.Keys) *Registry {
-	return &Registry{pool: pool, keys: keys}
+// idleLimit ends a transaction whose process was frozen: it holds locks that others wait for.
+const idleLimit = "15s"
+
+// Open returns the registry at url (postgres://…), to which it connects when it is first asked.
+func Open(ctx context.Context, url string, keys *secrets.Keys) (*Registry, error) {
+	config, err := pgxpool.ParseConfig(url)
+	if err != nil {
+		return nil, errors.New("the registry's URL is malformed")
+	}
+	config.ConnConfig.RuntimeParams["search_path"] = "public"
+	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = idleLimit
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("open registry: %w", err)
+	}
+	return &Registry{pool: pool, keys: keys}, nil
 }
 
-// Ping reports whether the registry answers.
-func (r *Registry) Ping(ctx context.Context) error {
-	if err := r.pool.Ping(ctx); err != nil {
-		return fmt.Errorf("ping registry: %w", err)
+// Close closes the registry's connections.
+func (r *Registry) Close() { r.pool.Close() }
+
+// Ready reports whether the registry answers and has the schema that this program needs.
+// Errors: ErrNotMigrated, or why it did not answer.
+func (r *Registry) Ready(ctx context.Context) error {
+	version, err := schema.Version(ctx, r.pool)
+	if err != nil {
+		return fmt.Errorf("look at the registry: %w", err)
+	}
+	if version < migrations.RegistryVersion() {
+		return ErrNotMigrated
 	}
 	return nil
 }

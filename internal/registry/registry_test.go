@@ -27,7 +27,12 @@ func open(t *testing.T) (*registry.Registry, *pgxpool.Pool) {
 		t.Fatal(err)
 	}
 	t.Cleanup(pool.Close)
-	return registry.New(pool, testenv.Keys(t)), pool
+	r, err := registry.Open(t.Context(), url, testenv.Keys(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r, pool
 }
 
 func newOwner() registry.Owner { return registry.Owner{SignupID: ids.New(), TenantID: ids.New()} }
@@ -50,6 +55,25 @@ func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash s
 		if err != nil {
 			t.Fatal(err)
 		}
+	}
+}
+
+func TestReadyAsksForTheSchema(t *testing.T) {
+	t.Parallel()
+	url := testenv.NewDatabase(t)
+	r, err := registry.Open(t.Context(), url, testenv.Keys(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	if err := r.Ready(t.Context()); !errors.Is(err, registry.ErrNotMigrated) {
+		t.Errorf("an empty database: %v, want ErrNotMigrated", err)
+	}
+	if err := registry.Migrate(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Ready(t.Context()); err != nil {
+		t.Errorf("a migrated one: %v", err)
 	}
 }
 

@@ -25,10 +25,14 @@ var ErrDirty = errors.New("a migration was cut off half-way")
 
 // The version table has a schema of its own, so that `public` holds the application's tables alone.
 const (
-	bookkeeping  = `CREATE SCHEMA IF NOT EXISTS narthex`
-	versionTable = `"narthex"."schema_migrations"`
-	wipe         = `DROP SCHEMA IF EXISTS narthex CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public`
+	bookkeeping   = `CREATE SCHEMA IF NOT EXISTS narthex_migrations`
+	versionTable  = `"narthex_migrations"."versions"`
+	selectVersion = `SELECT version, dirty FROM narthex_migrations.versions`
+	wipe          = `DROP SCHEMA IF EXISTS narthex_migrations CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public`
 )
+
+// idleLimit ends the session of a migrator that was frozen: it holds locks that others wait for.
+const idleLimit = "15s"
 
 // Up applies every migration in files that config's database lacks. It is idempotent, and safe when
 // several callers race: one migrates, the others find it done. afterConnect, if not nil, may refuse
@@ -83,10 +87,38 @@ func run(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect 
 	}
 }
 
-// open returns a handle on config's database. golang-migrate takes no context, so the context's
-// deadline is handed to PostgreSQL as the statement timeout.
+// Version returns the version of the newest migration that was applied, 0 before the first.
+// Errors: ErrDirty, or what PostgreSQL said.
+func Version(ctx context.Context, db interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}) (version int, err error) {
+	var dirty bool
+	err = db.QueryRow(ctx, selectVersion).Scan(&version, &dirty)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), errors.As(err, &pgErr) && (pgErr.Code == undefinedTable || pgErr.Code == undefinedSchema):
+		return 0, nil
+	case err != nil:
+		return 0, fmt.Errorf("read schema version: %w", err)
+	case dirty:
+		return version, ErrDirty
+	}
+	return version, nil
+}
+
+const (
+	undefinedTable  = "42P01"
+	undefinedSchema = "3F000"
+)
+
+// open returns a handle on config's database. The tables go into public whatever the role is named:
+// PostgreSQL looks into a schema of the role's name first. golang-migrate takes no context, so the
+// context's deadline is handed to PostgreSQL as the statement timeout.
 func open(ctx context.Context, config *pgx.ConnConfig, afterConnect func(context.Context, *pgx.Conn) error) *sql.DB {
 	config = config.Copy()
+	config.RuntimeParams["search_path"] = "public"
+	config.RuntimeParams["idle_session_timeout"] = idleLimit
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = idleLimit
 	if deadline, ok := ctx.Deadline(); ok {
 		config.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10)
 	}

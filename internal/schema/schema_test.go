@@ -76,6 +76,45 @@ func TestAFailedMigrationIsDirtyUntilWiped(t *testing.T) {
 	}
 }
 
+// PostgreSQL looks into a schema of the role's own name before it looks into public.
+func TestTablesGoIntoPublicWhateverTheRoleIsNamed(t *testing.T) {
+	t.Parallel()
+	conn := open(t)
+	for _, name := range []string{"narthex_migrations", "mine"} {
+		config := conn.Config().Copy()
+		config.RuntimeParams["search_path"] = name + ",public" // as "$user",public is for a role of that name
+		if _, err := conn.Exec(t.Context(), "CREATE SCHEMA IF NOT EXISTS "+name); err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Up(t.Context(), config, files, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var tables int
+	const public = `SELECT count(*) FROM pg_tables WHERE schemaname = 'public'`
+	if err := conn.QueryRow(t.Context(), public).Scan(&tables); err != nil || tables != 2 {
+		t.Errorf("%d tables are in public (%v), want 2", tables, err)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	t.Parallel()
+	conn := open(t)
+	for _, c := range []struct {
+		files fstest.MapFS
+		want  int
+	}{{nil, 0}, {files, 2}} {
+		if c.files != nil {
+			if err := schema.Up(t.Context(), conn.Config(), c.files, nil); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got, err := schema.Version(t.Context(), conn); err != nil || got != c.want {
+			t.Errorf("version %d (%v), want %d", got, err, c.want)
+		}
+	}
+}
+
 func TestARefusedConnectionIsNotUsed(t *testing.T) {
 	t.Parallel()
 	conn := open(t)

@@ -80,7 +80,8 @@ const (
 
 	// A worker that freezes while it holds the lock must not hold it for ever: PostgreSQL ends a
 	// session that sits idle, and with it both the lock and the frozen worker's means to go on.
-	limitIdle   = `SET idle_session_timeout = '15s'`
+	idleLimit   = "15s"
+	limitIdle   = `SET idle_session_timeout = '` + idleLimit + `'`
 	unlimitIdle = `RESET idle_session_timeout`
 )
 

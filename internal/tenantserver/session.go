@@ -77,6 +77,7 @@ func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, error
 	if err != nil {
 		return nil, errors.New("the tenant server's URL gives no usable tenant URL")
 	}
+	config.RuntimeParams["idle_session_timeout"] = idleLimit
 	return config, nil
 }
 

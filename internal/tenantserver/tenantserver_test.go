@@ -156,7 +156,7 @@ func TestMigrateRepairsADirtyDatabase(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		exec(t, conn, `UPDATE narthex.schema_migrations SET dirty = true; DROP TABLE branches`)
+		exec(t, conn, `UPDATE narthex_migrations.versions SET dirty = true; DROP TABLE branches`)
 		conn.Close(t.Context())
 		if err := again(t.Context(), d); err != nil {
 			t.Errorf("on a dirty database: %v", err)

@@ -20,7 +20,8 @@ import (
 // returns the executable's path. `go tool -n` keeps it in Go's build cache: it is linked once, and
 // nothing is left behind.
 func Program(name string) (path string, err error) {
-	lock := flock.New(filepath.Join(os.TempDir(), "narthex-test-build.lock")) // one process builds, the others wait
+	// One process builds, the others wait; a user's builds do not wait for another's.
+	lock := flock.New(filepath.Join(os.TempDir(), fmt.Sprintf("narthex-test-build-%d.lock", os.Getuid())))
 	if err := lock.Lock(); err != nil {
 		return "", fmt.Errorf("lock the build: %w", err)
 	}

@@ -12,7 +12,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 	"go.temporal.io/sdk/log"
@@ -35,6 +34,8 @@ const (
 	httpDrain   = 5 * time.Second
 	workerDrain = 15 * time.Second
 )
+
+const maxHeader = 16 << 10 // bytes of a request's header
 
 // Config says what to run: the parts that are not nil.
 type Config struct {
@@ -66,12 +67,11 @@ func Run(ctx context.Context, c Config) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
 	keys := secrets.New(c.Keys.SealKeyset, c.Keys.IndexKeyset)
-	pool, err := pgxpool.New(ctx, string(c.Registry.RegistryURL))
+	reg, err := registry.Open(ctx, string(c.Registry.RegistryURL), keys)
 	if err != nil {
 		return fmt.Errorf("the registry %s cannot be opened", c.Registry.RegistryURL)
 	}
-	defer pool.Close()
-	reg := registry.New(pool, keys)
+	defer reg.Close()
 
 	c.Temporal.Logger = log.NewStructuredLogger(c.Log)
 	temporal, err := client.NewLazyClient(c.Temporal)
@@ -166,6 +166,7 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      c.API.SignupWait + 30*time.Second,
 		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 	}
 	served := make(chan error, 1)

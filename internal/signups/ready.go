@@ -1,0 +1,37 @@
+package signups
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+
+	"narthex/internal/signup"
+)
+
+// ErrNotPrepared says that the namespace, or a search attribute in it, is missing.
+var ErrNotPrepared = errors.New("Temporal's namespace or its search attributes are missing")
+
+// Ready reports whether Temporal can take a signup. Errors: ErrNotPrepared, or why it did not answer.
+func Ready(ctx context.Context, temporal client.Client) error {
+	var conditions []string
+	for name := range signup.SearchAttributes() {
+		conditions = append(conditions, name+"='none'")
+	}
+	slices.Sort(conditions)
+	_, err := temporal.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Query: strings.Join(conditions, " AND ")})
+	var missing *serviceerror.NamespaceNotFound
+	var unknown *serviceerror.InvalidArgument
+	switch {
+	case errors.As(err, &missing), errors.As(err, &unknown):
+		return ErrNotPrepared
+	case err != nil:
+		return fmt.Errorf("count workflows: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,39 @@
+package signups_test
+
+import (
+	"errors"
+	"testing"
+
+	"go.temporal.io/sdk/client"
+
+	"narthex/internal/searchattributes"
+	"narthex/internal/signup"
+	"narthex/internal/signups"
+	"narthex/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+func TestReadyAsksForNamespaceAndSearchAttributes(t *testing.T) {
+	dial := func(namespace string) client.Client {
+		c, err := client.NewLazyClient(client.Options{HostPort: testenv.TemporalAddress(t), Namespace: namespace})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(c.Close)
+		return c
+	}
+	if err := signups.Ready(t.Context(), dial("nowhere")); !errors.Is(err, signups.ErrNotPrepared) {
+		t.Errorf("without a namespace: %v, want ErrNotPrepared", err)
+	}
+	temporal := dial("default")
+	if err := signups.Ready(t.Context(), temporal); !errors.Is(err, signups.ErrNotPrepared) {
+		t.Errorf("without search attributes: %v, want ErrNotPrepared", err)
+	}
+	if err := searchattributes.Ensure(t.Context(), temporal, "default", signup.SearchAttributes()); err != nil {
+		t.Fatal(err)
+	}
+	if err := signups.Ready(t.Context(), temporal); err != nil {
+		t.Errorf("with all: %v", err)
+	}
+}

@@ -5,15 +5,14 @@ package httpapi
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"time"
 
 	"github.com/gin-gonic/gin"
 	"go.temporal.io/sdk/client"
-	"golang.org/x/crypto/bcrypt"
 
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
@@ -21,7 +20,7 @@ import (
 	"narthex/internal/tokens"
 )
 
-// Options are what the API works with. All are needed.
+// Options are what the API works with. Those without a word of their own are needed.
 type Options struct {
 	Temporal   client.Client
 	Registry   *registry.Registry
@@ -30,31 +29,42 @@ type Options struct {
 	Tokens     *tokens.Issuer
 	TaskQueue  string        // that the signup workers poll
 	SignupWait time.Duration // how long a register request waits for its signup
-	Log        *slog.Logger
-	Now        func() time.Time
+
+	// AnswerLimit is how long the servers that are behind a request, and the queue for a processor, may take
+	// before the client is told to come again.
+	AnswerLimit time.Duration
+
+	TrustedProxies []netip.Prefix // whose word on a client's address (X-Forwarded-For) is taken
+	SpareLoopback  bool           // do not throttle clients on this machine
+	Log            *slog.Logger
+	Now            func() time.Time
 }
 
 type api struct {
 	Options
-	decoyHash []byte // compared with when an email is unknown, so that it costs as much as a known one
+	hasher *hasher
 }
 
 // New returns the API's handler.
 func New(options Options) (http.Handler, error) {
-	decoy, err := bcrypt.GenerateFromPassword([]byte(rand.Text()), passwordCost)
+	hasher, err := newHasher()
 	if err != nil {
-		return nil, fmt.Errorf("make decoy hash: %w", err)
+		return nil, err
 	}
-	a := &api{Options: options, decoyHash: decoy}
+	a := &api{Options: options, hasher: hasher}
 
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
-	if err := engine.SetTrustedProxies(nil); err != nil {
-		return nil, fmt.Errorf("trust no proxy: %w", err)
+	var proxies []string
+	for _, proxy := range options.TrustedProxies {
+		proxies = append(proxies, proxy.String())
 	}
-	engine.Use(a.logRequests, a.recoverPanics)
+	if err := engine.SetTrustedProxies(proxies); err != nil {
+		return nil, fmt.Errorf("trust proxies: %w", err)
+	}
+	engine.Use(a.logRequests, secureHeaders, a.recoverPanics)
 	engine.NoRoute(a.handle(func(*gin.Context) error { return errNoRoute }))
 	engine.NoMethod(a.handle(func(*gin.Context) error { return errNoMethod }))
 	a.routes(engine)
@@ -67,16 +77,17 @@ func (a *api) routes(engine *gin.Engine) {
 		engine.Handle(method, "/readyz", a.handle(within(readyLimit, a.ready)))
 	}
 	engine.POST("/api/auth/register", a.handle(a.register))
-	engine.POST("/api/auth/login", a.handle(within(answerLimit, a.login)))
-	engine.GET("/api/auth/me", a.handle(within(answerLimit, a.inTenant(a.me))))
-	engine.GET("/api/signups/:id", a.handle(within(answerLimit, a.signupStatus)))
+	engine.POST("/api/auth/login", a.handle(within(a.AnswerLimit, a.login)))
+	engine.POST("/api/auth/refresh", a.handle(within(a.AnswerLimit, a.refresh)))
+	engine.POST("/api/auth/logout", a.handle(within(a.AnswerLimit, a.logout)))
+	engine.POST("/api/auth/logout-all", a.handle(within(a.AnswerLimit, a.inTenant(a.logoutAll))))
+	engine.POST("/api/auth/password", a.handle(within(a.AnswerLimit, a.inTenant(a.changePassword))))
+	engine.GET("/.well-known/jwks.json", a.handle(a.jwks))
+	engine.GET("/api/auth/me", a.handle(within(a.AnswerLimit, a.inTenant(a.me))))
+	engine.GET("/api/signups/:id", a.handle(within(a.AnswerLimit, a.signupStatus)))
 }
 
-// Servers that are behind a request get this long to answer; then the client is told to come again.
-const (
-	answerLimit = 5 * time.Second
-	readyLimit  = 2 * time.Second
-)
+const readyLimit = 2 * time.Second
 
 // within bounds the request's context while handler runs.
 func within(limit time.Duration, handler func(*gin.Context) error) func(*gin.Context) error {

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"golang.org/x/crypto/bcrypt"
 
 	"narthex/internal/registry"
 	"narthex/internal/tenantdb"
@@ -39,9 +38,13 @@ func (a *api) login(c *gin.Context) error {
 	if len(wrong) > 0 {
 		return errInvalid(wrong)
 	}
-	ctx := c.Request.Context()
-	s, err := a.authenticate(ctx, normaliseEmail(request.Email), request.Password)
+	ctx, email := c.Request.Context(), normaliseEmail(request.Email)
+	if err := a.throttle(c, loginLimits, email); err != nil {
+		return err
+	}
+	s, err := a.authenticate(ctx, email, request.Password)
 	if errors.Is(err, errCredentials) {
+		err = errors.Join(err, a.auditRefusal(ctx, email))
 		waitUntil(ctx, arrived.Add(refusalFloor))
 	}
 	if err != nil {
@@ -50,36 +53,39 @@ func (a *api) login(c *gin.Context) error {
 	return a.writeSession(c, http.StatusOK, s)
 }
 
+// auditRefusal records a login that was refused, known email or not.
+func (a *api) auditRefusal(ctx context.Context, email string) error {
+	emailHash, err := a.Keys.EmailIndex(email)
+	if err != nil {
+		return err
+	}
+	return a.Registry.Audit(ctx, registry.Event{Kind: registry.EventLoginFailed, EmailHash: emailHash})
+}
+
 // authenticate goes from the email's index to its tenant, and there compares the password. It compares
-// exactly once, whatever it finds. Errors: errCredentials, also where the tenant is not active.
+// exactly once, whatever it finds. Errors: errCredentials, also where the tenant is not active; errBusy.
 func (a *api) authenticate(ctx context.Context, email, password string) (session, error) {
 	tenant, admin, err := a.findAdmin(ctx, email)
-	hash := a.decoyHash
-	switch {
-	case err == nil:
-		hash = []byte(admin.PasswordHash)
-	case !errors.Is(err, registry.ErrNotFound) && !errors.Is(err, tenantdb.ErrUnknown) &&
-		!errors.Is(err, tenantdb.ErrNoAdmin) && !errors.Is(err, tenantdb.ErrInactive):
+	if err != nil && !errors.Is(err, registry.ErrNotFound) && !errors.Is(err, tenantdb.ErrUnknown) &&
+		!errors.Is(err, tenantdb.ErrNoAdmin) && !errors.Is(err, tenantdb.ErrInactive) {
 		return session{}, err
 	}
-	if len(password) > maxPassword { // bcrypt would look at its beginning alone
-		err, hash = errCredentials, a.decoyHash
+	same, err := a.hasher.matches(ctx, admin.PasswordHash, password)
+	if err != nil {
+		return session{}, err
 	}
-	if bcrypt.CompareHashAndPassword(hash, []byte(password[:min(len(password), maxPassword)])) != nil || err != nil {
+	if !same {
 		return session{}, errCredentials
 	}
 	if err := tenant.TouchLogin(ctx, admin.ID); err != nil {
 		return session{}, err
 	}
-	return session{admin: admin, tenant: tenant.Tenant}, nil
+	err = a.Registry.Audit(ctx, registry.Event{Kind: registry.EventLoggedIn, TenantID: tenant.ID, AdminID: admin.ID})
+	return session{admin: admin, tenant: tenant.Tenant}, err
 }
 
 func (a *api) findAdmin(ctx context.Context, email string) (*tenantdb.Tenant, tenantdb.Admin, error) {
-	emailHash, err := a.Keys.EmailIndex(email)
-	if err != nil {
-		return nil, tenantdb.Admin{}, err
-	}
-	tenantID, adminID, err := a.Registry.ByEmail(ctx, emailHash)
+	tenantID, adminID, err := a.Registry.ByEmail(ctx, email)
 	if err != nil {
 		return nil, tenantdb.Admin{}, err
 	}

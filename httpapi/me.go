@@ -20,7 +20,6 @@ func (a *api) me(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) er
 	if err != nil {
 		return err
 	}
-	c.Header("Cache-Control", "no-store")
 	c.JSON(http.StatusOK, meResponse{TenantID: tenant.ID, Admin: adminResponseFor(admin)})
 	return nil
 }

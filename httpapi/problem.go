@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net/http"
 	"strconv"
+	"time"
 
 	"github.com/gin-gonic/gin"
 
@@ -70,6 +72,11 @@ var (
 	errCredentials = newProblem(http.StatusUnauthorized, "invalid-credentials", "Email or password is wrong", "")
 	errInactive    = newProblem(http.StatusForbidden, "tenant-inactive", "This church's account is not active", "")
 	errNoSignup    = newProblem(http.StatusNotFound, "signup-not-found", "There is no such signup", "")
+	errPassword    = newProblem(http.StatusForbidden, "wrong-password", "The current password is wrong", "")
+	errSession     = newProblem(http.StatusUnauthorized, "session-ended", "The session has ended", "Log in again.")
+	errKeyReused   = newProblem(http.StatusUnprocessableEntity, "idempotency-key-reused", "This Idempotency-Key belongs to another request", "Send each new request with a key of its own.")
+	errKeySyntax   = newProblem(http.StatusBadRequest, "malformed-idempotency-key", "The Idempotency-Key is malformed", "Send one of 1 to 255 visible ASCII characters, such as a UUID.")
+	errBusy        = &problem{Type: "/problems/busy", Title: "The service is busy", Status: http.StatusServiceUnavailable, retryAfter: 2}
 	errNotReady    = &problem{Type: "/problems/not-ready", Title: "The service is not ready", Status: http.StatusServiceUnavailable, retryAfter: 2}
 	errNotStarted  = &problem{Type: "/problems/unavailable", Title: "The signup could not be started", Status: http.StatusServiceUnavailable,
 		Detail: "Try again in a few seconds. Should Temporal have started it all the same, the next answer says so.", retryAfter: 5}
@@ -78,6 +85,13 @@ var (
 	errToken = &problem{Type: "/problems/invalid-token", Title: "The access token is missing or not valid", Status: http.StatusUnauthorized,
 		Detail: "Send Authorization: Bearer followed by a current access token.", authenticate: `Bearer error="invalid_token"`}
 )
+
+// errTooMany says when to come again.
+func errTooMany(wait time.Duration) *problem {
+	p := newProblem(http.StatusTooManyRequests, "too-many-requests", "Too many requests", "Retry-After says when to try again.")
+	p.retryAfter = int(math.Ceil(wait.Seconds()))
+	return p
+}
 
 func errMalformed(detail string) *problem {
 	return newProblem(http.StatusBadRequest, "malformed-body", "The body is not what this route reads", detail)

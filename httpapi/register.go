@@ -17,7 +17,6 @@ import (
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
-	"golang.org/x/crypto/bcrypt"
 	"golang.org/x/text/unicode/norm"
 
 	"narthex/internal/ids"
@@ -27,12 +26,9 @@ import (
 )
 
 const (
-	trial        = 14 * 24 * time.Hour
-	passwordCost = 10              // bcrypt
-	minPassword  = 8               // bytes
-	maxPassword  = 72              // bytes; bcrypt reads no further
-	leastStart   = 5 * time.Second // Temporal may take this long to accept a signup, or as long as the wait
-	askAgain     = "2"             // seconds after which a client may ask for a signup's status
+	trial      = 14 * 24 * time.Hour
+	leastStart = 5 * time.Second // Temporal may take this long to accept a signup, or as long as the wait
+	askAgain   = "2"             // seconds after which a client may ask for a signup's status
 )
 
 type registerRequest struct {
@@ -66,11 +62,7 @@ func (r *registerRequest) normalise() (wrong []fieldError) {
 	} else if emailSyntax.Var(r.Email, "email") != nil {
 		check("email", "is not an email address")
 	}
-	if len(r.Password) < minPassword || len(r.Password) > maxPassword {
-		check("password", fmt.Sprintf("must have %d to %d bytes", minPassword, maxPassword))
-	} else {
-		check("password", checkText(r.Password, 1, maxPassword))
-	}
+	check("password", checkPassword(r.Password))
 	return wrong
 }
 
@@ -90,53 +82,91 @@ func (a *api) register(c *gin.Context) error {
 	if wrong := request.normalise(); len(wrong) > 0 {
 		return errInvalid(wrong)
 	}
+	if err := a.throttle(c, registerLimits, request.Email); err != nil {
+		return err
+	}
+	started, err := a.startOnce(c, request)
+	if err != nil {
+		return err
+	}
 	ctx := c.Request.Context()
-	emailHash, err := a.Keys.EmailIndex(request.Email)
-	if err != nil {
-		return err
-	}
-	if taken, err := a.emailTaken(ctx, emailHash); err != nil {
-		return errNotStarted.with(err)
-	} else if taken {
-		return errEmailTaken
-	}
-	input, err := a.signupInput(request, emailHash)
-	if err != nil {
-		return err
-	}
-	run, err := a.start(ctx, input)
-	if err != nil {
-		return err
-	}
-	id, err := a.signupID(run.GetID(), run.GetRunID())
-	if err != nil {
-		return err
-	}
-	done, err := a.await(ctx, run, id)
+	done, err := a.await(ctx, started)
 	if err != nil {
 		return err
 	}
 	if !done {
-		c.Header("Location", "/api/signups/"+id)
+		c.Header("Location", "/api/signups/"+started.publicID)
 		c.Header("Retry-After", askAgain)
-		c.JSON(http.StatusAccepted, gin.H{"signupId": id, "state": "running"})
+		c.JSON(http.StatusAccepted, gin.H{"signupId": started.publicID, "state": "running"})
 		return nil
 	}
-	return a.writeSession(c, http.StatusCreated, sessionFor(input, request))
+	s := sessionFor(started.input, request)
+	if started.repeated { // long ago, maybe: the password may not be theirs any more
+		if s, err = a.authenticate(ctx, request.Email, request.Password); errors.Is(err, errCredentials) {
+			return errEmailTaken
+		} else if err != nil {
+			return err
+		}
+	}
+	return a.writeSession(c, http.StatusCreated, s)
 }
 
-func (a *api) emailTaken(ctx context.Context, emailHash string) (bool, error) {
-	ctx, cancel := context.WithTimeout(ctx, answerLimit)
+// startedSignup is a signup that this request, or an earlier one with the same idempotency key, began.
+type startedSignup struct {
+	input    signup.Input
+	runID    string
+	publicID string
+	repeated bool
+}
+
+// startOnce starts the signup, or finds the one that was started under the request's idempotency key.
+func (a *api) startOnce(c *gin.Context, request registerRequest) (startedSignup, error) {
+	key, given, err := idempotencyKey(c)
+	if err != nil {
+		return startedSignup{}, err
+	}
+	if given {
+		return a.startUnderKey(c.Request.Context(), key, request)
+	}
+	input, err := a.prepare(c.Request.Context(), request)
+	if err != nil {
+		return startedSignup{}, err
+	}
+	run, err := a.start(c.Request.Context(), input)
+	return startedSignup{input: input, runID: run.ID, publicID: run.PublicID}, err
+}
+
+// prepare makes the signup's input, unless the email is taken.
+func (a *api) prepare(ctx context.Context, request registerRequest) (signup.Input, error) {
+	ctx, cancel := context.WithTimeout(ctx, a.AnswerLimit)
 	defer cancel()
-	return a.Registry.EmailTaken(ctx, emailHash)
+	if err := a.refuseTaken(ctx, request.Email); err != nil {
+		return signup.Input{}, err
+	}
+	return a.signupInput(ctx, request)
+}
+
+func (a *api) refuseTaken(ctx context.Context, email string) error {
+	taken, err := a.Registry.EmailTaken(ctx, email)
+	if err != nil {
+		return errNotStarted.with(err)
+	}
+	if taken {
+		return errEmailTaken
+	}
+	return nil
 }
 
 // signupInput makes everything that the signup needs and that must be the same however often it is
 // retried, replayed or reset: ids, times, hashes and secrets.
-func (a *api) signupInput(request registerRequest, emailHash string) (signup.Input, error) {
-	passwordHash, err := bcrypt.GenerateFromPassword([]byte(request.Password), passwordCost)
+func (a *api) signupInput(ctx context.Context, request registerRequest) (signup.Input, error) {
+	emailHash, err := a.Keys.EmailIndex(request.Email)
 	if err != nil {
-		return signup.Input{}, fmt.Errorf("hash password: %w", err)
+		return signup.Input{}, err
+	}
+	passwordHash, err := a.hasher.hash(ctx, request.Password)
+	if err != nil {
+		return signup.Input{}, err
 	}
 	databasePassword := make([]byte, 32)
 	if _, err := rand.Read(databasePassword); err != nil {
@@ -156,7 +186,7 @@ func (a *api) signupInput(request registerRequest, emailHash string) (signup.Inp
 }
 
 // start starts the signup on a context that outlives the request's.
-func (a *api) start(ctx context.Context, input signup.Input) (client.WorkflowRun, error) {
+func (a *api) start(ctx context.Context, input signup.Input) (registry.Run, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(leastStart, a.SignupWait))
 	defer cancel()
 	run, err := a.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
@@ -171,19 +201,20 @@ func (a *api) start(ctx context.Context, input signup.Input) (client.WorkflowRun
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	switch {
 	case errors.As(err, &running):
-		return nil, errInProgress
+		return registry.Run{}, errInProgress
 	case err != nil:
-		return nil, errNotStarted.with(err)
+		return registry.Run{}, errNotStarted.with(err)
 	}
-	return run, nil
+	publicID, err := a.signupID(run.GetID(), run.GetRunID())
+	return registry.Run{ID: run.GetRunID(), PublicID: publicID}, err
 }
 
 // await waits for the signup, as long as the client and the configuration allow, and reports whether
 // it has succeeded in that time. A signup that failed is an error; one that goes on is neither.
-func (a *api) await(ctx context.Context, run client.WorkflowRun, id string) (done bool, err error) {
+func (a *api) await(ctx context.Context, started startedSignup) (done bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, a.SignupWait)
 	defer cancel()
-	err = run.Get(ctx, nil)
+	err = a.Temporal.GetWorkflow(ctx, signup.WorkflowID(started.input.EmailHash), started.runID).Get(ctx, nil)
 	var ended *temporal.WorkflowExecutionError
 	var failure *temporal.ApplicationError
 	var terminated *temporal.TerminatedError
@@ -195,9 +226,9 @@ func (a *api) await(ctx context.Context, run client.WorkflowRun, id string) (don
 	case errors.As(err, &failure) && failure.Type() == signup.ErrorEmailTaken:
 		return false, errEmailTaken
 	case errors.As(err, &terminated):
-		return false, errUnfinished.in(id).with(err)
+		return false, errUnfinished.in(started.publicID).with(err)
 	default:
-		return false, errRolledBack.in(id).with(errors.New("signup rolled back"))
+		return false, errRolledBack.in(started.publicID).with(errors.New("signup rolled back"))
 	}
 }
 

@@ -47,18 +47,25 @@ func adminResponseFor(admin tenantdb.Admin) adminResponse {
 		Role: admin.Role, WelcomeCompleted: admin.WelcomeCompleted}
 }
 
-// writeSession mints the session's tokens and sends them with who and where it is.
+// writeSession opens a session and sends its tokens with who and where it is.
 func (a *api) writeSession(c *gin.Context, status int, s session) error {
-	pair, err := a.Tokens.Mint(tokens.Subject{TenantID: s.tenant.ID, AdminID: s.admin.ID, Role: s.admin.Role})
+	opened, refreshToken, err := a.Registry.OpenSession(c.Request.Context(), s.tenant.ID, s.admin.ID, s.admin.Role)
 	if err != nil {
 		return err
 	}
-	c.Header("Cache-Control", "no-store")
+	accessToken, err := a.mint(opened)
+	if err != nil {
+		return err
+	}
 	c.JSON(status, sessionResponse{
-		TenantID: s.tenant.ID, AdminID: s.admin.ID, AccessToken: pair.AccessToken, RefreshToken: pair.RefreshToken,
+		TenantID: s.tenant.ID, AdminID: s.admin.ID, AccessToken: accessToken, RefreshToken: refreshToken,
 		Admin: adminResponseFor(s.admin),
 		Church: churchResponse{ID: s.tenant.ID, Name: s.tenant.Name, Email: s.tenant.Email,
 			SubscriptionStatus: s.tenant.SubscriptionStatus, TrialEndsAt: s.tenant.TrialEndsAt.UTC()},
 	})
 	return nil
+}
+
+func (a *api) mint(s registry.Session) (accessToken string, err error) {
+	return a.Tokens.Mint(tokens.Subject{TenantID: s.TenantID, AdminID: s.AdminID, SessionID: s.ID, Role: s.Role})
 }

@@ -52,7 +52,6 @@ func (a *api) signupStatus(c *gin.Context) error {
 	if status.State == signups.Running {
 		c.Header("Retry-After", askAgain)
 	}
-	c.Header("Cache-Control", "no-store")
 	c.JSON(http.StatusOK, signupResponse{ID: id, Status: status})
 	return nil
 }

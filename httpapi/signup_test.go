@@ -161,7 +161,7 @@ func hasTenantAdmin(s *stack, t *testing.T, session map[string]any) {
 }
 
 func hasTokens(s *stack, t *testing.T, session map[string]any) {
-	who, err := s.tokens.VerifyAccess(session["accessToken"].(string))
+	who, err := s.tokens.Verify(session["accessToken"].(string))
 	if err != nil || who.TenantID != session["tenantId"] || who.AdminID != session["adminId"] || who.Role != "PRIMARY" {
 		t.Errorf("the access token is for %+v (%v), want tenant %s, admin %s, PRIMARY", who, err, session["tenantId"], session["adminId"])
 	}

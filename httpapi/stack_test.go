@@ -53,7 +53,7 @@ type stack struct {
 	log      *syncBuffer
 }
 
-const readLimit = 2 * time.Second // of a request
+const readLimit = 10 * time.Second // of a request
 
 type stackOption func(*httpapi.Options)
 
@@ -101,7 +101,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var signer tokens.Key
+	var signer tokens.Keys
 	if err := signer.UnmarshalText([]byte(key)); err != nil {
 		t.Fatal(err)
 	}
@@ -109,7 +109,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	router := tenantdb.NewRouter(reg, s.keys)
 	t.Cleanup(router.Close)
 	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Keys: s.keys, Tokens: s.tokens,
-		TaskQueue: s.queue, SignupWait: time.Minute, Log: logger, Now: time.Now}
+		TaskQueue: s.queue, SignupWait: time.Minute, AnswerLimit: time.Minute, Log: logger, Now: time.Now, SpareLoopback: true}
 	for _, option := range options {
 		option(&o)
 	}

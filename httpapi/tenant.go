@@ -20,7 +20,7 @@ func (a *api) inTenant(handler tenantHandler) func(*gin.Context) error {
 		if !strings.EqualFold(scheme, "Bearer") {
 			return errToken
 		}
-		who, err := a.Tokens.VerifyAccess(strings.TrimSpace(token))
+		who, err := a.Tokens.Verify(strings.TrimSpace(token))
 		if err != nil {
 			return errToken
 		}

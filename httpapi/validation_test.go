@@ -13,6 +13,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"narthex/httpapi"
 )
 
 // fieldsOf returns the names of a problem's field errors, sorted.
@@ -209,7 +211,7 @@ func TestHealthAndReadiness(t *testing.T) {
 // A registry that hangs is answered for, and starts nothing later.
 func TestHungRegistryIsUnavailable(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
+	s := newStack(t, func(o *httpapi.Options) { o.AnswerLimit = time.Second })
 	body := applicant()
 	lock, err := s.registry.Begin(t.Context())
 	if err != nil {

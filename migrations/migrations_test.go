@@ -19,7 +19,7 @@ var schemas = map[string]struct {
 	files  fs.FS
 	tables int
 }{
-	"registry": {migrations.Registry, 6},
+	"registry": {migrations.Registry, 12},
 	"tenant":   {migrations.Tenant, 24},
 }
 
@@ -53,11 +53,11 @@ const (
 		SELECT table_name || '.' || column_name || ' ' || data_type FROM information_schema.columns
 		WHERE table_schema = 'public' AND (
 			data_type IN ('timestamp without time zone', 'character varying')
-			OR column_name = 'id' AND data_type <> 'text'
+			OR column_name = 'id' AND data_type NOT IN ('text', 'bytea', 'bigint')
 			OR column_name = 'church_id' AND table_name <> 'tenants')`
 	rowsWithoutTimes = `
 		SELECT t.table_name::text FROM information_schema.tables t
-		WHERE t.table_schema = 'public' AND t.table_name <> 'signup_tombstones' AND (
+		WHERE t.table_schema = 'public' AND t.table_name NOT IN ('signup_tombstones', 'audit_log') AND (
 			SELECT count(*) FROM information_schema.columns c
 			WHERE c.table_schema = 'public' AND c.table_name = t.table_name
 			AND c.column_name IN ('created_at', 'updated_at') AND c.column_default = 'now()' AND c.is_nullable = 'NO') <> 2`

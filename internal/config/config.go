@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"net"
+	"net/netip"
 	"net/url"
 	"os"
 	"reflect"
@@ -42,9 +43,11 @@ type Worker struct {
 type API struct {
 	HTTPAddress   Address       `env:"HTTP_ADDRESS" envDefault:"127.0.0.1:8080"`
 	SignupWait    time.Duration `env:"SIGNUP_WAIT" envDefault:"10s"`
-	TokenKey      tokens.Key    `env:"TOKEN_KEY,required,notEmpty"`
+	TokenKey      tokens.Keys   `env:"TOKEN_KEY,required,notEmpty"`
 	TokenIssuer   string        `env:"TOKEN_ISSUER" envDefault:"narthex"`
 	TokenAudience string        `env:"TOKEN_AUDIENCE" envDefault:"narthex-api"`
+
+	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
 }
 
 // Queue is the task queue on which the API and the workers meet.

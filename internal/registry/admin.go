@@ -27,8 +27,9 @@ const (
 		INSERT INTO admins (id, tenant_id, email, email_hash, password_hash, first_name, last_name, role, signup_id, created_at, updated_at)
 		VALUES (@id, @tenant_id, @email, @email_hash, @password_hash, @first_name, @last_name, 'PRIMARY', @signup_id, @created_at, @created_at)
 		ON CONFLICT (id) DO NOTHING`
-	ownerOfAdmin = `SELECT signup_id FROM admins WHERE id = @id`
-	deleteAdmin  = `DELETE FROM admins WHERE tenant_id = @tenant_id AND signup_id = @signup_id`
+	ownerOfAdmin       = `SELECT signup_id FROM admins WHERE id = @id`
+	updatePasswordHash = `UPDATE admins SET password_hash = $3, updated_at = now() WHERE id = $1 AND tenant_id = $2`
+	deleteAdmin        = `DELETE FROM admins WHERE tenant_id = @tenant_id AND signup_id = @signup_id`
 )
 
 // InsertAdmin adds the church's PRIMARY admin. Idempotent for one owner.
@@ -41,9 +42,21 @@ func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) er
 	err = r.insert(ctx, owner, insertAdmin, ownerOfAdmin, pgx.NamedArgs{
 		"id": admin.ID, "email": sealed, "email_hash": admin.EmailHash, "password_hash": admin.PasswordHash,
 		"first_name": admin.FirstName, "last_name": admin.LastName, "created_at": admin.CreatedAt,
-	})
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("insert admin: %w", err)
+	}
+	return nil
+}
+
+// SetPasswordHash replaces the hash of an admin's password. Idempotent. Errors: ErrNotFound.
+func (r *Registry) SetPasswordHash(ctx context.Context, tenantID, adminID, hash string) error {
+	tag, err := r.pool.Exec(ctx, updatePasswordHash, adminID, tenantID, hash)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = ErrNotFound
+	}
+	if err != nil {
+		return fmt.Errorf("update password hash: %w", err)
 	}
 	return nil
 }

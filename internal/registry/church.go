@@ -36,7 +36,7 @@ func (r *Registry) InsertChurch(ctx context.Context, owner Owner, church Church)
 	err = r.insert(ctx, owner, insertChurch, ownerOfChurch, pgx.NamedArgs{
 		"name": church.Name, "email": sealed, "email_hash": church.EmailHash,
 		"trial_ends_at": church.TrialEndsAt, "created_at": church.CreatedAt,
-	})
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("insert church: %w", err)
 	}

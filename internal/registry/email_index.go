@@ -24,7 +24,12 @@ const (
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfEmailEntry = `SELECT signup_id FROM admin_email_index WHERE id = @admin_id`
 	deleteEmailEntry  = `DELETE FROM admin_email_index WHERE tenant_id = @tenant_id AND signup_id = @signup_id`
-	selectEmailEntry  = `SELECT tenant_id, admin_id FROM admin_email_index WHERE email_hash = $1`
+	selectEmailEntry  = `SELECT tenant_id, admin_id FROM admin_email_index WHERE email_hash = ANY($1)`
+
+	// While the index's keys change, an email may be indexed under any of them: the unique constraint
+	// alone would miss that.
+	lockEmail       = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
+	indexedByOthers = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY($1) AND id <> $2)`
 )
 
 // InsertEmailEntry makes the email log in to owner's tenant. Idempotent for one owner.
@@ -36,9 +41,33 @@ func (r *Registry) InsertEmailEntry(ctx context.Context, owner Owner, entry Emai
 	}
 	err = r.insert(ctx, owner, insertEmailEntry, ownerOfEmailEntry, pgx.NamedArgs{
 		"admin_id": entry.AdminID, "email": sealed, "email_hash": entry.EmailHash, "created_at": entry.CreatedAt,
-	})
+	}, func(tx pgx.Tx) error { return r.claimEmail(ctx, tx, entry) })
 	if err != nil {
 		return fmt.Errorf("insert email index entry: %w", err)
+	}
+	return nil
+}
+
+// claimEmail makes sure that no other admin has the email, under whichever key it is indexed, until tx
+// ends. Errors: ErrEmailTaken.
+func (r *Registry) claimEmail(ctx context.Context, tx pgx.Tx, entry EmailEntry) error {
+	lock, err := r.keys.EmailLock(entry.Email)
+	if err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, lockEmail, lock); err != nil {
+		return err
+	}
+	hashes, err := r.keys.EmailIndexes(entry.Email)
+	if err != nil {
+		return err
+	}
+	var taken bool
+	if err := tx.QueryRow(ctx, indexedByOthers, hashes, entry.AdminID).Scan(&taken); err != nil {
+		return err
+	}
+	if taken {
+		return ErrEmailTaken
 	}
 	return nil
 }
@@ -51,9 +80,13 @@ func (r *Registry) DeleteEmailEntry(ctx context.Context, owner Owner) error {
 	return nil
 }
 
-// ByEmail returns the tenant and the admin that an email's blind index leads to. Errors: ErrNotFound.
-func (r *Registry) ByEmail(ctx context.Context, emailHash string) (tenantID, adminID string, err error) {
-	err = r.pool.QueryRow(ctx, selectEmailEntry, emailHash).Scan(&tenantID, &adminID)
+// ByEmail returns the tenant and the admin that a normalised email leads to. Errors: ErrNotFound.
+func (r *Registry) ByEmail(ctx context.Context, email string) (tenantID, adminID string, err error) {
+	hashes, err := r.keys.EmailIndexes(email)
+	if err != nil {
+		return "", "", err
+	}
+	err = r.pool.QueryRow(ctx, selectEmailEntry, hashes).Scan(&tenantID, &adminID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", "", fmt.Errorf("email: %w", ErrNotFound)
 	}

@@ -82,7 +82,7 @@ const (
 	lockSignup     = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
 	isUndone       = `SELECT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $1)`
 	buryTombstone  = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
-	emailHashTaken = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = $1)`
+	emailHashTaken = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY($1))`
 )
 
 // Undone reports whether the signup has been rolled back.
@@ -98,9 +98,13 @@ func (r *Registry) Bury(ctx context.Context, owner Owner) error {
 	return r.remove(ctx, owner, "")
 }
 
-// EmailTaken reports whether the email of this blind index logs in to a church.
-func (r *Registry) EmailTaken(ctx context.Context, emailHash string) (taken bool, err error) {
-	if err := r.pool.QueryRow(ctx, emailHashTaken, emailHash).Scan(&taken); err != nil {
+// EmailTaken reports whether a normalised email logs in to a church.
+func (r *Registry) EmailTaken(ctx context.Context, email string) (taken bool, err error) {
+	hashes, err := r.keys.EmailIndexes(email)
+	if err != nil {
+		return false, err
+	}
+	if err := r.pool.QueryRow(ctx, emailHashTaken, hashes).Scan(&taken); err != nil {
 		return false, fmt.Errorf("look up email: %w", err)
 	}
 	return taken, nil
@@ -108,7 +112,8 @@ func (r *Registry) EmailTaken(ctx context.Context, emailHash string) (taken bool
 
 // insert runs an INSERT … ON CONFLICT (id) DO NOTHING for owner, unless the signup was undone. A row
 // that is there already is owner's own (an earlier attempt's, whose answer was lost), or ErrNotOwned.
-func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf string, args pgx.NamedArgs) error {
+// before, if not nil, runs first in the same transaction.
+func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf string, args pgx.NamedArgs, before func(pgx.Tx) error) error {
 	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return err
@@ -119,6 +124,11 @@ func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf s
 		}
 		if undone {
 			return ErrUndone
+		}
+		if before != nil {
+			if err := before(tx); err != nil {
+				return err
+			}
 		}
 		args["tenant_id"], args["signup_id"] = owner.TenantID, owner.SignupID
 		tag, err := tx.Exec(ctx, statement, args)
@@ -154,13 +164,17 @@ func (r *Registry) remove(ctx context.Context, owner Owner, statement string) er
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, buryTombstone, owner.SignupID, owner.TenantID); err != nil {
+		buried, err := tx.Exec(ctx, buryTombstone, owner.SignupID, owner.TenantID)
+		if err == nil && buried.RowsAffected() == 1 {
+			err = audit(ctx, tx, Event{Kind: EventSignupFailed, TenantID: owner.TenantID})
+		}
+		if err != nil {
 			return fmt.Errorf("write tombstone: %w", err)
 		}
 		if statement == "" {
 			return nil
 		}
-		_, err := tx.Exec(ctx, statement, pgx.NamedArgs{"tenant_id": owner.TenantID, "signup_id": owner.SignupID})
+		_, err = tx.Exec(ctx, statement, pgx.NamedArgs{"tenant_id": owner.TenantID, "signup_id": owner.SignupID})
 		return err
 	})
 }

@@ -57,9 +57,10 @@ const (
 	ownerOfTenant  = `SELECT signup_id FROM tenants WHERE id = @tenant_id`
 	deleteTenant   = `DELETE FROM tenants WHERE id = @tenant_id AND signup_id = @signup_id`
 	activateTenant = `
-		UPDATE tenants SET status = 'active', updated_at = now()
-		WHERE id = $1 AND signup_id = $2 AND status IN ('provisioning', 'active')
-		AND NOT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $2)`
+		UPDATE tenants t SET status = 'active', updated_at = now() FROM tenants was
+		WHERE t.id = $1 AND was.id = t.id AND t.signup_id = $2 AND t.status IN ('provisioning', 'active')
+		AND NOT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $2)
+		RETURNING was.status`
 	selectTenant = `
 		SELECT t.id, t.name, t.email, t.status, c.subscription_status, c.trial_ends_at, t.database_url
 		FROM tenants t JOIN churches c ON c.id = t.church_id WHERE t.id = $1`
@@ -80,7 +81,7 @@ func (r *Registry) InsertTenant(ctx context.Context, owner Owner, tenant NewTena
 		"name": tenant.Name, "email": email, "database_url": url,
 		"database_host": tenant.DatabaseHost, "database_port": tenant.DatabasePort, "database_name": tenant.DatabaseName,
 		"schema_version": tenant.SchemaVersion, "created_at": tenant.CreatedAt,
-	})
+	}, nil)
 	if err != nil {
 		return fmt.Errorf("insert tenant: %w", err)
 	}
@@ -102,11 +103,15 @@ func (r *Registry) ActivateTenant(ctx context.Context, owner Owner) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return err
 		}
-		tag, err := tx.Exec(ctx, activateTenant, owner.TenantID, owner.SignupID)
-		if err == nil && tag.RowsAffected() == 0 {
+		var was string
+		err := tx.QueryRow(ctx, activateTenant, owner.TenantID, owner.SignupID).Scan(&was)
+		switch {
+		case errors.Is(err, pgx.ErrNoRows):
 			return ErrUndone
+		case err != nil || was == StatusActive:
+			return err
 		}
-		return err
+		return audit(ctx, tx, Event{Kind: EventSignedUp, TenantID: owner.TenantID})
 	})
 	if err != nil {
 		return fmt.Errorf("activate tenant: %w", err)

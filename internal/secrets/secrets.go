@@ -1,21 +1,13 @@
 // Package secrets seals data that must not be readable in a dump, and computes the blind index by
-// which sealed emails are still found. It wraps Tink keysets; it knows no database and no transport.
+// which sealed values are still found. It wraps Tink keysets, in which one key is the primary, under
+// which values are written, and every key reads. It knows no database and no transport.
 package secrets
 
 import (
-	"bytes"
-	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"strings"
-
-	"github.com/tink-crypto/tink-go/v2/aead"
-	"github.com/tink-crypto/tink-go/v2/insecurecleartextkeyset"
-	"github.com/tink-crypto/tink-go/v2/keyset"
-	"github.com/tink-crypto/tink-go/v2/mac"
-	tinkpb "github.com/tink-crypto/tink-go/v2/proto/tink_go_proto"
-	"github.com/tink-crypto/tink-go/v2/tink"
 )
 
 // ErrSealed is wrapped by every error of Open: the value was sealed under another key or for another
@@ -36,113 +28,102 @@ func (p Place) associatedData() []byte {
 
 // Keys seals, opens and indexes. It is safe for concurrent use.
 type Keys struct {
-	aead tink.AEAD
-	mac  tink.MAC
-}
-
-// NewSealKeyset returns a fresh keyset for sealing (XChaCha20-Poly1305: random nonces are safe for
-// any number of values), in the form that Parse takes.
-func NewSealKeyset() (string, error) { return newKeyset(aead.XChaCha20Poly1305KeyTemplate()) }
-
-// NewIndexKeyset returns a fresh keyset for the blind index (HMAC-SHA-256), in the form that Parse takes.
-func NewIndexKeyset() (string, error) { return newKeyset(mac.HMACSHA256Tag256KeyTemplate()) }
-
-func newKeyset(template *tinkpb.KeyTemplate) (string, error) {
-	handle, err := keyset.NewHandle(template)
-	if err != nil {
-		return "", fmt.Errorf("make keyset: %w", err)
-	}
-	var buf bytes.Buffer
-	if err := insecurecleartextkeyset.Write(handle, keyset.NewJSONWriter(&buf)); err != nil {
-		return "", fmt.Errorf("write keyset: %w", err)
-	}
-	return base64.StdEncoding.EncodeToString(buf.Bytes()), nil
-}
-
-// SealKeyset is a keyset for sealing.
-type SealKeyset struct{ aead tink.AEAD }
-
-// UnmarshalText reads base64 of Tink's JSON, as NewSealKeyset makes it. Its errors never hold key
-// material.
-func (k *SealKeyset) UnmarshalText(text []byte) error {
-	handle, err := parseKeyset(string(text))
-	if err != nil {
-		return err
-	}
-	if k.aead, err = aead.New(handle); err != nil {
-		return errors.New("holds keys of another kind than AEAD")
-	}
-	return nil
-}
-
-// IndexKeyset is a keyset for the blind index.
-type IndexKeyset struct{ mac tink.MAC }
-
-// UnmarshalText reads base64 of Tink's JSON, as NewIndexKeyset makes it. Its errors never hold key
-// material.
-func (k *IndexKeyset) UnmarshalText(text []byte) error {
-	handle, err := parseKeyset(string(text))
-	if err != nil {
-		return err
-	}
-	if k.mac, err = mac.New(handle); err != nil {
-		return errors.New("holds keys of another kind than MAC")
-	}
-	return nil
+	seal  SealKeyset
+	index IndexKeyset
 }
 
 // New returns the keys of two keysets.
-func New(seal SealKeyset, index IndexKeyset) *Keys { return &Keys{aead: seal.aead, mac: index.mac} }
+func New(seal SealKeyset, index IndexKeyset) *Keys { return &Keys{seal, index} }
 
 // Parse reads two keysets in the form that NewSealKeyset and NewIndexKeyset give.
 func Parse(sealKeyset, indexKeyset string) (*Keys, error) {
-	var seal SealKeyset
-	if err := seal.UnmarshalText([]byte(sealKeyset)); err != nil {
+	var keys Keys
+	if err := keys.seal.UnmarshalText([]byte(sealKeyset)); err != nil {
 		return nil, fmt.Errorf("the seal keyset %w", err)
 	}
-	var index IndexKeyset
-	if err := index.UnmarshalText([]byte(indexKeyset)); err != nil {
+	if err := keys.index.UnmarshalText([]byte(indexKeyset)); err != nil {
 		return nil, fmt.Errorf("the index keyset %w", err)
 	}
-	return New(seal, index), nil
+	return &keys, nil
 }
 
-func parseKeyset(text string) (*keyset.Handle, error) {
-	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
-	if err != nil {
-		return nil, errors.New("is not base64")
-	}
-	handle, err := insecurecleartextkeyset.Read(keyset.NewJSONReader(bytes.NewReader(raw)))
-	if err != nil {
-		return nil, errors.New("is not a Tink keyset in JSON")
-	}
-	return handle, nil
-}
-
-// Seal encrypts plain for one place. The same value sealed twice gives different bytes.
+// Seal encrypts plain for one place, under the primary key. The same value sealed twice gives different
+// bytes. It begins with SealPrefix.
 func (k *Keys) Seal(plain []byte, at Place) ([]byte, error) {
-	sealed, err := k.aead.Encrypt(plain, at.associatedData())
+	sealed, err := k.seal.aead.Encrypt(plain, at.associatedData())
 	if err != nil {
 		return nil, fmt.Errorf("seal %s.%s: %w", at.Table, at.Column, err)
 	}
 	return sealed, nil
 }
 
-// Open decrypts what Seal made for the same place.
+// Open decrypts what Seal made for the same place, under any key of the keyset.
 func (k *Keys) Open(sealed []byte, at Place) ([]byte, error) {
-	plain, err := k.aead.Decrypt(sealed, at.associatedData())
+	plain, err := k.seal.aead.Decrypt(sealed, at.associatedData())
 	if err != nil {
 		return nil, fmt.Errorf("open %s.%s: %w", at.Table, at.Column, ErrSealed)
 	}
 	return plain, nil
 }
 
-// EmailIndex returns the blind index of a normalised email: a keyed hash in hex. Without the key it
-// tells nothing of the email, not even by guessing.
+// SealPrefix is what every value begins with that is sealed under the primary key: 5 bytes, of which the
+// last four are SealKeyID (Tink's output prefix).
+func (k *Keys) SealPrefix() []byte { return prefix(k.seal.primary) }
+
+// SealKeyID names the primary key of the seal keyset. It is not secret.
+func (k *Keys) SealKeyID() string { return fmt.Sprintf("%08x", k.seal.primary) }
+
+// IndexPrefix is what every blind index begins with that was made under the primary key.
+func (k *Keys) IndexPrefix() string { return hex.EncodeToString(prefix(k.index.primary)) }
+
+func prefix(keyID uint32) []byte {
+	return []byte{1, byte(keyID >> 24), byte(keyID >> 16), byte(keyID >> 8), byte(keyID)}
+}
+
+// EmailIndex returns the blind index of a normalised email under the primary key: a keyed hash in hex.
+// Without the key it tells nothing of the email, not even by guessing.
 func (k *Keys) EmailIndex(email string) (string, error) {
-	tag, err := k.mac.ComputeMAC([]byte("email\x00" + email))
+	all, err := k.EmailIndexes(email)
+	if err != nil {
+		return "", err
+	}
+	return all[0], nil
+}
+
+// EmailIndexes returns the blind index of a normalised email under each key, that of the primary first:
+// an email that was indexed under an earlier key is still found.
+func (k *Keys) EmailIndexes(email string) ([]string, error) {
+	var all []string
+	for _, mac := range k.index.macs {
+		tag, err := mac.ComputeMAC([]byte("email\x00" + email))
+		if err != nil {
+			return nil, fmt.Errorf("index email: %w", err)
+		}
+		all = append(all, hex.EncodeToString(tag))
+	}
+	return all, nil
+}
+
+// EmailLock returns an index of a normalised email that is the same in every process that has the
+// oldest key of the keyset, whichever key is its primary: what processes lock by while keys change.
+func (k *Keys) EmailLock(email string) (string, error) {
+	tag, err := k.index.oldest.ComputeMAC([]byte("email\x00" + email))
 	if err != nil {
 		return "", fmt.Errorf("index email: %w", err)
 	}
 	return hex.EncodeToString(tag), nil
+}
+
+// Fingerprint returns a keyed hash of parts, under the primary key, for one purpose: equal for equal
+// parts alone, and telling nothing of them.
+func (k *Keys) Fingerprint(purpose string, parts ...string) ([]byte, error) {
+	var message strings.Builder
+	for _, part := range append([]string{"fingerprint", purpose}, parts...) {
+		fmt.Fprintf(&message, "%d:%s", len(part), part)
+	}
+	tag, err := k.index.macs[0].ComputeMAC([]byte(message.String()))
+	if err != nil {
+		return nil, fmt.Errorf("fingerprint %s: %w", purpose, err)
+	}
+	return tag, nil
 }

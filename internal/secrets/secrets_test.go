@@ -3,6 +3,7 @@ package secrets
 import (
 	"bytes"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -86,6 +87,90 @@ func TestParseNamesTheKeysetAtFault(t *testing.T) {
 		}
 		if err != nil && c.seal != "" && strings.Contains(err.Error(), c.seal) {
 			t.Errorf("%s: the error holds the keyset: %v", c.name, err)
+		}
+	}
+}
+
+// rotated returns two keysets and, for each stage of their rotation, the keys.
+func rotated(t *testing.T) (stages map[string]*Keys) {
+	t.Helper()
+	must := func(text string, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
+	}
+	seal, index := must(NewSealKeyset()), must(NewIndexKeyset())
+	stages = map[string]*Keys{}
+	keep := func(stage string) {
+		t.Helper()
+		keys, err := Parse(seal, index)
+		if err != nil {
+			t.Fatal(err)
+		}
+		stages[stage] = keys
+	}
+	keep("old")
+	seal, index = must(AddSealKey(seal)), must(AddIndexKey(index))
+	keep("added")
+	seal, index = must(PromoteKey(seal)), must(PromoteKey(index))
+	keep("promoted")
+	seal, index = must(RetireKeys(seal)), must(RetireKeys(index))
+	keep("retired")
+	return stages
+}
+
+// At each stage of a rotation, processes of the stage before and of the stage after read each other's
+// values; once the old key is retired, what was not written anew cannot be read.
+func TestRotation(t *testing.T) {
+	stages := rotated(t)
+	at := Place{Table: "t", Column: "c"}
+	for _, c := range []struct {
+		writer, reader string
+		opens          bool
+	}{
+		{"old", "added", true}, {"added", "old", true},
+		{"added", "promoted", true}, {"promoted", "added", true},
+		{"promoted", "retired", true}, {"retired", "promoted", true},
+		{"old", "retired", false}, {"promoted", "old", false},
+	} {
+		sealed, err := stages[c.writer].Seal([]byte("secret"), at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := stages[c.reader].Open(sealed, at); (err == nil) != c.opens {
+			t.Errorf("sealed by %s, opened by %s: %v, want opened %t", c.writer, c.reader, err, c.opens)
+		}
+		if !bytes.HasPrefix(sealed, stages[c.writer].SealPrefix()) {
+			t.Errorf("what %s sealed does not begin with its prefix", c.writer)
+		}
+		index, _ := stages[c.writer].EmailIndex("pat@example.org")
+		all, _ := stages[c.reader].EmailIndexes("pat@example.org")
+		if slices.Contains(all, index) != c.opens {
+			t.Errorf("indexed by %s, looked up by %s: found %t, want %t", c.writer, c.reader, !c.opens, c.opens)
+		}
+		if !strings.HasPrefix(index, stages[c.writer].IndexPrefix()) {
+			t.Errorf("the index of %s does not begin with its prefix", c.writer)
+		}
+	}
+	added, _ := stages["added"].EmailLock("pat@example.org")
+	promoted, _ := stages["promoted"].EmailLock("pat@example.org")
+	if added != promoted {
+		t.Error("processes with different primaries lock the same email differently")
+	}
+}
+
+func TestFingerprintsKeepPartsApart(t *testing.T) {
+	keys := newKeys(t)
+	first, _ := keys.Fingerprint("p", "ab", "c")
+	same, _ := keys.Fingerprint("p", "ab", "c")
+	if !bytes.Equal(first, same) {
+		t.Error("equal parts have different fingerprints")
+	}
+	for _, other := range [][]string{{"p", "a", "bc"}, {"p", "abc"}, {"q", "ab", "c"}} {
+		if got, _ := keys.Fingerprint(other[0], other[1:]...); bytes.Equal(got, first) {
+			t.Errorf("%v has the fingerprint of [p ab c]", other)
 		}
 	}
 }

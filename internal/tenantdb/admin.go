@@ -45,7 +45,8 @@ const (
 		INSERT INTO admins (id, email, encrypted_email, email_hash, password_hash, first_name, last_name, role, created_at, updated_at)
 		VALUES (@id, @email, @encrypted_email, @email_hash, @password_hash, @first_name, @last_name, 'PRIMARY', @created_at, @created_at)
 		ON CONFLICT (id) DO NOTHING`
-	deleteAdmin = `DELETE FROM admins WHERE id = $1`
+	updatePasswordHash = `UPDATE admins SET password_hash = $2, updated_at = now() WHERE id = $1`
+	deleteAdmin        = `DELETE FROM admins WHERE id = $1`
 )
 
 // Admin returns the tenant's admin of this id. Errors: ErrNoAdmin.
@@ -70,6 +71,18 @@ func (t *Tenant) Admin(ctx context.Context, id string) (Admin, error) {
 func (t *Tenant) TouchLogin(ctx context.Context, adminID string) error {
 	if _, err := t.pool.Exec(ctx, touchLogin, adminID); err != nil {
 		return fmt.Errorf("update last login: %w", err)
+	}
+	return nil
+}
+
+// SetPasswordHash replaces the hash of an admin's password. Idempotent. Errors: ErrNoAdmin.
+func (t *Tenant) SetPasswordHash(ctx context.Context, adminID, hash string) error {
+	tag, err := t.pool.Exec(ctx, updatePasswordHash, adminID, hash)
+	if err != nil {
+		return fmt.Errorf("update password hash: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return ErrNoAdmin
 	}
 	return nil
 }

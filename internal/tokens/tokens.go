@@ -1,15 +1,13 @@
-// Package tokens mints and verifies the JSON Web Tokens that an admin's requests carry. Algorithm,
-// type, issuer, audience and expiry are pinned: a token that differs in any of them is refused.
+// Package tokens mints and verifies the JSON Web Tokens that an admin's requests carry (RFC 9068).
+// Algorithm, type, issuer, audience and expiry are pinned: a token that differs in any of them is
+// refused. Refresh tokens are no business of this package: they are random and kept by the registry.
 package tokens
 
 import (
 	"crypto/ed25519"
-	"crypto/sha256"
 	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	"github.com/golang-jwt/jwt/v5"
@@ -17,134 +15,116 @@ import (
 	"narthex/internal/ids"
 )
 
-// How long tokens are good for.
-const (
-	AccessLifetime  = 15 * time.Minute
-	RefreshLifetime = 30 * 24 * time.Hour
-)
+// Lifetime is how long an access token is good for.
+const Lifetime = 15 * time.Minute
+
+// clockSkew is by how much the clocks of two API processes may differ.
+const clockSkew = 5 * time.Second
 
 // ErrInvalid is all that Verify says of a token it refuses.
 var ErrInvalid = errors.New("the token is not valid")
 
+const header = "at+jwt" // "typ"
+
 // Subject is whom a token speaks for.
 type Subject struct {
-	TenantID string
-	AdminID  string
-	Role     string
+	TenantID  string
+	AdminID   string
+	SessionID string // of the login that the token came from
+	Role      string
 }
 
-// Pair is what a login gives out.
-type Pair struct {
-	AccessToken  string
-	RefreshToken string
-}
-
-// Issuer mints and verifies tokens under one key. It is safe for concurrent use.
+// Issuer mints and verifies tokens. It is safe for concurrent use.
 type Issuer struct {
-	key      ed25519.PrivateKey
-	keyID    string
+	keys     Keys
 	issuer   string
 	audience string
 	now      func() time.Time
 }
 
-// kind keeps the two kinds of token apart: each has its own type header and audience.
-type kind struct {
-	header   string // "typ"; RFC 9068 names that of access tokens
-	audience string // appended to the issuer's audience
-	lifetime time.Duration
-}
-
-var (
-	access  = kind{header: "at+jwt", lifetime: AccessLifetime}
-	refresh = kind{header: "rt+jwt", audience: "/refresh", lifetime: RefreshLifetime}
-)
-
 type claims struct {
 	jwt.RegisteredClaims
-	TenantID string `json:"tenant_id"`
-	Role     string `json:"role"`
+	TenantID  string `json:"tenant_id"`
+	SessionID string `json:"sid"`
+	Role      string `json:"role"`
 }
 
-// NewKey returns a fresh signing key in the form that Key reads: base64 of an Ed25519 seed.
-func NewKey() (string, error) {
-	_, key, err := ed25519.GenerateKey(nil)
-	if err != nil {
-		return "", fmt.Errorf("make signing key: %w", err)
-	}
-	return base64.StdEncoding.EncodeToString(key.Seed()), nil
+// New returns an issuer whose tokens the first of keys signs. now is the clock, in any zone.
+func New(keys Keys, issuer, audience string, now func() time.Time) *Issuer {
+	return &Issuer{keys: keys, issuer: issuer, audience: audience, now: now}
 }
 
-// Key signs tokens.
-type Key struct{ private ed25519.PrivateKey }
-
-// UnmarshalText reads base64 of an Ed25519 seed, as NewKey makes it. Its error does not hold it.
-func (k *Key) UnmarshalText(text []byte) error {
-	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(string(text)))
-	if err != nil || len(seed) != ed25519.SeedSize {
-		return fmt.Errorf("is not base64 of %d bytes", ed25519.SeedSize)
-	}
-	k.private = ed25519.NewKeyFromSeed(seed)
-	return nil
-}
-
-// New returns an issuer of tokens that are signed with key. now is the clock, in any zone.
-func New(key Key, issuer, audience string, now func() time.Time) *Issuer {
-	thumbprint := sha256.Sum256(key.private.Public().(ed25519.PublicKey))
-	return &Issuer{key: key.private, keyID: hex.EncodeToString(thumbprint[:8]), issuer: issuer, audience: audience, now: now}
-}
-
-// Mint returns an access and a refresh token for subject.
-func (i *Issuer) Mint(subject Subject) (Pair, error) {
-	accessToken, err := i.mint(subject, access)
-	if err != nil {
-		return Pair{}, err
-	}
-	refreshToken, err := i.mint(subject, refresh)
-	if err != nil {
-		return Pair{}, err
-	}
-	return Pair{AccessToken: accessToken, RefreshToken: refreshToken}, nil
-}
-
-func (i *Issuer) mint(subject Subject, k kind) (string, error) {
+// Mint returns an access token for subject.
+func (i *Issuer) Mint(subject Subject) (string, error) {
 	now := i.now()
 	token := jwt.NewWithClaims(jwt.SigningMethodEdDSA, claims{
 		RegisteredClaims: jwt.RegisteredClaims{
 			ID:        ids.New(),
 			Issuer:    i.issuer,
-			Audience:  jwt.ClaimStrings{i.audience + k.audience},
+			Audience:  jwt.ClaimStrings{i.audience},
 			Subject:   subject.AdminID,
 			IssuedAt:  jwt.NewNumericDate(now),
-			ExpiresAt: jwt.NewNumericDate(now.Add(k.lifetime)),
+			ExpiresAt: jwt.NewNumericDate(now.Add(Lifetime)),
 		},
-		TenantID: subject.TenantID,
-		Role:     subject.Role,
+		TenantID:  subject.TenantID,
+		SessionID: subject.SessionID,
+		Role:      subject.Role,
 	})
-	token.Header["typ"], token.Header["kid"] = k.header, i.keyID
-	signed, err := token.SignedString(i.key)
+	signer := i.keys[0]
+	token.Header["typ"], token.Header["kid"] = header, signer.id
+	signed, err := token.SignedString(signer.private)
 	if err != nil {
 		return "", fmt.Errorf("sign token: %w", err)
 	}
 	return signed, nil
 }
 
-// VerifyAccess returns whom an access token speaks for. Errors: ErrInvalid.
-func (i *Issuer) VerifyAccess(token string) (Subject, error) { return i.verify(token, access) }
-
-func (i *Issuer) verify(token string, k kind) (Subject, error) {
+// Verify returns whom a token speaks for. Errors: ErrInvalid.
+func (i *Issuer) Verify(token string) (Subject, error) {
 	var c claims
-	parsed, err := jwt.ParseWithClaims(token, &c, func(*jwt.Token) (any, error) { return i.key.Public(), nil },
+	parsed, err := jwt.ParseWithClaims(token, &c, i.publicKey,
 		jwt.WithValidMethods([]string{jwt.SigningMethodEdDSA.Alg()}),
 		jwt.WithIssuer(i.issuer),
-		jwt.WithAudience(i.audience+k.audience),
+		jwt.WithAudience(i.audience),
 		jwt.WithExpirationRequired(),
 		jwt.WithIssuedAt(),
+		jwt.WithLeeway(clockSkew),
 		jwt.WithTimeFunc(i.now),
 		jwt.WithStrictDecoding(),
 	)
-	if err != nil || parsed.Header["typ"] != k.header || !ids.Valid(c.TenantID) || !ids.Valid(c.Subject) {
+	if err != nil || parsed.Header["typ"] != header || !ids.Valid(c.TenantID) || !ids.Valid(c.Subject) || !ids.Valid(c.SessionID) {
 		return Subject{}, ErrInvalid
 	}
-	return Subject{TenantID: c.TenantID, AdminID: c.Subject, Role: c.Role}, nil
+	return Subject{TenantID: c.TenantID, AdminID: c.Subject, SessionID: c.SessionID, Role: c.Role}, nil
+}
+
+// publicKey finds the key that a token says it is signed with, among ours.
+func (i *Issuer) publicKey(token *jwt.Token) (any, error) {
+	for _, key := range i.keys {
+		if key.id == token.Header["kid"] {
+			return key.private.Public(), nil
+		}
+	}
+	return nil, ErrInvalid
+}
+
+// JWK is a public key as RFC 7517 and RFC 8037 write it.
+type JWK struct {
+	KeyType   string `json:"kty"`
+	Curve     string `json:"crv"`
+	Use       string `json:"use"`
+	Algorithm string `json:"alg"`
+	KeyID     string `json:"kid"`
+	X         string `json:"x"`
+}
+
+// JWKS lists the public keys by which others can verify our tokens.
+func (i *Issuer) JWKS() []JWK {
+	var all []JWK
+	for _, key := range i.keys {
+		public := key.private.Public().(ed25519.PublicKey)
+		all = append(all, JWK{KeyType: "OKP", Curve: "Ed25519", Use: "sig", Algorithm: "EdDSA", KeyID: key.id,
+			X: base64.RawURLEncoding.EncodeToString(public)})
+	}
+	return all
 }

@@ -3,6 +3,7 @@ package tokens
 import (
 	"crypto/ed25519"
 	"errors"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,95 +12,114 @@ import (
 	"narthex/internal/ids"
 )
 
-var subject = Subject{TenantID: ids.New(), AdminID: ids.New(), Role: "PRIMARY"}
+var subject = Subject{TenantID: ids.New(), AdminID: ids.New(), SessionID: ids.New(), Role: "PRIMARY"}
 
-func issuerAt(t *testing.T, key, issuer, audience string, now time.Time) *Issuer {
+func issuerAt(t *testing.T, keys, issuer, audience string, now time.Time) *Issuer {
 	t.Helper()
-	var k Key
-	if err := k.UnmarshalText([]byte(key)); err != nil {
+	var k Keys
+	if err := k.UnmarshalText([]byte(keys)); err != nil {
 		t.Fatal(err)
 	}
 	return New(k, issuer, audience, func() time.Time { return now })
 }
 
-func newKey(t *testing.T) string {
-	t.Helper()
-	key, err := NewKey()
-	if err != nil {
-		t.Fatal(err)
+func must(t *testing.T) func(string, error) string {
+	return func(text string, err error) string {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return text
 	}
-	return key
 }
 
-func TestMintedAccessTokenVerifies(t *testing.T) {
-	now := time.Now()
-	i := issuerAt(t, newKey(t), "narthex", "api", now)
-	pair, err := i.Mint(subject)
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := i.VerifyAccess(pair.AccessToken)
-	if err != nil || got != subject {
-		t.Fatalf("VerifyAccess = %+v, %v; want %+v", got, err, subject)
-	}
-	if _, err := i.verify(pair.RefreshToken, refresh); err != nil {
-		t.Errorf("the refresh token does not verify as one: %v", err)
+func newKey(t *testing.T) string {
+	t.Helper()
+	return must(t)(NewKey())
+}
+
+func TestMintedTokenVerifies(t *testing.T) {
+	i := issuerAt(t, newKey(t), "narthex", "api", time.Now())
+	if got, err := i.Verify(must(t)(i.Mint(subject))); err != nil || got != subject {
+		t.Fatalf("Verify = %+v, %v; want %+v", got, err, subject)
 	}
 }
 
 func TestVerifyRefuses(t *testing.T) {
 	now, key := time.Now(), newKey(t)
 	home := issuerAt(t, key, "narthex", "api", now)
-	mint := func(i *Issuer) string {
-		pair, err := i.Mint(subject)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return pair.AccessToken
-	}
+	signer := home.keys[0]
+	mint := func(i *Issuer) string { return must(t)(i.Mint(subject)) }
 	sign := func(method jwt.SigningMethod, typ string, with any, c jwt.Claims) string {
 		token := jwt.NewWithClaims(method, c)
-		token.Header["typ"] = typ
-		signed, err := token.SignedString(with)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return signed
+		token.Header["typ"], token.Header["kid"] = typ, signer.id
+		return must(t)(token.SignedString(with))
 	}
 	good := claims{RegisteredClaims: jwt.RegisteredClaims{Issuer: "narthex", Audience: jwt.ClaimStrings{"api"},
-		Subject: subject.AdminID, ExpiresAt: jwt.NewNumericDate(now.Add(time.Minute))}, TenantID: subject.TenantID}
-	if _, err := home.VerifyAccess(sign(jwt.SigningMethodEdDSA, "at+jwt", home.key, good)); err != nil {
+		Subject: subject.AdminID, ExpiresAt: jwt.NewNumericDate(now.Add(time.Minute))}, TenantID: subject.TenantID, SessionID: subject.SessionID}
+	if _, err := home.Verify(sign(jwt.SigningMethodEdDSA, "at+jwt", signer.private, good)); err != nil {
 		t.Fatalf("the control is refused: %v", err)
 	}
-	endless, noTenant := good, good
-	endless.ExpiresAt, noTenant.TenantID = nil, ""
-	pair, _ := home.Mint(subject)
+	endless, noTenant, noSession := good, good, good
+	endless.ExpiresAt, noTenant.TenantID, noSession.SessionID = nil, "", ""
+	whole := mint(home)
+	other := issuerAt(t, newKey(t), "narthex", "api", now)
+	parts := strings.Split(whole, ".")
+	foreign := strings.Split(must(t)(home.Mint(Subject{TenantID: ids.New(), AdminID: ids.New(), SessionID: ids.New()})), ".")
 	for name, token := range map[string]string{
-		"another key":      mint(issuerAt(t, newKey(t), "narthex", "api", now)),
-		"another issuer":   mint(issuerAt(t, key, "other", "api", now)),
-		"another audience": mint(issuerAt(t, key, "narthex", "other", now)),
-		"expired":          mint(issuerAt(t, key, "narthex", "api", now.Add(-time.Hour))),
-		"from the future":  mint(issuerAt(t, key, "narthex", "api", now.Add(time.Hour))),
-		"refresh token":    pair.RefreshToken,
-		"alg none":         sign(jwt.SigningMethodNone, "at+jwt", jwt.UnsafeAllowNoneSignatureType, good),
-		"HMAC of the public key": sign(jwt.SigningMethodHS256, "at+jwt",
-			[]byte(home.key.Public().(ed25519.PublicKey)), good),
-		"another type": sign(jwt.SigningMethodEdDSA, "JWT", home.key, good),
-		"no expiry":    sign(jwt.SigningMethodEdDSA, "at+jwt", home.key, endless),
-		"no tenant":    sign(jwt.SigningMethodEdDSA, "at+jwt", home.key, noTenant),
-		"cut short":    pair.AccessToken[:len(pair.AccessToken)-4],
-		"empty":        "",
+		"another key":                  mint(other),
+		"another key under our key id": sign(jwt.SigningMethodEdDSA, "at+jwt", other.keys[0].private, good),
+		"another issuer":               mint(issuerAt(t, key, "other", "api", now)),
+		"another audience":             mint(issuerAt(t, key, "narthex", "other", now)),
+		"expired":                      mint(issuerAt(t, key, "narthex", "api", now.Add(-time.Hour))),
+		"from the future":              mint(issuerAt(t, key, "narthex", "api", now.Add(time.Hour))),
+		"alg none":                     sign(jwt.SigningMethodNone, "at+jwt", jwt.UnsafeAllowNoneSignatureType, good),
+		"HMAC of the public key":       sign(jwt.SigningMethodHS256, "at+jwt", []byte(signer.private.Public().(ed25519.PublicKey)), good),
+		"another type":                 sign(jwt.SigningMethodEdDSA, "JWT", signer.private, good),
+		"no expiry":                    sign(jwt.SigningMethodEdDSA, "at+jwt", signer.private, endless),
+		"no tenant":                    sign(jwt.SigningMethodEdDSA, "at+jwt", signer.private, noTenant),
+		"no session":                   sign(jwt.SigningMethodEdDSA, "at+jwt", signer.private, noSession),
+		"another's claims":             parts[0] + "." + foreign[1] + "." + parts[2],
+		"cut short":                    whole[:len(whole)-4],
+		"empty":                        "",
 	} {
-		if got, err := home.VerifyAccess(token); !errors.Is(err, ErrInvalid) {
-			t.Errorf("%s: VerifyAccess = %+v, %v; want ErrInvalid", name, got, err)
+		if got, err := home.Verify(token); !errors.Is(err, ErrInvalid) {
+			t.Errorf("%s: Verify = %+v, %v; want ErrInvalid", name, got, err)
 		}
 	}
 }
 
-func TestMalformedKey(t *testing.T) {
-	for _, text := range []string{"", "c2hvcnQ=", "not base64!"} {
-		if err := new(Key).UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("the key %q was taken, want an error", text)
+// At each stage of a rotation, processes of the stage before and of the stage after take each other's
+// tokens: nobody is logged out.
+func TestRotationLogsNobodyOut(t *testing.T) {
+	old := newKey(t)
+	added := must(t)(AddKey(old))
+	promoted := must(t)(PromoteKey(added))
+	retired := must(t)(RetireKeys(promoted))
+	now := time.Now()
+	stages := []*Issuer{}
+	for _, keys := range []string{old, added, promoted, retired} {
+		stages = append(stages, issuerAt(t, keys, "narthex", "api", now))
+	}
+	for n := range len(stages) - 1 {
+		for _, c := range [][2]*Issuer{{stages[n], stages[n+1]}, {stages[n+1], stages[n]}} {
+			if _, err := c[1].Verify(must(t)(c[0].Mint(subject))); err != nil {
+				t.Errorf("between stage %d and %d a token is refused: %v", n, n+1, err)
+			}
+		}
+	}
+	if _, err := stages[3].Verify(must(t)(stages[0].Mint(subject))); err == nil {
+		t.Error("a token of the retired key is taken")
+	}
+	if first, second := stages[2].JWKS(), stages[1].JWKS(); len(first) != 2 || first[0] != second[1] || first[0].KeyID == first[1].KeyID {
+		t.Errorf("the key sets are %+v and then %+v, want the same two keys", second, first)
+	}
+}
+
+func TestMalformedKeys(t *testing.T) {
+	for _, text := range []string{"", "c2hvcnQ=", "not base64!", newKey(t) + ","} {
+		if err := new(Keys).UnmarshalText([]byte(text)); err == nil {
+			t.Errorf("the keys %q were taken, want an error", text)
 		}
 	}
 }

@@ -20,6 +20,7 @@ import (
 	"narthex/activities"
 	"narthex/httpapi"
 	"narthex/internal/config"
+	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/tenantdb"
@@ -35,6 +36,13 @@ const (
 	workerDrain = 15 * time.Second
 )
 
+// answerLimit is how long the servers behind a request may take, and tidyPause how long the registry's
+// expired rows are left alone.
+const (
+	answerLimit = 5 * time.Second
+	tidyPause   = 10 * time.Minute
+)
+
 const maxHeader = 16 << 10 // bytes of a request's header
 
 // Config says what to run: the parts that are not nil.
@@ -44,6 +52,9 @@ type Config struct {
 	Queue    config.Queue
 	API      *config.API
 	Worker   *config.Worker
+
+	// SpareLoopback throttles no client on this machine. For development.
+	SpareLoopback bool
 
 	Temporal client.Options
 	Log      *slog.Logger
@@ -80,6 +91,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer temporal.Close()
 
+	if err := awaitKeys(ctx, reg, c.Log); err != nil {
+		return err
+	}
 	if c.Worker != nil {
 		stop, err := startWorker(ctx, c, temporal, reg, keys, fail)
 		if err != nil {
@@ -95,6 +109,40 @@ func Run(ctx context.Context, c Config) error {
 	}
 	<-ctx.Done()
 	return whatEnded(ctx)
+}
+
+// awaitKeys checks that the registry was written under this process's keys, waiting for it as long as it
+// takes.
+func awaitKeys(ctx context.Context, reg *registry.Registry, log *slog.Logger) error {
+	for {
+		err := reg.CheckKeys(ctx)
+		if err == nil || errors.Is(err, registry.ErrSealKeys) || errors.Is(err, registry.ErrIndexKeys) || errors.Is(err, registry.ErrNotMigrated) {
+			return err
+		}
+		log.Warn("The registry is not reachable yet; trying again", "error", redact.Error(err))
+		if !pause(ctx, 2*time.Second) {
+			return errors.New("stopped before the registry could be reached")
+		}
+	}
+}
+
+// pause waits, and reports whether ctx has let it.
+func pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-ctx.Done():
+		return false
+	case <-time.After(d):
+		return true
+	}
+}
+
+// keepTidy removes what expires in the registry until ctx ends.
+func keepTidy(ctx context.Context, reg *registry.Registry, log *slog.Logger) {
+	for pause(ctx, tidyPause) {
+		if err := reg.Tidy(ctx); err != nil {
+			log.Warn("The registry was not tidied; trying again later", "error", redact.Error(err))
+		}
+	}
 }
 
 // whatEnded returns why ctx has ended, nil where somebody just asked for it.
@@ -134,10 +182,8 @@ func startWhenReachable(ctx context.Context, w worker.Worker, log *slog.Logger) 
 			return nil
 		}
 		log.Warn("Temporal is not reachable yet; trying again", "error", err.Error())
-		select {
-		case <-ctx.Done():
+		if !pause(ctx, 2*time.Second) {
 			return errors.New("stopped before Temporal could be reached")
-		case <-time.After(2 * time.Second):
 		}
 	}
 }
@@ -148,7 +194,8 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 	defer router.Close()
 	handler, err := httpapi.New(httpapi.Options{
 		Temporal: temporal, Registry: reg, Router: router, Keys: keys, Tokens: issuer,
-		TaskQueue: c.Queue.TaskQueue, SignupWait: c.API.SignupWait, Log: c.Log, Now: time.Now,
+		TaskQueue: c.Queue.TaskQueue, SignupWait: c.API.SignupWait, AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
+		TrustedProxies: c.API.TrustedProxies, SpareLoopback: c.SpareLoopback,
 	})
 	if err != nil {
 		return err
@@ -169,6 +216,7 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 	}
+	go keepTidy(ctx, reg, c.Log)
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(listener) }()
 	if c.Ready != nil {

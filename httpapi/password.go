@@ -1,0 +1,136 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"net/http"
+	"runtime"
+
+	"github.com/gin-gonic/gin"
+	"golang.org/x/crypto/bcrypt"
+
+	"narthex/internal/registry"
+	"narthex/internal/tenantdb"
+	"narthex/internal/tokens"
+)
+
+const (
+	passwordCost = 10 // bcrypt
+	minPassword  = 8  // bytes
+	maxPassword  = 72 // bytes; bcrypt reads no further
+)
+
+// hasher hashes passwords, no more at once than there are processors: hashing is all that an attacker
+// needs to keep them busy.
+type hasher struct {
+	turns chan struct{}
+	decoy []byte // compared with where there is no hash, so that it costs as much
+}
+
+func newHasher() (*hasher, error) {
+	h := &hasher{turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	var err error
+	if h.decoy, err = h.hash(context.Background(), rand.Text()); err != nil {
+		return nil, fmt.Errorf("make decoy hash: %w", err)
+	}
+	return h, nil
+}
+
+// turn waits for one until ctx ends, and returns how to give it back. Errors: errBusy.
+func (h *hasher) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case h.turns <- struct{}{}:
+		return func() { <-h.turns }, nil
+	case <-ctx.Done():
+		return nil, errBusy
+	}
+}
+
+// hash returns the bcrypt hash of a password of at most maxPassword bytes. Errors: errBusy.
+func (h *hasher) hash(ctx context.Context, password string) ([]byte, error) {
+	done, err := h.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return bcrypt.GenerateFromPassword([]byte(password), passwordCost)
+}
+
+// matches reports whether a password is the one that was hashed; it always compares once. An empty hash
+// matches nothing. Errors: errBusy.
+func (h *hasher) matches(ctx context.Context, hash, password string) (bool, error) {
+	done, err := h.turn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	possible := hash != "" && len(password) <= maxPassword
+	against := []byte(hash)
+	if !possible {
+		against = h.decoy
+	}
+	same := bcrypt.CompareHashAndPassword(against, []byte(password[:min(len(password), maxPassword)])) == nil
+	return same && possible, nil
+}
+
+// checkPassword returns what is wrong with a new password, or "".
+func checkPassword(password string) string {
+	if len(password) < minPassword || len(password) > maxPassword {
+		return fmt.Sprintf("must have %d to %d bytes", minPassword, maxPassword)
+	}
+	return checkText(password, 1, maxPassword)
+}
+
+type passwordRequest struct {
+	CurrentPassword string `json:"currentPassword"`
+	NewPassword     string `json:"newPassword"`
+}
+
+// changePassword replaces the admin's password, and ends all their sessions but this one.
+func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
+	var request passwordRequest
+	if err := decode(c, &request); err != nil {
+		return err
+	}
+	var wrong []fieldError
+	if problem := checkText(request.CurrentPassword, 1, 1000); problem != "" {
+		wrong = append(wrong, fieldError{"currentPassword", problem})
+	}
+	if problem := checkPassword(request.NewPassword); problem != "" {
+		wrong = append(wrong, fieldError{"newPassword", problem})
+	}
+	if len(wrong) > 0 {
+		return errInvalid(wrong)
+	}
+	ctx := c.Request.Context()
+	admin, err := tenant.Admin(ctx, who.AdminID)
+	if err != nil {
+		return err
+	}
+	if err := a.throttle(c, loginLimits, admin.Email); err != nil {
+		return err
+	}
+	if same, err := a.hasher.matches(ctx, admin.PasswordHash, request.CurrentPassword); err != nil {
+		return err
+	} else if !same {
+		return errPassword
+	}
+	hash, err := a.hasher.hash(ctx, request.NewPassword)
+	if err != nil {
+		return err
+	}
+	// Should one of these fail, the client tries again. Sessions go first: they are what an intruder has.
+	// The tenant's database counts at login, so it goes before the registry.
+	if err := a.Registry.EndSessions(ctx, tenant.ID, who.AdminID, who.SessionID, registry.EventPasswordChanged); err != nil {
+		return err
+	}
+	if err := tenant.SetPasswordHash(ctx, who.AdminID, string(hash)); err != nil {
+		return err
+	}
+	if err := a.Registry.SetPasswordHash(ctx, tenant.ID, who.AdminID, string(hash)); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}

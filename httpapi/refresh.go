@@ -1,0 +1,90 @@
+package httpapi
+
+import (
+	"errors"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+
+	"narthex/internal/registry"
+	"narthex/internal/tenantdb"
+	"narthex/internal/tokens"
+)
+
+type refreshRequest struct {
+	RefreshToken string `json:"refreshToken"`
+}
+
+type refreshResponse struct {
+	AccessToken  string `json:"accessToken"`
+	RefreshToken string `json:"refreshToken"`
+}
+
+func (a *api) decodeRefreshToken(c *gin.Context) (string, error) {
+	var request refreshRequest
+	if err := decode(c, &request); err != nil {
+		return "", err
+	}
+	if problem := checkText(request.RefreshToken, 1, 1000); problem != "" {
+		return "", errInvalid([]fieldError{{"refreshToken", problem}})
+	}
+	return request.RefreshToken, nil
+}
+
+// refresh exchanges a refresh token for its successor and a new access token.
+func (a *api) refresh(c *gin.Context) error {
+	token, err := a.decodeRefreshToken(c)
+	if err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	adminID, err := a.Registry.AdminOf(ctx, token)
+	if err != nil {
+		return err
+	}
+	if err := a.throttle(c, refreshLimits, adminID); err != nil {
+		return err
+	}
+	session, next, err := a.Registry.Refresh(ctx, token)
+	if errors.Is(err, registry.ErrSession) {
+		return errSession
+	}
+	if err != nil {
+		return err
+	}
+	accessToken, err := a.mint(session)
+	if err != nil {
+		return err
+	}
+	c.JSON(http.StatusOK, refreshResponse{AccessToken: accessToken, RefreshToken: next})
+	return nil
+}
+
+// logout ends the session of a refresh token, whether it is known or not.
+func (a *api) logout(c *gin.Context) error {
+	token, err := a.decodeRefreshToken(c)
+	if err != nil {
+		return err
+	}
+	if err := a.Registry.EndSession(c.Request.Context(), token); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}
+
+// logoutAll ends all sessions of the admin.
+func (a *api) logoutAll(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
+	if err := a.Registry.EndSessions(c.Request.Context(), tenant.ID, who.AdminID, "", registry.EventLoggedOutEverywhere); err != nil {
+		return err
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}
+
+// jwks publishes the keys by which others can verify access tokens (RFC 7517).
+func (a *api) jwks(c *gin.Context) error {
+	c.Header("Cache-Control", "public, max-age=300")
+	c.JSON(http.StatusOK, gin.H{"keys": a.Tokens.JWKS()})
+	return nil
+}

@@ -1,0 +1,60 @@
+package httpapi
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"narthex/internal/registry"
+)
+
+// limits bound how often a route is asked: by one client address and about one account.
+type limits struct {
+	route   string
+	address registry.Limit
+	account registry.Limit
+}
+
+var (
+	registerLimits = limits{"register", registry.Limit{Burst: 10, Every: time.Minute}, registry.Limit{Burst: 5, Every: time.Minute}}
+	loginLimits    = limits{"login", registry.Limit{Burst: 30, Every: 2 * time.Second}, registry.Limit{Burst: 10, Every: 30 * time.Second}}
+	refreshLimits  = limits{"refresh", registry.Limit{Burst: 60, Every: time.Second}, registry.Limit{Burst: 30, Every: 5 * time.Second}}
+)
+
+// throttle counts a request of the client's address, and about an account where that is known. All API
+// processes count together. Errors: errTooMany.
+func (a *api) throttle(c *gin.Context, l limits, account string) error {
+	address, err := netip.ParseAddr(c.ClientIP())
+	if err != nil {
+		return err
+	}
+	address = address.Unmap()
+	if a.SpareLoopback && address.IsLoopback() {
+		return nil
+	}
+	if address.Is6() { // one client has a whole network of these
+		network, _ := address.Prefix(64)
+		address = network.Addr()
+	}
+	for _, counted := range []struct {
+		kind, who string
+		limit     registry.Limit
+	}{{"address", address.String(), l.address}, {"account", account, l.account}} {
+		if counted.who == "" {
+			continue
+		}
+		key, err := a.Keys.Fingerprint("throttle", l.route, counted.kind, counted.who)
+		if err != nil {
+			return err
+		}
+		wait, err := a.Registry.Throttle(c.Request.Context(), key, counted.limit)
+		if err != nil {
+			return err
+		}
+		if wait > 0 {
+			return errTooMany(wait)
+		}
+	}
+	return nil
+}

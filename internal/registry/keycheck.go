@@ -1,0 +1,58 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"narthex/internal/secrets"
+)
+
+var (
+	// ErrSealKeys: the registry was written under another seal keyset.
+	ErrSealKeys = errors.New("SEAL_KEYSET is not the keyset that the registry was written under, or lacks its key")
+	// ErrIndexKeys: the registry was written under another index keyset.
+	ErrIndexKeys = errors.New("INDEX_KEYSET is not the keyset that the registry was written under, or lacks its key")
+)
+
+const (
+	keyCheck       = "registry" // the row's id, and what is sealed and indexed in it
+	insertKeyCheck = `INSERT INTO key_checks (id, sealed, indexed) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
+	selectKeyCheck = `SELECT sealed, indexed FROM key_checks WHERE id = $1`
+)
+
+var keyCheckPlace = secrets.Place{Table: "registry.key_checks", Column: "sealed"}
+
+// CheckKeys reports whether the registry was written under these keys. The first process ever leaves
+// its mark. Errors: ErrSealKeys, ErrIndexKeys, ErrNotMigrated, or why the registry did not answer.
+func (r *Registry) CheckKeys(ctx context.Context) error {
+	sealed, err := r.keys.Seal([]byte(keyCheck), keyCheckPlace)
+	if err != nil {
+		return err
+	}
+	indexes, err := r.keys.EmailIndexes(keyCheck)
+	if err != nil {
+		return err
+	}
+	var pgErr *pgconn.PgError
+	if _, err = r.pool.Exec(ctx, insertKeyCheck, keyCheck, sealed, indexes[0]); errors.As(err, &pgErr) && pgErr.Code == "42P01" {
+		return ErrNotMigrated
+	}
+	if err != nil {
+		return fmt.Errorf("leave key check: %w", err)
+	}
+	var indexed string
+	if err := r.pool.QueryRow(ctx, selectKeyCheck, keyCheck).Scan(&sealed, &indexed); err != nil {
+		return fmt.Errorf("read key check: %w", err)
+	}
+	if _, err := r.keys.Open(sealed, keyCheckPlace); err != nil {
+		return ErrSealKeys
+	}
+	if !slices.Contains(indexes, indexed) {
+		return ErrIndexKeys
+	}
+	return nil
+}

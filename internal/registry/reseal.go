@@ -1,0 +1,82 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/reseal"
+)
+
+var sealedTables = []reseal.Table{
+	{Scope: "registry", Name: "churches", Tenant: "id", Sealed: []string{"email"}, EmailIndexes: map[string]string{"email_hash": "email"}},
+	{Scope: "registry", Name: "tenants", Tenant: "id", Sealed: []string{"email", "database_url"}},
+	{Scope: "registry", Name: "admins", Tenant: "tenant_id", Sealed: []string{"email"}, EmailIndexes: map[string]string{"email_hash": "email"}},
+	{Scope: "registry", Name: "admin_email_index", Tenant: "tenant_id", Sealed: []string{"email"}, EmailIndexes: map[string]string{"email_hash": "email"}},
+	{Scope: "registry", Name: "idempotency_keys", Tenant: "tenant_id", Sealed: []string{"input"}},
+}
+
+const (
+	selectTenantIDs = `SELECT id FROM tenants WHERE status NOT IN ('provisioning', 'deleted') ORDER BY id`
+	updateKeyCheck  = `UPDATE key_checks SET sealed = $2, indexed = $3, updated_at = now() WHERE id = $1`
+)
+
+// Reseal brings all that the registry holds under the primary keys, and tells progress after each batch
+// how many rows of a table are done. It can be cut off and run again. Errors: secrets.ErrSealed.
+func (r *Registry) Reseal(ctx context.Context, progress func(table string, rows int)) error {
+	for _, table := range sealedTables {
+		err := reseal.Run(ctx, r.pool, r.keys, table, "", func(tx pgx.Tx, tenants []string) error {
+			progress(table.Name, len(tenants))
+			return auditReseal(ctx, tx, tenants, "registry "+table.Name)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return r.renewKeyCheck(ctx)
+}
+
+// AuditReseal records that a tenant's database has been resealed.
+func (r *Registry) AuditReseal(ctx context.Context, tenantID, detail string) error {
+	return auditReseal(ctx, r.pool, []string{tenantID}, detail)
+}
+
+func auditReseal(ctx context.Context, db execer, tenants []string, detail string) error {
+	seen := map[string]bool{}
+	for _, tenant := range tenants {
+		if seen[tenant] {
+			continue
+		}
+		seen[tenant] = true
+		if err := audit(ctx, db, Event{Kind: EventKeysResealed, TenantID: tenant, Detail: detail}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// TenantIDs lists the tenants that have a database.
+func (r *Registry) TenantIDs(ctx context.Context) ([]string, error) {
+	rows, _ := r.pool.Query(ctx, selectTenantIDs)
+	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list tenants: %w", err)
+	}
+	return ids, nil
+}
+
+func (r *Registry) renewKeyCheck(ctx context.Context) error {
+	sealed, err := r.keys.Seal([]byte(keyCheck), keyCheckPlace)
+	if err != nil {
+		return err
+	}
+	index, err := r.keys.EmailIndex(keyCheck)
+	if err != nil {
+		return err
+	}
+	if _, err := r.pool.Exec(ctx, updateKeyCheck, keyCheck, sealed, index); err != nil {
+		return fmt.Errorf("renew key check: %w", err)
+	}
+	return nil
+}

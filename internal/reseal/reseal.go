@@ -1,0 +1,164 @@
+// Package reseal writes sealed values and blind indexes anew under the primary keys. What is to be done
+// shows in the values themselves, which begin with their key's id: a run that was cut off is simply
+// started again. It knows no table by name.
+package reseal
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/secrets"
+)
+
+// Table says which columns of a table are sealed. Its rows have an id.
+type Table struct {
+	Scope        string            // of the place that its values are sealed for: Scope.Name
+	Name         string            // as in SQL
+	Tenant       string            // the column with the tenant's id; empty where the whole database is one tenant's
+	Sealed       []string          // bytea columns
+	EmailIndexes map[string]string // columns with the blind index of an email, and the sealed column with that email
+}
+
+// DB is a connection or a pool.
+type DB interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+const (
+	batchSize   = 100
+	lockedPause = 100 * time.Millisecond
+)
+
+// Run reseals a table's rows, a batch a transaction, while others use them. tenantID is the tenant of all
+// rows of a table without a tenant column. After each batch, still in its transaction, done is told of
+// the tenants of its rows, one a row. Idempotent. Errors: secrets.ErrSealed for a value whose key is
+// missing, done's.
+func Run(ctx context.Context, db DB, keys *secrets.Keys, table Table, tenantID string, done func(tx pgx.Tx, tenants []string) error) error {
+	for {
+		var resealed int
+		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
+			tenants, err := table.batch(ctx, tx, keys, tenantID)
+			resealed = len(tenants)
+			if err == nil && resealed > 0 {
+				err = done(tx, tenants)
+			}
+			return err
+		})
+		if err != nil {
+			return fmt.Errorf("reseal %s: %w", table.Name, err)
+		}
+		if resealed > 0 {
+			continue
+		}
+		left, err := Count(ctx, db, keys, table)
+		if err != nil || left == 0 {
+			return err
+		}
+		select { // what is left is locked by somebody
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(lockedPause):
+		}
+	}
+}
+
+// Count returns how many of a table's rows are to be resealed.
+func Count(ctx context.Context, db DB, keys *secrets.Keys, table Table) (n int, err error) {
+	query := fmt.Sprintf(`SELECT count(*) FROM %s WHERE %s`, table.Name, table.stale())
+	if err := db.QueryRow(ctx, query, keys.SealPrefix(), keys.IndexPrefix()).Scan(&n); err != nil {
+		return 0, fmt.Errorf("count what to reseal in %s: %w", table.Name, err)
+	}
+	return n, nil
+}
+
+// stale is the condition under which a row holds something of another key than $1 (seal) or $2 (index).
+func (t Table) stale() string {
+	conditions := []string{"$2::text IS NULL"} // it is never; so each parameter is used, whatever the columns
+	for _, column := range t.Sealed {
+		conditions = append(conditions, fmt.Sprintf("substring(%s FROM 1 FOR 5) <> $1", column))
+	}
+	for _, column := range t.indexColumns() {
+		conditions = append(conditions, fmt.Sprintf("left(%s, length($2)) <> $2", column))
+	}
+	return strings.Join(conditions, " OR ")
+}
+
+func (t Table) indexColumns() []string { return slices.Sorted(maps.Keys(t.EmailIndexes)) }
+
+// batch reseals some rows that nobody has locked, and returns their tenants.
+func (t Table) batch(ctx context.Context, tx pgx.Tx, keys *secrets.Keys, tenantID string) (tenants []string, err error) {
+	tenant := "$3::text"
+	if t.Tenant != "" {
+		tenant = "coalesce(" + t.Tenant + ", $3)"
+	}
+	query := fmt.Sprintf(`SELECT id, %s, %s FROM %s WHERE %s ORDER BY id LIMIT %d FOR UPDATE SKIP LOCKED`,
+		tenant, strings.Join(t.Sealed, ", "), t.Name, t.stale(), batchSize)
+	rows, _ := tx.Query(ctx, query, keys.SealPrefix(), keys.IndexPrefix(), tenantID)
+	found, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) ([]any, error) { return row.Values() })
+	if err != nil {
+		return nil, err
+	}
+	updates := &pgx.Batch{}
+	for _, row := range found {
+		owner := row[1].(string)
+		values, err := t.fresh(keys, owner, row[2:])
+		if err != nil {
+			return nil, fmt.Errorf("row %v: %w", row[0], err)
+		}
+		updates.Queue(t.update(), append([]any{row[0]}, values...)...)
+		tenants = append(tenants, owner)
+	}
+	return tenants, tx.SendBatch(ctx, updates).Close()
+}
+
+// update sets the sealed columns and then the indexes, in order, from $2 on.
+func (t Table) update() string {
+	var set []string
+	for i, column := range append(slices.Clone(t.Sealed), t.indexColumns()...) {
+		set = append(set, fmt.Sprintf("%s = $%d", column, i+2))
+	}
+	return fmt.Sprintf(`UPDATE %s SET %s WHERE id = $1`, t.Name, strings.Join(set, ", "))
+}
+
+// fresh returns the values that update sets.
+func (t Table) fresh(keys *secrets.Keys, tenantID string, sealed []any) (values []any, err error) {
+	plain := map[string]string{}
+	for i, column := range t.Sealed {
+		old, ok := sealed[i].([]byte)
+		if !ok {
+			values = append(values, nil) // NULL stays NULL
+			continue
+		}
+		place := secrets.Place{Table: t.Scope + "." + t.Name, Column: column, Tenant: tenantID}
+		opened, err := keys.Open(old, place)
+		if err != nil {
+			return nil, err
+		}
+		anew, err := keys.Seal(opened, place)
+		if err != nil {
+			return nil, err
+		}
+		plain[column] = string(opened)
+		values = append(values, anew)
+	}
+	for _, column := range t.indexColumns() {
+		email, ok := plain[t.EmailIndexes[column]]
+		if !ok {
+			values = append(values, nil)
+			continue
+		}
+		index, err := keys.EmailIndex(email)
+		if err != nil {
+			return nil, err
+		}
+		values = append(values, index)
+	}
+	return values, nil
+}

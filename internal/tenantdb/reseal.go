@@ -1,0 +1,48 @@
+package tenantdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/registry"
+	"narthex/internal/reseal"
+	"narthex/internal/secrets"
+)
+
+var sealedTables = []reseal.Table{
+	{Scope: "tenant", Name: "admins", Sealed: []string{"email", "encrypted_email"}, EmailIndexes: map[string]string{"email_hash": "encrypted_email"}},
+}
+
+// Reseal brings all that a tenant's database holds under the primary keys, also where the tenant is not
+// active, and returns how many rows that were. It can be cut off and run again. Errors: secrets.ErrSealed.
+func Reseal(ctx context.Context, reg *registry.Registry, keys *secrets.Keys, tenantID string) (rows int, err error) {
+	record, err := reg.Tenant(ctx, tenantID)
+	if err != nil {
+		return 0, err
+	}
+	config, err := pgx.ParseConfig(record.DatabaseURL)
+	if err != nil {
+		return 0, errors.New("the tenant's database URL is malformed") // not err: it may quote the URL
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return 0, fmt.Errorf("connect to tenant database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	for _, table := range sealedTables {
+		err := reseal.Run(ctx, conn, keys, table, tenantID, func(_ pgx.Tx, tenants []string) error {
+			rows += len(tenants)
+			return nil
+		})
+		if err != nil {
+			return rows, err
+		}
+	}
+	if rows == 0 {
+		return 0, nil
+	}
+	return rows, reg.AuditReseal(ctx, tenantID, "tenant database")
+}

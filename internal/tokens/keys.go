@@ -1,0 +1,78 @@
+package tokens
+
+import (
+	"crypto/ed25519"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"strings"
+)
+
+// Keys sign and verify tokens: the first signs, every one verifies. UnmarshalText fills them.
+type Keys []key
+
+type key struct {
+	id      string
+	private ed25519.PrivateKey
+}
+
+// UnmarshalText reads keys in the form that NewKey makes, separated by commas. Its errors do not hold
+// them.
+func (k *Keys) UnmarshalText(text []byte) error {
+	var all Keys
+	for seed := range strings.SplitSeq(string(text), ",") {
+		one, err := parseKey(seed)
+		if err != nil {
+			return err
+		}
+		all = append(all, one)
+	}
+	*k = all
+	return nil
+}
+
+func parseKey(text string) (key, error) {
+	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
+	if err != nil || len(seed) != ed25519.SeedSize {
+		return key{}, fmt.Errorf("is not base64 of %d bytes, nor several such separated by commas", ed25519.SeedSize)
+	}
+	private := ed25519.NewKeyFromSeed(seed)
+	thumbprint := sha256.Sum256(private.Public().(ed25519.PublicKey))
+	return key{id: hex.EncodeToString(thumbprint[:8]), private: private}, nil
+}
+
+// NewKey returns a fresh key: base64 of an Ed25519 seed.
+func NewKey() (string, error) {
+	_, private, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		return "", fmt.Errorf("make signing key: %w", err)
+	}
+	return base64.StdEncoding.EncodeToString(private.Seed()), nil
+}
+
+// AddKey returns the keys with a fresh one behind them, which does not sign (yet).
+func AddKey(text string) (string, error) {
+	if err := new(Keys).UnmarshalText([]byte(text)); err != nil {
+		return "", err
+	}
+	fresh, err := NewKey()
+	return text + "," + fresh, err
+}
+
+// PromoteKey returns the keys with the newest in front: it signs from now on.
+func PromoteKey(text string) (string, error) {
+	all := strings.Split(text, ",")
+	if len(all) < 2 {
+		return "", errors.New("holds one key alone: add one first")
+	}
+	newest := all[len(all)-1]
+	return strings.Join(append([]string{newest}, all[:len(all)-1]...), ","), nil
+}
+
+// RetireKeys returns the key that signs alone. Tokens that others signed are refused from now on.
+func RetireKeys(text string) (string, error) {
+	signer, _, _ := strings.Cut(text, ",")
+	return signer, nil
+}

@@ -31,23 +31,11 @@ func decode(c *gin.Context, into any) error {
 	if err != nil || mediaType != "application/json" {
 		return errMediaType
 	}
-	if encoding := c.GetHeader("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
-		return errEncoding
+	body, err := readBody(c, maxBody, errTooLarge)
+	if err != nil {
+		return err
 	}
-	if c.Request.ContentLength > maxBody {
-		c.Header("Connection", "close") // the rest of the body is not read
-		return errTooLarge
-	}
-	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, maxBody))
-	var tooLarge *http.MaxBytesError
-	switch {
-	case errors.As(err, &tooLarge):
-		return errTooLarge
-	case errors.Is(err, os.ErrDeadlineExceeded):
-		return errSlowBody
-	case err != nil:
-		return errMalformed("The body could not be read to its end.")
-	case !utf8.Valid(body):
+	if !utf8.Valid(body) {
 		return errMalformed("The body is not UTF-8.")
 	}
 	if fields, err := checkNames(body, fieldNames(into)); err != nil {
@@ -64,6 +52,29 @@ func decode(c *gin.Context, into any) error {
 		return errMalformed("The body is not a JSON object.")
 	}
 	return nil
+}
+
+// readBody reads the request's body, of at most limit bytes. Errors: tooLarge, errEncoding, errSlowBody,
+// errMalformed.
+func readBody(c *gin.Context, limit int64, tooLarge *problem) ([]byte, error) {
+	if encoding := c.GetHeader("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
+		return nil, errEncoding
+	}
+	if c.Request.ContentLength > limit {
+		c.Header("Connection", "close") // the rest of the body is not read
+		return nil, tooLarge
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
+	var overflow *http.MaxBytesError
+	switch {
+	case errors.As(err, &overflow):
+		return nil, tooLarge
+	case errors.Is(err, os.ErrDeadlineExceeded):
+		return nil, errSlowBody
+	case err != nil:
+		return nil, errMalformed("The body could not be read to its end.")
+	}
+	return body, nil
 }
 
 // checkNames walks the object's members and reports the names that are unknown or given twice.

@@ -4,14 +4,17 @@ import (
 	"fmt"
 	"strings"
 
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/proxy"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"google.golang.org/protobuf/proto"
 
+	"narthex/internal/codec"
 	"narthex/internal/signup"
 )
 
@@ -73,7 +76,8 @@ func (s *stack) inputOf(email string) signup.Input {
 	}
 	started := s.history(signup.WorkflowID(hash), "").Events[0].GetWorkflowExecutionStartedEventAttributes()
 	var input signup.Input
-	if err := converter.GetDefaultDataConverter().FromPayloads(started.Input, &input); err != nil {
+	sealing := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), codec.New(s.keys))
+	if err := sealing.FromPayloads(started.Input, &input); err != nil {
 		s.t.Fatalf("decode input: %v", err)
 	}
 	return input
@@ -91,4 +95,20 @@ func (s *stack) replay(input signup.Input) {
 	if err != nil {
 		s.t.Fatalf("replay: %v", err)
 	}
+}
+
+// opened returns a history with its payloads opened: one that any build can replay.
+func (s *stack) opened(history *historypb.History) *historypb.History {
+	s.t.Helper()
+	clone := proto.Clone(history).(*historypb.History)
+	err := proxy.VisitPayloads(s.t.Context(), clone, proxy.VisitPayloadsOptions{
+		SkipSearchAttributes: true,
+		Visitor: func(_ *proxy.VisitPayloadsContext, payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+			return codec.New(s.keys).Decode(payloads)
+		},
+	})
+	if err != nil {
+		s.t.Fatalf("open history: %v", err)
+	}
+	return clone
 }

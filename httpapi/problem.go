@@ -125,6 +125,10 @@ func (a *api) writeProblem(c *gin.Context, err error) {
 	if cause := p.Unwrap(); cause != nil && !errors.Is(c.Request.Context().Err(), context.Canceled) && !errors.Is(cause, context.Canceled) {
 		a.Log.Error("request failed", "route", c.FullPath(), "status", p.Status, "problem", p.Type, "error", redact.Error(cause))
 	}
+	sendProblem(c, p)
+}
+
+func sendProblem(c *gin.Context, p *problem) {
 	if p.retryAfter > 0 {
 		c.Header("Retry-After", strconv.Itoa(p.retryAfter))
 	}

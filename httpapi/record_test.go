@@ -66,7 +66,7 @@ func TestRecordHistories(t *testing.T) {
 			if got := s.post("/api/auth/register", body); got.status == http.StatusAccepted {
 				t.Fatalf("the signup has not ended: %s", got.body)
 			}
-			content, err := protojson.MarshalOptions{Multiline: true}.Marshal(s.history(signup.WorkflowID(hash), ""))
+			content, err := protojson.MarshalOptions{Multiline: true}.Marshal(s.opened(s.history(signup.WorkflowID(hash), "")))
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -25,6 +25,7 @@ import (
 
 	"narthex/activities"
 	"narthex/httpapi"
+	"narthex/internal/codec"
 	"narthex/internal/registry"
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
@@ -82,7 +83,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	}
 	t.Cleanup(reg.Close)
 
-	s.temporal = dial(t, logger)
+	s.temporal = dial(t, logger, s.keys)
 	s.queue = "signups-" + strings.ToLower(rand.Text())
 	server, err := tenantserver.Open(ctx, serviceURL)
 	if err != nil {
@@ -170,9 +171,11 @@ func openPool(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
-func dial(t *testing.T, logger *slog.Logger) client.Client {
+func dial(t *testing.T, logger *slog.Logger, keys *secrets.Keys) client.Client {
 	t.Helper()
-	c, err := client.Dial(client.Options{HostPort: testenv.TemporalAddress(t), Logger: log.NewStructuredLogger(logger), Identity: "narthex"})
+	options := client.Options{HostPort: testenv.TemporalAddress(t), Logger: log.NewStructuredLogger(logger), Identity: "narthex"}
+	codec.Seal(&options, keys)
+	c, err := client.Dial(options)
 	if err != nil {
 		t.Fatalf("dial Temporal: %v", err)
 	}

@@ -1,8 +1,6 @@
 package httpapi
 
 import (
-	"strings"
-
 	"github.com/gin-gonic/gin"
 
 	"narthex/internal/tenantdb"
@@ -16,11 +14,7 @@ type tenantHandler func(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subj
 // inTenant verifies the request's token and hands the handler the token's tenant.
 func (a *api) inTenant(handler tenantHandler) func(*gin.Context) error {
 	return func(c *gin.Context) error {
-		scheme, token, _ := strings.Cut(c.GetHeader("Authorization"), " ")
-		if !strings.EqualFold(scheme, "Bearer") {
-			return errToken
-		}
-		who, err := a.Tokens.Verify(strings.TrimSpace(token))
+		who, err := a.Tokens.Verify(bearerToken(c))
 		if err != nil {
 			return errToken
 		}

@@ -30,7 +30,8 @@ import (
 
 // flags are where the stack keeps its data and listens.
 type flags struct {
-	data, http, temporal, ui, postgres string
+	data, http, temporal, ui, postgres, codec string
+	throttle                                  bool
 }
 
 // runStack starts the whole stack, says when it is ready, and stops it in order when ctx ends or a
@@ -69,6 +70,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		config.Keys
 		config.Queue
 		config.API
+		config.Codec
 		config.Worker
 	}
 	if err := config.ParseFrom(&c, variables(databases, keys, f.http)); err != nil {
@@ -77,11 +79,18 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	if err := prepareRegistry(ctx, databases, secrets.New(c.SealKeyset, c.IndexKeyset)); err != nil {
 		return err
 	}
-	temporal, ui, stopTemporal, err := startTemporal(ctx, f, folder, progress)
+	if c.CodecAddress, err = resolve(f.codec); err != nil {
+		return err
+	}
+	temporal, ui, stopTemporal, err := startTemporal(ctx, f, folder, "http://"+string(c.CodecAddress)+"/"+string(c.CodecToken), progress)
 	if err != nil {
 		return err
 	}
 	defer stopTemporal()
+	if ui == "" {
+		c.CodecAddress = "" // nobody's UI knows of it
+	}
+	c.CodecOrigins = []string{ui, strings.Replace(ui, "127.0.0.1", "localhost", 1)}
 
 	logFile, err := os.OpenFile(filepath.Join(folder.Path, "narthex.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -90,9 +99,10 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	defer logFile.Close()
 	defer folder.Forget()
 	return service.Run(ctx, service.Config{
-		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Worker: &c.Worker,
-		Temporal: temporal,
-		Log:      slog.New(slog.NewJSONHandler(logFile, nil)),
+		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker,
+		SpareLoopback: !f.throttle,
+		Temporal:      temporal,
+		Log:           slog.New(slog.NewJSONHandler(logFile, nil)),
 		Ready: func(address string) {
 			stack := devstack.Stack{HTTP: "http://" + address, Temporal: temporal.HostPort, Namespace: temporal.Namespace, UI: ui,
 				Postgres: databases.AdminURL, Registry: databases.RegistryURL, PID: os.Getpid()}
@@ -112,7 +122,8 @@ func checkAddresses(f flags) error {
 		addresses = append(addresses, struct{ flag, address string }{"--postgres", f.postgres})
 	}
 	if os.Getenv("TEMPORAL_ADDRESS") == "" {
-		addresses = append(addresses, struct{ flag, address string }{"--temporal", f.temporal}, struct{ flag, address string }{"--ui", f.ui})
+		addresses = append(addresses, struct{ flag, address string }{"--temporal", f.temporal},
+			struct{ flag, address string }{"--ui", f.ui}, struct{ flag, address string }{"--codec", f.codec})
 	}
 	for _, a := range addresses {
 		host, port, err := net.SplitHostPort(a.address)
@@ -129,6 +140,16 @@ func checkAddresses(f flags) error {
 		listener.Close()
 	}
 	return nil
+}
+
+// resolve picks a free port for port 0.
+func resolve(address string) (config.Address, error) {
+	listener, err := net.Listen("tcp", address)
+	if err != nil {
+		return "", fmt.Errorf("--codec %s cannot be listened on: choose another address", address)
+	}
+	defer listener.Close()
+	return config.Address(listener.Addr().String()), nil
 }
 
 // startPostgres uses the server of DATABASE_URL or starts one in the folder.
@@ -181,7 +202,7 @@ func prepareRegistry(ctx context.Context, databases devstack.Databases, keys *se
 }
 
 // startTemporal uses the Temporal of TEMPORAL_ADDRESS or starts one, and sees to its search attributes.
-func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, progress func(string, ...any)) (options client.Options, ui string, stop func(), err error) {
+func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, codec string, progress func(string, ...any)) (options client.Options, ui string, stop func(), err error) {
 	stop = func() {}
 	if os.Getenv("TEMPORAL_ADDRESS") != "" {
 		progress("Temporal: the server of TEMPORAL_ADDRESS")
@@ -195,6 +216,7 @@ func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, progre
 		progress("Temporal: starting")
 		server, err := temporaldev.Start(ctx, temporaldev.Options{
 			Dir: filepath.Join(folder.Path, "temporal"), FrontendAddress: f.temporal, UIAddress: f.ui, Namespace: client.DefaultNamespace,
+			CodecEndpoint: codec,
 		})
 		if err != nil {
 			return options, "", stop, err
@@ -223,7 +245,7 @@ func ensureSearchAttributes(ctx context.Context, options client.Options) error {
 func variables(databases devstack.Databases, keys devstack.Keys, httpAddress string) map[string]string {
 	return map[string]string{
 		"REGISTRY_URL": databases.RegistryURL, "TENANT_SERVER_URL": databases.TenantServerURL,
-		"SEAL_KEYSET": keys["SEAL_KEYSET"], "INDEX_KEYSET": keys["INDEX_KEYSET"], "TOKEN_KEY": keys["TOKEN_KEY"],
+		"SEAL_KEYSET": keys["SEAL_KEYSET"], "INDEX_KEYSET": keys["INDEX_KEYSET"], "TOKEN_KEY": keys["TOKEN_KEY"], "CODEC_TOKEN": keys["CODEC_TOKEN"],
 		"HTTP_ADDRESS": httpAddress,
 	}
 }

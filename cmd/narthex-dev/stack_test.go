@@ -38,7 +38,7 @@ func dataFolder(t *testing.T) string {
 }
 
 // freePorts lets the stack choose its ports.
-var freePorts = []string{"--http", "127.0.0.1:0", "--temporal", "127.0.0.1:0", "--ui", "127.0.0.1:0", "--postgres", "127.0.0.1:0"}
+var freePorts = []string{"--http", "127.0.0.1:0", "--temporal", "127.0.0.1:0", "--ui", "127.0.0.1:0", "--postgres", "127.0.0.1:0", "--codec", "127.0.0.1:0"}
 
 type runningStack struct {
 	*testenv.Run

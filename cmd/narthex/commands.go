@@ -1,18 +1,19 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"os"
 	"runtime/debug"
-	"slices"
 
 	"github.com/spf13/cobra"
 
 	"narthex/cmd/internal/service"
 	"narthex/internal/config"
+	"narthex/internal/redact"
 	"narthex/internal/registry"
+	"narthex/internal/secrets"
 )
 
 func newCommand() *cobra.Command {
@@ -44,13 +45,14 @@ func serveCommand() *cobra.Command {
 				config.Keys
 				config.Queue
 				config.API
+				config.Codec
 				config.Worker
 				config.Log
 			}
 			if err := config.Parse(&c); err != nil {
 				return err
 			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Worker: &c.Worker}, c.Log)
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker}, c.Log)
 		},
 	}
 }
@@ -64,12 +66,13 @@ func apiCommand() *cobra.Command {
 				config.Keys
 				config.Queue
 				config.API
+				config.Codec
 				config.Log
 			}
 			if err := config.Parse(&c); err != nil {
 				return err
 			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API}, c.Log)
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec}, c.Log)
 		},
 	}
 }
@@ -119,22 +122,14 @@ func migrateCommand() *cobra.Command {
 	}
 }
 
-func keysCommand() *cobra.Command {
-	keys := &cobra.Command{Use: "keys", Short: "Make keys", Args: cobra.NoArgs}
-	keys.AddCommand(&cobra.Command{
-		Use: "new", Short: "Print fresh keys as lines for an environment file", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			fresh, err := config.NewKeys()
-			if err != nil {
-				return err
-			}
-			for _, name := range slices.Sorted(maps.Keys(fresh)) {
-				fmt.Fprintf(cmd.OutOrStdout(), "%s='%s'\n", name, fresh[name])
-			}
-			return nil
-		},
-	})
-	return keys
+// describe says what kept a command from its work, in words that hold nobody's data.
+func describe(err error) string {
+	for _, known := range []error{registry.ErrSealKeys, registry.ErrIndexKeys, registry.ErrNotMigrated, secrets.ErrSealed} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return redact.Error(err)
 }
 
 func versionCommand() *cobra.Command {

@@ -107,7 +107,7 @@ func TestKeysNewFillsAnEnvironmentFile(t *testing.T) {
 			t.Errorf("%s=%s is no key", name, value)
 		}
 	}
-	if want := []string{"INDEX_KEYSET", "SEAL_KEYSET", "TOKEN_KEY"}; status != 0 || !slices.Equal(names, want) {
+	if want := []string{"CODEC_TOKEN", "INDEX_KEYSET", "SEAL_KEYSET", "TOKEN_KEY"}; status != 0 || !slices.Equal(names, want) {
 		t.Errorf("status %d, variables %v; want 0 and %v", status, names, want)
 	}
 	if _, again := narthex(t, nil, "keys", "new"); again == output {
@@ -132,7 +132,7 @@ func TestWhatIsMissingOrMalformedIsNamed(t *testing.T) {
 	wantRefusal(t, "TEMPORAL_", append(complete, "TEMPORAL_TLS_CLIENT_CERT_PATH=/nowhere"), "worker")
 }
 
-func TestTakenAddress(t *testing.T) {
+func TestSchemaKeysAndAddressAreCheckedAtTheStart(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -140,7 +140,24 @@ func TestTakenAddress(t *testing.T) {
 	}
 	defer listener.Close()
 	taken := listener.Addr().String()
-	wantRefusal(t, "the HTTP address "+taken+" is taken", append(environment(t, "127.0.0.1:1"), "HTTP_ADDRESS="+taken), "api")
+	variables := environment(t, "127.0.0.1:1")
+	wantRefusal(t, "the registry's schema is not the newest: run `narthex migrate`", variables, "api")
+	if status, output := narthex(t, variables, "migrate"); status != 0 {
+		t.Fatalf("migrate: status %d, %s", status, output)
+	}
+	wantRefusal(t, "the HTTP address "+taken+" is taken", append(variables, "HTTP_ADDRESS="+taken), "api")
+	wantRefusal(t, "the codec address "+taken+" is taken",
+		append(variables, "HTTP_ADDRESS=127.0.0.1:0", "CODEC_ADDRESS="+taken, "CODEC_TOKEN="+strings.Repeat("t", 32)), "api")
+
+	other := environment(t, "127.0.0.1:1") // with keys of its own
+	for _, name := range []string{"SEAL_KEYSET", "INDEX_KEYSET"} {
+		wantRefusal(t, name+" is not the keyset that the registry was written under", append(variables, variable(other, name)), "api")
+	}
+}
+
+// variable returns the NAME=value of a name.
+func variable(environment []string, name string) string {
+	return environment[slices.IndexFunc(environment, func(v string) bool { return strings.HasPrefix(v, name+"=") })]
 }
 
 func TestMigrateCanBeRunAgain(t *testing.T) {

@@ -50,6 +50,27 @@ type API struct {
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
 }
 
+// Codec is where Temporal's UI has sealed payloads opened. Without an address there is no such endpoint.
+type Codec struct {
+	CodecAddress Address    `env:"CODEC_ADDRESS"`
+	CodecToken   CodecToken `env:"CODEC_TOKEN"`
+	CodecOrigins []string   `env:"CODEC_ORIGINS"`
+}
+
+// CodecToken is what a caller of the codec endpoint has to show.
+type CodecToken string
+
+const leastCodecToken = 32 // characters
+
+// UnmarshalText checks that nobody guesses it. Its error does not hold it.
+func (t *CodecToken) UnmarshalText(text []byte) error {
+	if len(text) < leastCodecToken || url.PathEscape(string(text)) != string(text) {
+		return fmt.Errorf("is not a text of at least %d letters and digits", leastCodecToken)
+	}
+	*t = CodecToken(text)
+	return nil
+}
+
 // Queue is the task queue on which the API and the workers meet.
 type Queue struct {
 	TaskQueue string `env:"TASK_QUEUE" envDefault:"signups"`
@@ -95,7 +116,7 @@ func (a *Address) UnmarshalText(text []byte) error {
 }
 
 // Secrets may be given as files: for X, X_FILE names one.
-var secretVariables = []string{"REGISTRY_URL", "TENANT_SERVER_URL", "SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY"}
+var secretVariables = []string{"REGISTRY_URL", "TENANT_SERVER_URL", "SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY", "CODEC_TOKEN"}
 
 // LoadFile adds the variables in a file of NAME=value lines to the process's environment. They win
 // over variables that are set already: who names a file means it.
@@ -122,8 +143,38 @@ func Parse(config any) error { return ParseFrom(config, env.ToMap(os.Environ()))
 
 // ParseFrom does as Parse does, from variables by name.
 func ParseFrom(config any, variables map[string]string) error {
-	environment := maps.Clone(variables)
-	var wrong []string
+	environment, wrong := withFiles(variables)
+	err := env.ParseWithOptions(config, env.Options{Environment: environment})
+	var all env.AggregateError
+	if errors.As(err, &all) {
+		for _, one := range all.Errors {
+			wrong = append(wrong, inWords(one, config))
+		}
+	} else if err != nil {
+		wrong = append(wrong, err.Error())
+	}
+	if environment["CODEC_ADDRESS"] != "" && environment["CODEC_TOKEN"] == "" {
+		wrong = append(wrong, "CODEC_TOKEN is not set, and CODEC_ADDRESS is")
+	}
+	if len(wrong) > 0 {
+		return fmt.Errorf("the environment is not complete: %s (see .env.example)", strings.Join(wrong, "; "))
+	}
+	return nil
+}
+
+// Secrets returns the environment's variables, with those that are given as files read. Its error is one
+// sentence.
+func Secrets() (map[string]string, error) {
+	environment, wrong := withFiles(env.ToMap(os.Environ()))
+	if len(wrong) > 0 {
+		return nil, errors.New(strings.Join(wrong, "; "))
+	}
+	return environment, nil
+}
+
+// withFiles reads the secrets that are given as files, and says what is wrong with that.
+func withFiles(variables map[string]string) (environment map[string]string, wrong []string) {
+	environment = maps.Clone(variables)
 	for _, name := range secretVariables {
 		file := environment[name+"_FILE"]
 		if file == "" || environment[name] != "" {
@@ -136,19 +187,7 @@ func ParseFrom(config any, variables map[string]string) error {
 		}
 		environment[name] = strings.TrimSpace(string(content))
 	}
-	err := env.ParseWithOptions(config, env.Options{Environment: environment})
-	var all env.AggregateError
-	if errors.As(err, &all) {
-		for _, one := range all.Errors {
-			wrong = append(wrong, inWords(one, config))
-		}
-	} else if err != nil {
-		wrong = append(wrong, err.Error())
-	}
-	if len(wrong) > 0 {
-		return fmt.Errorf("the environment is not complete: %s (see .env.example)", strings.Join(wrong, "; "))
-	}
-	return nil
+	return environment, wrong
 }
 
 // inWords names the variable at fault, and never its value, which may be a secret.

@@ -17,6 +17,7 @@ type all struct {
 	config.Keys
 	config.Queue
 	config.API
+	config.Codec
 	config.Worker
 	config.Log
 }

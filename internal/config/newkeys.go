@@ -1,6 +1,11 @@
 package config
 
 import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+
 	"narthex/internal/secrets"
 	"narthex/internal/tokens"
 )
@@ -19,5 +24,75 @@ func NewKeys() (map[string]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return map[string]string{"SEAL_KEYSET": seal, "INDEX_KEYSET": index, "TOKEN_KEY": token}, nil
+	return map[string]string{"SEAL_KEYSET": seal, "INDEX_KEYSET": index, "TOKEN_KEY": token, "CODEC_TOKEN": rand.Text() + rand.Text()}, nil
+}
+
+// Stage is a step in the replacement of a key.
+type Stage string
+
+// Replace is add and promote at once. Add makes a fresh key known, promote makes the newest the primary,
+// and retire leaves the primary alone.
+const (
+	StageReplace Stage = "replace"
+	StageAdd     Stage = "add"
+	StagePromote Stage = "promote"
+	StageRetire  Stage = "retire"
+)
+
+type rotation struct{ add, promote, retire func(string) (string, error) }
+
+var rotations = map[string]rotation{
+	"SEAL_KEYSET":  {secrets.AddSealKey, secrets.PromoteKey, secrets.RetireKeys},
+	"INDEX_KEYSET": {secrets.AddIndexKey, secrets.PromoteKey, secrets.RetireKeys},
+	"TOKEN_KEY":    {tokens.AddKey, tokens.PromoteKey, tokens.RetireKeys},
+}
+
+// RotateKeys returns the variables of these names, all that hold keys by default, a stage further. Its
+// error is one sentence and holds no key.
+func RotateKeys(variables map[string]string, stage Stage, names []string) (map[string]string, error) {
+	if len(names) == 0 {
+		for name := range rotations {
+			if variables[name] != "" {
+				names = append(names, name)
+			}
+		}
+		slices.Sort(names)
+	}
+	if len(names) == 0 {
+		return nil, errors.New("no keys to rotate: set SEAL_KEYSET, INDEX_KEYSET or TOKEN_KEY, or name them in --env-file")
+	}
+	rotated := map[string]string{}
+	for _, name := range names {
+		r, known := rotations[name]
+		switch {
+		case !known:
+			return nil, fmt.Errorf("%s holds no keys: SEAL_KEYSET, INDEX_KEYSET and TOKEN_KEY do", name)
+		case variables[name] == "":
+			return nil, fmt.Errorf("%s is not set", name)
+		}
+		value, err := r.run(stage, variables[name])
+		if err != nil {
+			return nil, fmt.Errorf("%s %w", name, err)
+		}
+		rotated[name] = value
+	}
+	return rotated, nil
+}
+
+func (r rotation) run(stage Stage, value string) (string, error) {
+	switch stage {
+	case StageAdd:
+		return r.add(value)
+	case StagePromote:
+		return r.promote(value)
+	case StageRetire:
+		return r.retire(value)
+	case StageReplace:
+		added, err := r.add(value)
+		if err != nil {
+			return "", err
+		}
+		return r.promote(added)
+	}
+	return "", fmt.Errorf("knows no stage %s: use replace, add, promote or retire", stage)
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 
 	"github.com/compose-spec/compose-go/v2/dotenv"
@@ -21,16 +22,18 @@ const servicePassword = "SERVICE_PASSWORD"
 
 // Keys returns the folder's keys, which are made the first time.
 func (f *Folder) Keys() (Keys, error) {
-	keys, err := dotenv.Read(f.in(keysFile))
-	if err == nil {
-		return keys, nil
-	}
-	if !errors.Is(err, os.ErrNotExist) {
+	kept, err := dotenv.Read(f.in(keysFile))
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("%s cannot be read: mend it, or begin anew with another --data", f.in(keysFile))
 	}
-	if keys, err = config.NewKeys(); err != nil {
+	keys, err := config.NewKeys()
+	if err != nil {
 		return nil, err
 	}
 	keys[servicePassword] = rand.Text() + rand.Text()
+	maps.Copy(keys, kept)
+	if len(kept) == len(keys) {
+		return keys, nil
+	}
 	return keys, f.write(keysFile, envLines(keys))
 }

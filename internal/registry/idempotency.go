@@ -11,7 +11,7 @@ import (
 	"narthex/internal/secrets"
 )
 
-// ErrKeyReused: the idempotency key was first sent with another request.
+// ErrKeyReused means that the idempotency key was first sent with another request.
 var ErrKeyReused = errors.New("the idempotency key belongs to another request")
 
 // Reservation is a signup under an idempotency key: what it was first asked for with.

@@ -13,7 +13,7 @@ import (
 	"narthex/internal/ids"
 )
 
-// ErrSession: a refresh token that is unknown, expired, revoked or used up. It does not say which.
+// ErrSession means that a refresh token is unknown, expired, revoked or used up. It does not say which.
 var ErrSession = errors.New("the session has ended")
 
 // Session is one login. It lives on from refresh token to refresh token, each good for 30 days and for

@@ -79,7 +79,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 		return nil, err
 	}
 	if options.UIAddress != "" {
-		if s.ui, err = startUI(options.UIAddress, s.FrontendAddress, options.Namespace); err != nil {
+		if s.ui, err = startUI(options, s.FrontendAddress); err != nil {
 			s.Stop()
 			return nil, err
 		}

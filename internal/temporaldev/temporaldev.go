@@ -8,4 +8,5 @@ type Options struct {
 	FrontendAddress string // host:port; port 0 picks a free one
 	UIAddress       string // host:port; empty runs no UI
 	Namespace       string // registered where it is missing
+	CodecEndpoint   string // URL by which the UI opens sealed payloads; empty shows them as they are
 }

@@ -22,12 +22,12 @@ type ui struct {
 
 // startUI runs the UI, and returns when it answers. Terminate is hidden: it would skip a signup's
 // compensations. Cancel is the operator's stop.
-func startUI(address, frontend, namespace string) (*ui, error) {
-	listener, err := net.Listen("tcp", address)
+func startUI(options Options, frontend string) (*ui, error) {
+	listener, err := net.Listen("tcp", options.UIAddress)
 	if err != nil {
-		return nil, fmt.Errorf("the UI's address %s is taken: stop what uses it, or choose another", address)
+		return nil, fmt.Errorf("the UI's address %s is taken: stop what uses it, or choose another", options.UIAddress)
 	}
-	address = listener.Addr().String()
+	address := listener.Addr().String()
 	listener.Close()
 	host, portText, err := net.SplitHostPort(address)
 	if err != nil {
@@ -39,7 +39,8 @@ func startUI(address, frontend, namespace string) (*ui, error) {
 	}
 	server := uiserver.NewServer(server_options.WithConfigProvider(&uiconfig.Config{
 		Host: host, Port: port, EnableUI: true, HideLogs: true, DisableNewsFetch: true,
-		TemporalGRPCAddress: frontend, DefaultNamespace: namespace,
+		TemporalGRPCAddress: frontend, DefaultNamespace: options.Namespace,
+		Codec:                     uiconfig.Codec{Endpoint: options.CodecEndpoint},
 		WorkflowTerminateDisabled: true, BatchActionsDisabled: true, // a batch could terminate too
 		CORS: uiconfig.CORS{CookieInsecure: true}, // plain HTTP on the loopback interface
 	}))

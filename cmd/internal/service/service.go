@@ -19,6 +19,7 @@ import (
 
 	"narthex/activities"
 	"narthex/httpapi"
+	"narthex/internal/codec"
 	"narthex/internal/config"
 	"narthex/internal/redact"
 	"narthex/internal/registry"
@@ -51,6 +52,7 @@ type Config struct {
 	Keys     config.Keys
 	Queue    config.Queue
 	API      *config.API
+	Codec    config.Codec // beside the API
 	Worker   *config.Worker
 
 	// SpareLoopback throttles no client on this machine. For development.
@@ -85,6 +87,7 @@ func Run(ctx context.Context, c Config) error {
 	defer reg.Close()
 
 	c.Temporal.Logger = log.NewStructuredLogger(c.Log)
+	codec.Seal(&c.Temporal, keys)
 	temporal, err := client.NewLazyClient(c.Temporal)
 	if err != nil {
 		return fmt.Errorf("the Temporal client cannot be made: %w", err)
@@ -200,25 +203,28 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 	if err != nil {
 		return err
 	}
-	listener, err := net.Listen("tcp", string(c.API.HTTPAddress))
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return fmt.Errorf("the HTTP address %s is taken: stop what uses it, or choose another", c.API.HTTPAddress)
-	}
+	servers := []*http.Server{newServer(handler, c)}
+	listener, err := listen("HTTP", c.API.HTTPAddress)
 	if err != nil {
-		return fmt.Errorf("the HTTP address %s cannot be listened on: choose another", c.API.HTTPAddress)
+		return err
 	}
-	server := &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      c.API.SignupWait + 30*time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
+	listeners := []net.Listener{listener}
+	defer closeAll(&listeners)
+	if c.Codec.CodecAddress != "" {
+		codecListener, err := listen("codec", c.Codec.CodecAddress)
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, codecListener)
+		servers = append(servers, newServer(httpapi.NewCodec(httpapi.CodecOptions{
+			Keys: keys, Token: string(c.Codec.CodecToken), Origins: c.Codec.CodecOrigins,
+		}), c))
 	}
 	go keepTidy(ctx, reg, c.Log)
-	served := make(chan error, 1)
-	go func() { served <- server.Serve(listener) }()
+	served := make(chan error, len(servers))
+	for i, server := range servers {
+		go func() { served <- server.Serve(listeners[i]) }()
+	}
 	if c.Ready != nil {
 		c.Ready(listener.Addr().String())
 	}
@@ -229,9 +235,40 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 	}
 	drain, cancel := context.WithTimeout(context.Background(), c.API.SignupWait+httpDrain)
 	defer cancel()
-	if err := server.Shutdown(drain); err != nil {
-		c.Log.Warn("some requests were cut off at the stop")
-		server.Close()
+	for _, server := range servers {
+		if err := server.Shutdown(drain); err != nil {
+			c.Log.Warn("some requests were cut off at the stop")
+			server.Close()
+		}
 	}
 	return whatEnded(ctx)
+}
+
+func listen(what string, address config.Address) (net.Listener, error) {
+	listener, err := net.Listen("tcp", string(address))
+	if errors.Is(err, syscall.EADDRINUSE) {
+		return nil, fmt.Errorf("the %s address %s is taken: stop what uses it, or choose another", what, address)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("the %s address %s cannot be listened on: choose another", what, address)
+	}
+	return listener, nil
+}
+
+func closeAll(listeners *[]net.Listener) {
+	for _, listener := range *listeners {
+		listener.Close() // again, where a server has closed it
+	}
+}
+
+func newServer(handler http.Handler, c Config) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 5 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      c.API.SignupWait + 30*time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
+	}
 }

@@ -1,0 +1,78 @@
+// Package codec seals what Temporal keeps of a signup: payloads, failures' messages and stack traces. Only
+// who has the keys can read a history.
+package codec
+
+import (
+	"fmt"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+	"go.temporal.io/sdk/temporal"
+	"google.golang.org/protobuf/proto"
+
+	"narthex/internal/secrets"
+)
+
+const (
+	encoding = "binary/encrypted"
+	keyID    = "encryption-key-id" // metadata: for who reads a history; the sealed data names its key itself
+)
+
+var place = secrets.Place{Table: "temporal", Column: "payload"}
+
+// Codec seals and opens payloads. Each seals its key's id with it, so that histories stay readable as long
+// as the keyset holds that key.
+type Codec struct{ keys *secrets.Keys }
+
+// New returns the codec of these keys.
+func New(keys *secrets.Keys) Codec { return Codec{keys} }
+
+var _ converter.PayloadCodec = Codec{}
+
+// Seal makes a client, and the workers made from it, seal all that they hand to Temporal.
+func Seal(options *client.Options, keys *secrets.Keys) {
+	options.DataConverter = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), New(keys))
+	options.FailureConverter = temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{
+		DataConverter: options.DataConverter, EncodeCommonAttributes: true,
+	})
+}
+
+// Encode seals payloads under the primary key.
+func (c Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	sealed := make([]*commonpb.Payload, len(payloads))
+	for i, payload := range payloads {
+		plain, err := proto.Marshal(payload)
+		if err != nil {
+			return nil, fmt.Errorf("write payload: %w", err)
+		}
+		data, err := c.keys.Seal(plain, place)
+		if err != nil {
+			return nil, err
+		}
+		sealed[i] = &commonpb.Payload{Data: data, Metadata: map[string][]byte{
+			converter.MetadataEncoding: []byte(encoding), keyID: []byte(c.keys.SealKeyID()),
+		}}
+	}
+	return sealed, nil
+}
+
+// Decode opens what Encode sealed, and leaves alone what it did not. Errors: secrets.ErrSealed.
+func (c Codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
+	opened := make([]*commonpb.Payload, len(payloads))
+	for i, payload := range payloads {
+		if string(payload.GetMetadata()[converter.MetadataEncoding]) != encoding {
+			opened[i] = payload
+			continue
+		}
+		plain, err := c.keys.Open(payload.Data, place)
+		if err != nil {
+			return nil, err
+		}
+		opened[i] = &commonpb.Payload{}
+		if err := proto.Unmarshal(plain, opened[i]); err != nil {
+			return nil, fmt.Errorf("read payload: %w", secrets.ErrSealed) // not err: it may quote the plain text
+		}
+	}
+	return opened, nil
+}

@@ -38,5 +38,5 @@ func (a *Activities) DeleteTenant(ctx context.Context, in signup.StepInput) erro
 
 // ActivateTenant opens the tenant for requests: the commit point of the signup.
 func (a *Activities) ActivateTenant(ctx context.Context, in signup.StepInput) error {
-	return forward("activate tenant", a.Registry.ActivateTenant(ctx, owner(in)))
+	return forward("activate tenant", a.Registry.ActivateTenant(ctx, owner(in), in.AdminID))
 }

@@ -17,18 +17,18 @@ import (
 // what Temporal hears of it.
 type fault func(run func() error) error
 
-var errInjected = errors.New("injected")
+var errInjected = errors.New("a fault of the test")
 
 // The ways in which an attempt can go wrong.
 var (
 	// failsBefore fails for good before the activity has done anything.
 	failsBefore fault = func(func() error) error {
-		return temporal.NewNonRetryableApplicationError("injected", "Injected", nil)
+		return temporal.NewNonRetryableApplicationError(errInjected.Error(), "Injected", nil)
 	}
 	// failsAfter fails for good after the activity has done its work.
 	failsAfter fault = func(run func() error) error {
 		_ = run()
-		return temporal.NewNonRetryableApplicationError("injected", "Injected", nil)
+		return temporal.NewNonRetryableApplicationError(errInjected.Error(), "Injected", nil)
 	}
 	// answerLost does the work, and Temporal never hears of it, as when a worker is cut off.
 	answerLost fault = func(run func() error) error {

@@ -42,16 +42,17 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // stack is Narthex as it runs, API and worker on one client, on a registry of its own. The PostgreSQL
 // and the Temporal server are shared by the package's tests.
 type stack struct {
-	t        *testing.T
-	url      string
-	queue    string // Temporal's task queue
-	temporal client.Client
-	registry *pgxpool.Pool // the registry database, as its owner
-	server   *pgxpool.Pool // the PostgreSQL server, as superuser
-	keys     *secrets.Keys
-	tokens   *tokens.Issuer
-	faults   *faults
-	log      *syncBuffer
+	t           *testing.T
+	url         string
+	registryURL string
+	queue       string // Temporal's task queue
+	temporal    client.Client
+	registry    *pgxpool.Pool // the registry database, as its owner
+	server      *pgxpool.Pool // the PostgreSQL server, as superuser
+	keys        *secrets.Keys
+	tokens      *tokens.Issuer
+	faults      *faults
+	log         *syncBuffer
 }
 
 const readLimit = 10 * time.Second // of a request
@@ -71,17 +72,14 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 
 	serverURL := testenv.PostgresURL(t)
 	s.server = openPool(t, serverURL)
-	registryURL, serviceURL := s.makeService(serverURL)
-	if err := registry.Migrate(ctx, registryURL); err != nil {
+	var serviceURL string
+	s.registryURL, serviceURL = s.makeService(serverURL)
+	if err := registry.Migrate(ctx, s.registryURL); err != nil {
 		t.Fatalf("migrate the registry: %v", err)
 	}
-	s.registry = openPool(t, registryURL)
+	s.registry = openPool(t, s.registryURL)
 	s.keys = testenv.Keys(t)
-	reg, err := registry.Open(ctx, registryURL, s.keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(reg.Close)
+	reg := s.openRegistry()
 
 	s.temporal = dial(t, logger, s.keys)
 	s.queue = "signups-" + strings.ToLower(rand.Text())
@@ -107,8 +105,17 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 		t.Fatal(err)
 	}
 	s.tokens = tokens.New(signer, "narthex", "narthex-api", time.Now)
+	s.url = s.serve(logger, options...)
+	return s
+}
+
+// serve runs an API process of the stack, which shares nothing with others but the servers and the keys,
+// and returns its URL.
+func (s *stack) serve(logger *slog.Logger, options ...stackOption) (url string) {
+	s.t.Helper()
+	reg := s.openRegistry()
 	router := tenantdb.NewRouter(reg, s.keys)
-	t.Cleanup(router.Close)
+	s.t.Cleanup(router.Close)
 	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Keys: s.keys, Tokens: s.tokens,
 		TaskQueue: s.queue, SignupWait: time.Minute, AnswerLimit: time.Minute, Log: logger, Now: time.Now, SpareLoopback: true}
 	for _, option := range options {
@@ -116,14 +123,31 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	}
 	handler, err := httpapi.New(o)
 	if err != nil {
-		t.Fatal(err)
+		s.t.Fatal(err)
 	}
 	api := httptest.NewUnstartedServer(handler)
 	api.Config.ReadTimeout = readLimit
 	api.Start()
-	t.Cleanup(api.Close)
-	s.url = api.URL
-	return s
+	s.t.Cleanup(api.Close)
+	return api.URL
+}
+
+// another is the same stack seen through another API process.
+func (s *stack) another(options ...stackOption) *stack {
+	s.t.Helper()
+	other := *s
+	other.url = s.serve(slog.New(slog.NewJSONHandler(s.log, nil)), options...)
+	return &other
+}
+
+func (s *stack) openRegistry() *registry.Registry {
+	s.t.Helper()
+	reg, err := registry.Open(s.t.Context(), s.registryURL, s.keys)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(reg.Close)
+	return reg
 }
 
 // showErrors prints what was logged as an error, if the test has failed.
@@ -215,11 +239,21 @@ func (a answer) json(t *testing.T) map[string]any {
 
 func (s *stack) post(path string, body any) answer {
 	s.t.Helper()
+	return s.postAs("", path, body)
+}
+
+func (s *stack) postAs(token, path string, body any) answer {
+	s.t.Helper()
+	return s.send(http.MethodPost, path, token, jsonBody(s.t, body))
+}
+
+func jsonBody(t *testing.T, body any) io.Reader {
+	t.Helper()
 	content, err := json.Marshal(body)
 	if err != nil {
-		s.t.Fatal(err)
+		t.Fatal(err)
 	}
-	return s.send(http.MethodPost, path, "", bytes.NewReader(content))
+	return bytes.NewReader(content)
 }
 
 func (s *stack) get(path, token string) answer {

@@ -300,16 +300,3 @@ func TestMeRefusesWithoutAToken(t *testing.T) {
 		}
 	}
 }
-
-func TestSuspendedTenantIsShutOut(t *testing.T) {
-	t.Parallel()
-	s := newStack(t)
-	body := applicant()
-	session := s.register(body)
-	if _, err := s.registry.Exec(t.Context(), `UPDATE tenants SET status = 'suspended'`); err != nil {
-		t.Fatal(err)
-	}
-	wantProblem(t, s.get("/api/auth/me", session["accessToken"].(string)), http.StatusForbidden, "tenant-inactive")
-	wantProblem(t, s.post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]}),
-		http.StatusUnauthorized, "invalid-credentials")
-}

@@ -133,7 +133,8 @@ func (s *Server) arguments(settings map[string]string) []string {
 	all := map[string]string{
 		"listen_addresses": s.host, "port": strconv.Itoa(s.Port), "unix_socket_directories": "",
 		"max_connections": "300", "authentication_timeout": "10s",
-		"log_min_error_statement": "panic", // a statement that fails may hold a password's hash: keep it out of the log
+		// A statement that fails, and the row that it is about, may hold a password's hash: keep them out of the log.
+		"log_min_error_statement": "panic", "log_error_verbosity": "terse",
 	}
 	if s.ephemeral {
 		maps.Copy(all, map[string]string{"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"})

@@ -50,7 +50,7 @@ func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash s
 		r.InsertAdmin(t.Context(), owner, registry.Admin{ID: ids.New(), Email: "pat@example.org", EmailHash: emailHash, PasswordHash: "hash",
 			FirstName: "Pat", LastName: "Muster", CreatedAt: now}),
 		r.InsertEmailEntry(t.Context(), owner, registry.EmailEntry{Email: "pat@example.org", EmailHash: emailHash, AdminID: ids.New(), CreatedAt: now}),
-		r.ActivateTenant(t.Context(), owner),
+		r.ActivateTenant(t.Context(), owner, "admin"),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -93,7 +93,7 @@ func TestInsertsAreIdempotentForTheirOwnerAlone(t *testing.T) {
 	if err := r.InsertChurch(t.Context(), newOwner(), church); !errors.Is(err, registry.ErrEmailTaken) {
 		t.Errorf("another church with the email: %v, want ErrEmailTaken", err)
 	}
-	if err := r.ActivateTenant(t.Context(), other); !errors.Is(err, registry.ErrUndone) {
+	if err := r.ActivateTenant(t.Context(), other, "admin"); !errors.Is(err, registry.ErrUndone) {
 		t.Errorf("another signup activates the tenant: %v, want ErrUndone", err)
 	}
 }

@@ -96,9 +96,9 @@ func (r *Registry) DeleteTenant(ctx context.Context, owner Owner) error {
 	return nil
 }
 
-// ActivateTenant opens the tenant for requests. Idempotent. Errors: ErrUndone, when the signup was
+// ActivateTenant opens the tenant for requests, and records that its admin has signed up. Idempotent. Errors: ErrUndone, when the signup was
 // rolled back or its tenant is not there to be activated.
-func (r *Registry) ActivateTenant(ctx context.Context, owner Owner) error {
+func (r *Registry) ActivateTenant(ctx context.Context, owner Owner, adminID string) error {
 	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return err
@@ -111,7 +111,7 @@ func (r *Registry) ActivateTenant(ctx context.Context, owner Owner) error {
 		case err != nil || was == StatusActive:
 			return err
 		}
-		return audit(ctx, tx, Event{Kind: EventSignedUp, TenantID: owner.TenantID})
+		return audit(ctx, tx, Event{Kind: EventSignedUp, TenantID: owner.TenantID, AdminID: adminID})
 	})
 	if err != nil {
 		return fmt.Errorf("activate tenant: %w", err)

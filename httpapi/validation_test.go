@@ -189,6 +189,22 @@ func TestUnknownRoutesAndMethodsAreProblems(t *testing.T) {
 	wantProblem(t, s.get("/api/signups/guess", ""), http.StatusNotFound, "signup-not-found")
 }
 
+func TestSecurityHeaders(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	for _, path := range []string{"/healthz", "/api/auth/me", "/nowhere"} {
+		got := s.get(path, "")
+		for name, want := range map[string]string{
+			"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
+			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Access-Control-Allow-Origin": "",
+		} {
+			if value := got.header.Get(name); value != want {
+				t.Errorf("%s: %s: %q, want %q", path, name, value, want)
+			}
+		}
+	}
+}
+
 func TestHealthAndReadiness(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)

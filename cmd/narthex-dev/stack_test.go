@@ -152,6 +152,7 @@ func TestStack(t *testing.T) {
 	checkStackFile(t, s)
 	checkEnvironmentFile(t, s)
 	checkPromptedCurl(t, s)
+	checkUIReadsPayloads(t, s)
 
 	second := testenv.Start(t, nil, "narthex-dev", append(freePorts, "--data", dir)...)
 	if code, want := second.Exit(), fmt.Sprintf("another narthex-dev (process %d) uses the data folder %s", s.ProcessID(), dir); code != 1 || !strings.Contains(second.Output(), want) {
@@ -236,6 +237,65 @@ func checkPromptedCurl(t *testing.T, s *runningStack) {
 	t.Helper()
 	if want := "curl -s " + s.HTTP + "/api/auth/register"; !strings.Contains(s.Output(), want) {
 		t.Errorf("the ready block does not hold %q", want)
+	}
+}
+
+// checkUIReadsPayloads does as the UI's pages do: it asks where payloads are opened, and has one opened.
+func checkUIReadsPayloads(t *testing.T, s *runningStack) {
+	t.Helper()
+	var settings struct{ Codec struct{ Endpoint string } }
+	getJSON(t, s.UI+"/api/v1/settings", &settings)
+	var list struct {
+		Executions []struct{ Execution struct{ WorkflowID, RunID string } }
+	}
+	for deadline := time.Now().Add(time.Minute); len(list.Executions) == 0 && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		getJSON(t, s.UI+"/api/v1/namespaces/default/workflows", &list)
+	}
+	if len(list.Executions) == 0 {
+		t.Fatal("the UI lists no workflow a minute after a signup")
+	}
+	var history struct {
+		History struct {
+			Events []struct {
+				WorkflowExecutionStartedEventAttributes struct{ Input json.RawMessage }
+			}
+		}
+	}
+	workflow := list.Executions[0].Execution
+	getJSON(t, s.UI+"/api/v1/namespaces/default/workflows/"+workflow.WorkflowID+"/history?execution.runId="+workflow.RunID, &history)
+	input := history.History.Events[0].WorkflowExecutionStartedEventAttributes.Input
+	request, err := http.NewRequest(http.MethodPost, settings.Codec.Endpoint+"/decode", bytes.NewReader(input))
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Content-Type", "application/json")
+	request.Header.Set("Origin", s.UI)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	var opened struct{ Payloads []struct{ Data []byte } }
+	if err := json.NewDecoder(response.Body).Decode(&opened); err != nil || len(opened.Payloads) != 1 {
+		t.Fatalf("%s/decode: %s, %v (%v); want one payload", settings.Codec.Endpoint, response.Status, opened, err)
+	}
+	if !bytes.Contains(opened.Payloads[0].Data, []byte(`"tenantId"`)) || bytes.Contains(input, []byte("tenantId")) {
+		t.Errorf("the signup's input is %s, opened %s; want it sealed, and to hold the tenantId", input, opened.Payloads[0].Data)
+	}
+	if origin := response.Header.Get("Access-Control-Allow-Origin"); origin != s.UI {
+		t.Errorf("pages of %q may read the answer, want the UI's, %s", origin, s.UI)
+	}
+}
+
+func getJSON(t *testing.T, url string, into any) {
+	t.Helper()
+	response, err := http.Get(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if err := json.NewDecoder(response.Body).Decode(into); err != nil || response.StatusCode != http.StatusOK {
+		t.Fatalf("GET %s: %s (%v), want 200 and JSON", url, response.Status, err)
 	}
 }
 

@@ -39,17 +39,18 @@ func newOwner() registry.Owner { return registry.Owner{SignupID: ids.New(), Tena
 
 var now = time.Now().UTC().Truncate(time.Microsecond)
 
-// enter enters a church and its tenant, whole.
+// enter enters a church and its tenant, whole, with an email of its own.
 func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash string) {
 	t.Helper()
+	email := emailOf(owner)
 	for _, err := range []error{
-		r.InsertChurch(t.Context(), owner, registry.Church{Name: "Grace Chapel", Email: "pat@example.org", EmailHash: emailHash, TrialEndsAt: now, CreatedAt: now}),
-		r.InsertTenant(t.Context(), owner, registry.NewTenant{Name: "Grace Chapel", Email: "pat@example.org",
+		r.InsertChurch(t.Context(), owner, registry.Church{Name: "Grace Chapel", Email: email, EmailHash: emailHash, TrialEndsAt: now, CreatedAt: now}),
+		r.InsertTenant(t.Context(), owner, registry.NewTenant{Name: "Grace Chapel", Email: email,
 			DatabaseURL:  "postgres://tenant_" + owner.TenantID + ":5ecret@old:5432/tenant_" + owner.TenantID + "?sslmode=disable",
 			DatabaseHost: "old", DatabasePort: 5432, DatabaseName: "tenant_" + owner.TenantID, SchemaVersion: 1, CreatedAt: now}),
-		r.InsertAdmin(t.Context(), owner, registry.Admin{ID: ids.New(), Email: "pat@example.org", EmailHash: emailHash, PasswordHash: "hash",
+		r.InsertAdmin(t.Context(), owner, registry.Admin{ID: ids.New(), Email: email, EmailHash: emailHash, PasswordHash: "hash",
 			FirstName: "Pat", LastName: "Muster", CreatedAt: now}),
-		r.InsertEmailEntry(t.Context(), owner, registry.EmailEntry{Email: "pat@example.org", EmailHash: emailHash, AdminID: ids.New(), CreatedAt: now}),
+		r.InsertEmailEntry(t.Context(), owner, registry.EmailEntry{Email: email, EmailHash: emailHash, AdminID: ids.New(), CreatedAt: now}),
 		r.ActivateTenant(t.Context(), owner, "admin"),
 	} {
 		if err != nil {
@@ -57,6 +58,8 @@ func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash s
 		}
 	}
 }
+
+func emailOf(owner registry.Owner) string { return owner.TenantID + "@example.org" }
 
 func TestReadyAsksForTheSchema(t *testing.T) {
 	t.Parallel()
@@ -136,7 +139,7 @@ func TestSealedValuesOpenInTheirOwnRowAlone(t *testing.T) {
 	enter(t, r, a, "hash a")
 	enter(t, r, b, "hash b")
 	tenant, err := r.Tenant(t.Context(), a.TenantID)
-	if err != nil || !strings.HasPrefix(tenant.DatabaseURL, "postgres://tenant_"+a.TenantID) || tenant.Email != "pat@example.org" {
+	if err != nil || !strings.HasPrefix(tenant.DatabaseURL, "postgres://tenant_"+a.TenantID) || tenant.Email != emailOf(a) {
 		t.Errorf("tenant %+v, %v", tenant, err)
 	}
 	const swap = `UPDATE tenants SET database_url = (SELECT database_url FROM tenants WHERE id = $2) WHERE id = $1`

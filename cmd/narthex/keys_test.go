@@ -1,0 +1,129 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	"narthex/internal/testenv"
+)
+
+// with returns the environment with what a command has printed as lines of NAME='value'.
+func with(environment []string, printed string) []string {
+	environment = append([]string{}, environment...)
+	for line := range strings.Lines(printed) {
+		environment = append(environment, strings.ReplaceAll(strings.TrimSpace(line), "'", ""))
+	}
+	return environment
+}
+
+// wantPrinted runs narthex and expects it to succeed.
+func wantPrinted(t *testing.T, environment []string, arguments ...string) string {
+	t.Helper()
+	status, output := narthex(t, environment, arguments...)
+	if status != 0 {
+		t.Fatalf("narthex %v: status %d, want 0\n%s", arguments, status, output)
+	}
+	return output
+}
+
+func wantOK(t *testing.T, url string, body map[string]string) map[string]any {
+	t.Helper()
+	status, answer := post(t, url, body)
+	if status/100 != 2 {
+		t.Fatalf("POST %s: status %d, want 200 or 201: %v", url, status, answer)
+	}
+	return answer
+}
+
+// TestKeysAreReplacedWhileTheServiceRuns goes through what the help of `keys rotate` says, with several
+// processes: at each stage processes of this stage and of the one before serve beside each other.
+func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
+	t.Parallel()
+	variables := environment(t, sharedTemporal(t))
+	wantPrinted(t, variables, "migrate")
+	before := testenv.Start(t, variables, "narthex", "serve")
+	url := ready(before)
+	people := []map[string]string{applicant()}
+	session := wantOK(t, url+"/api/auth/register", people[0])
+
+	check := func(stage string, urls ...string) {
+		t.Helper()
+		people = append(people, applicant())
+		for i, url := range urls {
+			if i == 0 {
+				wantOK(t, url+"/api/auth/register", people[len(people)-1])
+			}
+			for _, person := range people {
+				wantOK(t, url+"/api/auth/login", map[string]string{"email": person["email"], "password": person["password"]})
+			}
+			if status, answer := post(t, url+"/api/auth/register", people[0]); status != http.StatusConflict {
+				t.Errorf("%s: signing up again: status %d, want 409: %v", stage, status, answer)
+			}
+		}
+		session = wantOK(t, urls[0]+"/api/auth/refresh", map[string]string{"refreshToken": session["refreshToken"].(string)})
+		for _, url := range urls {
+			if status := me(t, url, session["accessToken"].(string)); status != http.StatusOK {
+				t.Errorf("%s: me: status %d, want 200", stage, status)
+			}
+		}
+	}
+	var resealed string
+	for _, stage := range []string{"add", "promote", "retire"} {
+		if stage == "retire" {
+			resealed = wantPrinted(t, variables, "keys", "reseal")
+		}
+		variables = with(variables, wantPrinted(t, variables, "keys", "rotate", "--stage", stage))
+		after := testenv.Start(t, variables, "narthex", "serve")
+		urls := []string{ready(after), url}
+		if stage == "retire" {
+			urls = urls[:1]
+		}
+		check(stage, urls...)
+		before.Signal(syscall.SIGTERM)
+		if status := before.Exit(); status != 0 {
+			t.Errorf("%s: the earlier process ends with status %d, want 0", stage, status)
+		}
+		before, url = after, urls[0]
+	}
+	for _, want := range []string{"registry, admins: 2 rows", "tenant 3 of 3", "Everything is sealed under the primary keys."} {
+		if !strings.Contains(resealed, want) {
+			t.Errorf("reseal printed\n%swant in it %q", resealed, want)
+		}
+	}
+	if again := wantPrinted(t, variables, "keys", "reseal"); strings.Contains(again, "registry, admins") {
+		t.Errorf("reseal found something to do again:\n%s", again)
+	}
+}
+
+func me(t *testing.T, url, token string) (status int) {
+	t.Helper()
+	request, err := http.NewRequest(http.MethodGet, url+"/api/auth/me", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Authorization", "Bearer "+token)
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	response.Body.Close()
+	return response.StatusCode
+}
+
+func TestKeysRotateRefuses(t *testing.T) {
+	t.Parallel()
+	variables := environment(t, "127.0.0.1:1")
+	wantRefusal(t, "no keys to rotate", nil, "keys", "rotate")
+	wantRefusal(t, "REGISTRY_URL holds no keys", variables, "keys", "rotate", "REGISTRY_URL")
+	wantRefusal(t, "SEAL_KEYSET is not base64", append(variables, "SEAL_KEYSET=5ecret"), "keys", "rotate")
+	wantRefusal(t, "knows no stage sideways", variables, "keys", "rotate", "--stage", "sideways")
+	wantRefusal(t, "TOKEN_KEY holds one key alone: add one first", variables, "keys", "rotate", "--stage", "promote", "TOKEN_KEY")
+	if got := wantPrinted(t, variables, "keys", "rotate", "TOKEN_KEY"); strings.Count(got, "\n") != 1 || strings.Count(got, ",") != 1 {
+		t.Errorf("rotate TOKEN_KEY printed\n%swant one line of two keys", got)
+	}
+	wantRefusal(t, "the registry's schema is not the newest", variables, "keys", "reseal")
+	wantRefusal(t, "the registry cannot be resealed", append(variables, fmt.Sprintf("REGISTRY_URL=postgres://5ecret:5ecret@127.0.0.1:%d/none", 1)), "keys", "reseal")
+}

@@ -1,0 +1,128 @@
+package httpapi_test
+
+import (
+	"encoding/base64"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"google.golang.org/protobuf/encoding/protojson"
+
+	"narthex/httpapi"
+	"narthex/internal/codec"
+	"narthex/internal/secrets"
+	"narthex/internal/testenv"
+)
+
+const (
+	codecToken  = "codectokencodectokencodectokencodectoken"
+	codecOrigin = "https://temporal.example.org"
+)
+
+func newCodec(keys *secrets.Keys) http.Handler {
+	return httpapi.NewCodec(httpapi.CodecOptions{Keys: keys, Token: codecToken, Origins: []string{codecOrigin}})
+}
+
+// sealedPayloads is a request of the UI's, as it stands in a history.
+func sealedPayloads(t testing.TB, keys *secrets.Keys, text string) string {
+	t.Helper()
+	sealed, err := codec.New(keys).Encode([]*commonpb.Payload{{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(text)}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, err := protojson.Marshal(&commonpb.Payloads{Payloads: sealed})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(body)
+}
+
+// altered changes a bit of the first payload.
+func altered(t *testing.T, body string) string {
+	t.Helper()
+	var payloads commonpb.Payloads
+	if err := protojson.Unmarshal([]byte(body), &payloads); err != nil {
+		t.Fatal(err)
+	}
+	data := payloads.Payloads[0].Data
+	data[len(data)-1] ^= 1
+	changed, err := protojson.Marshal(&payloads)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(changed)
+}
+
+func ask(handler http.Handler, method, path, body string, headers map[string]string) answer {
+	request := httptest.NewRequest(method, path, strings.NewReader(body))
+	for name, value := range headers {
+		request.Header.Set(name, value)
+	}
+	recorder := httptest.NewRecorder()
+	handler.ServeHTTP(recorder, request)
+	return answer{recorder.Code, recorder.Header(), recorder.Body.Bytes()}
+}
+
+func TestCodecOpensPayloads(t *testing.T) {
+	keys := testenv.Keys(t)
+	handler, body := newCodec(keys), sealedPayloads(t, keys, `"Grace Chapel"`)
+	for name, got := range map[string]answer{
+		"bearer token":      ask(handler, http.MethodPost, "/decode", body, map[string]string{"Authorization": "Bearer " + codecToken}),
+		"token in the path": ask(handler, http.MethodPost, "/"+codecToken+"/decode", body, nil),
+	} {
+		var opened struct{ Payloads []struct{ Data string } }
+		if err := json.Unmarshal(got.body, &opened); err != nil || got.status != http.StatusOK || len(opened.Payloads) != 1 {
+			t.Fatalf("%s: status %d, want 200 and one payload\n%s", name, got.status, got.body)
+		}
+		if text, _ := base64.StdEncoding.DecodeString(opened.Payloads[0].Data); string(text) != `"Grace Chapel"` {
+			t.Errorf("%s: it opened %q, want \"Grace Chapel\"", name, text)
+		}
+	}
+}
+
+func TestCodecRefuses(t *testing.T) {
+	keys := testenv.Keys(t)
+	handler, body := newCodec(keys), sealedPayloads(t, keys, `"Grace Chapel"`)
+	bearer := map[string]string{"Authorization": "Bearer " + codecToken}
+	for name, c := range map[string]struct {
+		path, body string
+		headers    map[string]string
+		status     int
+		kind       string
+	}{
+		"no token":             {"/decode", body, nil, http.StatusUnauthorized, "invalid-token"},
+		"another token":        {"/decode", body, map[string]string{"Authorization": "Bearer x" + codecToken}, http.StatusUnauthorized, "invalid-token"},
+		"another path":         {"/x" + codecToken + "/decode", body, bearer, http.StatusUnauthorized, "invalid-token"},
+		"a request to seal":    {"/encode", body, bearer, http.StatusNotFound, "not-found"},
+		"no payloads":          {"/decode", "[]", bearer, http.StatusBadRequest, "malformed-body"},
+		"an altered payload":   {"/decode", altered(t, body), bearer, http.StatusUnprocessableEntity, "not-readable"},
+		"another key's":        {"/decode", sealedPayloads(t, testenv.Keys(t), "1"), bearer, http.StatusUnprocessableEntity, "not-readable"},
+		"more than it can eat": {"/decode", strings.Repeat(" ", 8<<20+1), bearer, http.StatusRequestEntityTooLarge, "body-too-large"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			got := ask(handler, http.MethodPost, c.path, c.body, c.headers)
+			wantProblem(t, got, c.status, c.kind)
+			if strings.Contains(string(got.body), "Grace") || strings.Contains(string(got.body), codecToken) {
+				t.Errorf("the refusal tells too much: %s", got.body)
+			}
+		})
+	}
+	wantProblem(t, ask(handler, http.MethodGet, "/decode", "", bearer), http.StatusMethodNotAllowed, "method-not-allowed")
+}
+
+func TestCodecIsForTheUIsPagesAlone(t *testing.T) {
+	handler := newCodec(testenv.Keys(t))
+	for origin, want := range map[string]string{
+		codecOrigin: codecOrigin, "https://evil.example.org": "", "http://temporal.example.org": "", "null": "", "": "",
+	} {
+		for _, method := range []string{http.MethodOptions, http.MethodPost} {
+			got := ask(handler, method, "/"+codecToken+"/decode", "{}", map[string]string{"Origin": origin, "Access-Control-Request-Method": "POST"})
+			if allowed := got.header.Get("Access-Control-Allow-Origin"); allowed != want {
+				t.Errorf("%s from %q: allowed origin %q, want %q", method, origin, allowed, want)
+			}
+		}
+	}
+}

@@ -1,0 +1,274 @@
+package registry_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"narthex/internal/ids"
+	"narthex/internal/registry"
+	"narthex/internal/secrets"
+)
+
+// keysets are the text forms of keys, which can be rotated.
+type keysets struct{ seal, index string }
+
+func newKeysets(t *testing.T) keysets {
+	t.Helper()
+	seal, err := secrets.NewSealKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	index, err := secrets.NewIndexKeyset()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keysets{seal, index}
+}
+
+func (k keysets) keys(t *testing.T) *secrets.Keys {
+	t.Helper()
+	keys, err := secrets.Parse(k.seal, k.index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return keys
+}
+
+// each applies a change to both keysets.
+func (k keysets) each(t *testing.T, seal, index func(string) (string, error)) keysets {
+	t.Helper()
+	var err error
+	if k.seal, err = seal(k.seal); err != nil {
+		t.Fatal(err)
+	}
+	if k.index, err = index(k.index); err != nil {
+		t.Fatal(err)
+	}
+	return k
+}
+
+// openWith is another process on the same registry, with keys of its own.
+func openWith(t *testing.T, pool *pgxpool.Pool, keys *secrets.Keys) *registry.Registry {
+	t.Helper()
+	r, err := registry.Open(t.Context(), pool.Config().ConnString(), keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.Close)
+	return r
+}
+
+func TestKeysAreTheRegistrys(t *testing.T) {
+	t.Parallel()
+	_, pool := open(t)
+	first, other := newKeysets(t), newKeysets(t)
+	for _, c := range []struct {
+		keys keysets
+		want error
+	}{
+		{first, nil}, {first, nil},
+		{keysets{other.seal, first.index}, registry.ErrSealKeys},
+		{keysets{first.seal, other.index}, registry.ErrIndexKeys},
+		{first.each(t, secrets.AddSealKey, secrets.AddIndexKey).each(t, secrets.PromoteKey, secrets.PromoteKey), nil},
+	} {
+		if err := openWith(t, pool, c.keys.keys(t)).CheckKeys(t.Context()); !errors.Is(err, c.want) || c.want == nil && err != nil {
+			t.Errorf("%v, want %v", err, c.want)
+		}
+	}
+}
+
+// TestResealGoesOnWhereItWasCutOff cuts a reseal off after its first batch, while another process, which
+// has the new keys too but writes under the old ones, reads and writes.
+func TestResealGoesOnWhereItWasCutOff(t *testing.T) {
+	t.Parallel()
+	_, pool := open(t)
+	old := newKeysets(t)
+	known := old.each(t, secrets.AddSealKey, secrets.AddIndexKey)
+	fresh := known.each(t, secrets.PromoteKey, secrets.PromoteKey)
+	only := fresh.each(t, secrets.RetireKeys, secrets.RetireKeys)
+
+	before := openWith(t, pool, known.keys(t))
+	if err := before.CheckKeys(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var owners []registry.Owner
+	for i := range 150 {
+		owners = append(owners, newOwner())
+		hash, err := known.keys(t).EmailIndex(ids.New())
+		if err != nil {
+			t.Fatal(err)
+		}
+		enter(t, before, owners[i], hash)
+	}
+	during := openWith(t, pool, fresh.keys(t))
+	ctx, cutOff := context.WithCancel(t.Context())
+	err := during.Reseal(ctx, func(string, int) { cutOff() })
+	if !errors.Is(err, context.Canceled) {
+		t.Fatalf("the reseal that is cut off: %v, want context.Canceled", err)
+	}
+	for _, owner := range owners {
+		if _, err := before.Tenant(t.Context(), owner.TenantID); err != nil {
+			t.Fatalf("half-way: %v", err)
+		}
+	}
+	rows := map[string]int{}
+	if err := during.Reseal(t.Context(), func(table string, n int) { rows[table] += n }); err != nil {
+		t.Fatal(err)
+	}
+	if rows["tenants"] != 150 || rows["churches"] != 150 && rows["churches"] != 50 {
+		t.Errorf("rows resealed the second time: %v, want 150 tenants, and the churches that were left", rows)
+	}
+	if err := during.Reseal(t.Context(), func(table string, n int) { t.Errorf("a third time: %d %s, want none", n, table) }); err != nil {
+		t.Fatal(err)
+	}
+	after := openWith(t, pool, only.keys(t))
+	if err := after.CheckKeys(t.Context()); err != nil {
+		t.Errorf("with the new keys alone: %v", err)
+	}
+	for _, owner := range owners {
+		if tenant, err := after.Tenant(t.Context(), owner.TenantID); err != nil || tenant.Email != emailOf(owner) {
+			t.Fatalf("with the new keys alone: %+v, %v", tenant, err)
+		}
+	}
+	var events int
+	if err := pool.QueryRow(t.Context(), `SELECT count(DISTINCT tenant_id) FROM audit_log WHERE event = 'keys_resealed'`).Scan(&events); err != nil || events != 150 {
+		t.Errorf("the audit log tells of %d resealed tenants (%v), want 150", events, err)
+	}
+}
+
+func TestResealRefusesWhatDoesNotOpen(t *testing.T) {
+	t.Parallel()
+	_, pool := open(t)
+	old := newKeysets(t)
+	r := openWith(t, pool, old.keys(t))
+	enter(t, r, newOwner(), "hash a")
+	enter(t, r, newOwner(), "hash b")
+	const swap = `UPDATE tenants a SET database_url = b.database_url FROM tenants b WHERE a.id <> b.id`
+	if _, err := pool.Exec(t.Context(), swap); err != nil {
+		t.Fatal(err)
+	}
+	fresh := old.each(t, secrets.AddSealKey, secrets.AddIndexKey).each(t, secrets.PromoteKey, secrets.PromoteKey)
+	if err := openWith(t, pool, fresh.keys(t)).Reseal(t.Context(), func(string, int) {}); !errors.Is(err, secrets.ErrSealed) {
+		t.Errorf("with swapped URLs: %v, want ErrSealed", err)
+	}
+}
+
+func TestThrottleIsALeakyBucket(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	key, limit := []byte("key"), registry.Limit{Burst: 3, Every: time.Minute}
+	var allowed atomic.Int32
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			wait, err := r.Throttle(t.Context(), key, limit)
+			if err != nil {
+				t.Error(err)
+			}
+			if wait == 0 {
+				allowed.Add(1)
+			} else if wait < 50*time.Second || wait > time.Minute {
+				t.Errorf("wait %s, want nearly a minute", wait)
+			}
+		})
+	}
+	wg.Wait()
+	if allowed.Load() != 3 {
+		t.Errorf("%d of 20 at once are allowed, want 3", allowed.Load())
+	}
+	if wait, err := r.Throttle(t.Context(), []byte("another"), limit); wait != 0 || err != nil {
+		t.Errorf("another key: wait %s, %v; want 0", wait, err)
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE throttles SET updated_at = updated_at - interval '1 minute'`); err != nil {
+		t.Fatal(err)
+	}
+	for i, want := range []bool{true, false} {
+		if wait, err := r.Throttle(t.Context(), key, limit); (wait == 0) != want || err != nil {
+			t.Errorf("a minute later, request %d: wait %s, %v; want it allowed: %t", i+1, wait, err, want)
+		}
+	}
+}
+
+func TestReserveStartsOnce(t *testing.T) {
+	t.Parallel()
+	r, _ := open(t)
+	var starts atomic.Int32
+	wanted := func(i byte) registry.Reservation {
+		return registry.Reservation{KeyID: []byte("key"), RequestHash: []byte("request"), TenantID: ids.New(), Input: []byte{i}}
+	}
+	start := func(registry.Reservation) (registry.Run, error) {
+		if starts.Add(1) == 1 {
+			return registry.Run{}, errors.New("it dies")
+		}
+		return registry.Run{ID: "run", PublicID: "public"}, nil
+	}
+	if _, err := r.Reserve(t.Context(), wanted(1), start); err == nil {
+		t.Fatal("a start that fails is no error")
+	}
+	var wg sync.WaitGroup
+	for i := range 10 {
+		wg.Go(func() {
+			kept, err := r.Reserve(t.Context(), wanted(byte(i+2)), start)
+			if err != nil || kept.Run.ID != "run" || !bytes.Equal(kept.Input, []byte{1}) {
+				t.Errorf("%+v, %v; want the first one's input, started", kept, err)
+			}
+		})
+	}
+	wg.Wait()
+	if starts.Load() != 2 {
+		t.Errorf("%d starts, want 2: one that died, one that worked", starts.Load())
+	}
+	if _, err := r.Reservation(t.Context(), []byte("key"), []byte("another")); !errors.Is(err, registry.ErrKeyReused) {
+		t.Errorf("another request: %v, want ErrKeyReused", err)
+	}
+	if _, err := r.Reservation(t.Context(), []byte("other"), []byte("request")); !errors.Is(err, registry.ErrNotFound) {
+		t.Errorf("another key: %v, want ErrNotFound", err)
+	}
+}
+
+func TestTidyRemovesWhatHasExpired(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	owner := newOwner()
+	enter(t, r, owner, "hash")
+	tokens := make([]string, 2)
+	for i := range tokens {
+		var err error
+		if _, tokens[i], err = r.OpenSession(t.Context(), owner.TenantID, "admin", registry.RolePrimary); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, sql := range []string{
+		`UPDATE sessions SET created_at = created_at - interval '31 days'`,
+		`UPDATE refresh_tokens SET expires_at = now() - interval '1 second' WHERE session_id = (SELECT min(id) FROM sessions)`,
+	} {
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Tidy(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var sessions int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM sessions`).Scan(&sessions); err != nil || sessions != 1 {
+		t.Errorf("%d sessions are left (%v), want 1", sessions, err)
+	}
+	good := 0
+	for _, token := range tokens {
+		if _, _, err := r.Refresh(t.Context(), token); err == nil {
+			good++
+		} else if !errors.Is(err, registry.ErrSession) {
+			t.Error(err)
+		}
+	}
+	if good != 1 {
+		t.Errorf("%d refresh tokens are good, want the one that has not expired", good)
+	}
+}

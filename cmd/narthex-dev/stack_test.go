@@ -246,7 +246,9 @@ func checkUIReadsPayloads(t *testing.T, s *runningStack) {
 	var settings struct{ Codec struct{ Endpoint string } }
 	getJSON(t, s.UI+"/api/v1/settings", &settings)
 	var list struct {
-		Executions []struct{ Execution struct{ WorkflowID, RunID string } }
+		Executions []struct {
+			Execution struct{ WorkflowID, RunID string }
+		}
 	}
 	for deadline := time.Now().Add(time.Minute); len(list.Executions) == 0 && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		getJSON(t, s.UI+"/api/v1/namespaces/default/workflows", &list)

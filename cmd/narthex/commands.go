@@ -105,23 +105,6 @@ func run(cmd *cobra.Command, c service.Config, logging config.Log) (err error) {
 	return service.Run(cmd.Context(), c)
 }
 
-func migrateCommand() *cobra.Command {
-	return &cobra.Command{
-		Use: "migrate", Short: "Bring the registry to the newest schema", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var c config.Registry
-			if err := config.Parse(&c); err != nil {
-				return err
-			}
-			if err := registry.Migrate(cmd.Context(), string(c.RegistryURL)); err != nil {
-				return fmt.Errorf("the registry %s: %w", c.RegistryURL, err)
-			}
-			fmt.Fprintln(cmd.OutOrStdout(), "The registry has the newest schema.")
-			return nil
-		},
-	}
-}
-
 // describe says what kept a command from its work, in words that hold nobody's data.
 func describe(err error) string {
 	for _, known := range []error{registry.ErrSealKeys, registry.ErrIndexKeys, registry.ErrNotMigrated, secrets.ErrSealed} {

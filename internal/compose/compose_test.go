@@ -13,6 +13,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"narthex/internal/config"
+	"narthex/internal/hardening"
 	"narthex/internal/signup"
 )
 
@@ -109,9 +110,9 @@ func TestPostgresIsAskedOverTCP(t *testing.T) {
 func TestNoProcessGetsSecretsThatItDoesNotNeed(t *testing.T) {
 	services := load(t).Services
 	for name, foreign := range map[string][]string{
-		"migrate": {"SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY", "TENANT_SERVER_URL"},
+		"migrate": {"SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY", "TENANT_SERVER_URL", "CODEC_TOKEN"},
 		"api":     {"TENANT_SERVER_URL"},
-		"worker":  {"TOKEN_KEY"},
+		"worker":  {"TOKEN_KEY", "CODEC_TOKEN"},
 	} {
 		for _, variable := range foreign {
 			if _, there := services[name].Environment[variable]; there {
@@ -141,6 +142,7 @@ func TestEnvironmentsAreComplete(t *testing.T) {
 			config.Keys
 			config.Queue
 			config.API
+			config.Codec
 			config.Log
 		}{},
 		"worker": &struct {
@@ -182,6 +184,29 @@ func TestQueuesArePolledOften(t *testing.T) {
 	for _, queue := range []string{"transfer", "timer", "visibility"} {
 		if key := "history." + queue + "ProcessorMaxPollRPS"; !strings.Contains(content, key) {
 			t.Errorf("the dynamic config lacks %s", key)
+		}
+	}
+}
+
+// The UI's pages, in the operator's browser, ask the API's process to open payloads.
+func TestUIReadsPayloads(t *testing.T) {
+	services := load(t).Services
+	api := services["api"].Environment
+	want := "http://127.0.0.1:8234/" + *api["CODEC_TOKEN"]
+	if endpoint := *services["temporal-ui"].Environment["TEMPORAL_CODEC_ENDPOINT"]; endpoint != want || *api["CODEC_ADDRESS"] != "0.0.0.0:8234" {
+		t.Errorf("the UI asks %s, want %s; the endpoint listens on %s, want 0.0.0.0:8234", endpoint, want, *api["CODEC_ADDRESS"])
+	}
+	if origins := *api["CODEC_ORIGINS"]; origins != "http://127.0.0.1:8233,http://localhost:8233" {
+		t.Errorf("pages of %s may ask, want the UI's", origins)
+	}
+}
+
+// What tenants' roles must not reach is closed before there is one.
+func TestServerIsClosedToTenants(t *testing.T) {
+	script := load(t).Configs["tenant-postgres-init"].Content
+	for _, want := range hardening.Statements("narthex", "postgres", "template1") {
+		if !strings.Contains(script, want) {
+			t.Errorf("the server's init script lacks %q", want)
 		}
 	}
 }

@@ -39,6 +39,11 @@ type Worker struct {
 	TenantServerURL DatabaseURL `env:"TENANT_SERVER_URL,required,notEmpty"`
 }
 
+// TenantServer is where tenants' databases are made, for who can do without.
+type TenantServer struct {
+	TenantServerURL DatabaseURL `env:"TENANT_SERVER_URL"`
+}
+
 // API is what the API needs beside the registry and the keys.
 type API struct {
 	HTTPAddress   Address       `env:"HTTP_ADDRESS" envDefault:"127.0.0.1:8080"`

@@ -7,6 +7,8 @@ import (
 	"net/url"
 
 	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/hardening"
 )
 
 // Databases is where Narthex's databases are.
@@ -43,6 +45,11 @@ func PrepareOwn(ctx context.Context, adminURL string, keys Keys) (Databases, err
 	statement := fmt.Sprintf(`%s ROLE %s LOGIN CREATEDB CREATEROLE NOSUPERUSER PASSWORD '%s'`, verb, serviceRole, keys[servicePassword])
 	if _, err := admin.Exec(ctx, statement); err != nil {
 		return Databases{}, fmt.Errorf("make role %s: %w", serviceRole, err)
+	}
+	for _, statement := range hardening.Statements(serviceRole, "postgres", "template1") {
+		if _, err := admin.Exec(ctx, statement); err != nil {
+			return Databases{}, fmt.Errorf("close databases to tenants: %w", err)
+		}
 	}
 	service, err := url.Parse(adminURL)
 	if err != nil {

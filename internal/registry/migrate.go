@@ -15,7 +15,14 @@ import (
 
 const migrateLimit = 10 * time.Minute
 
-// Migrate brings the registry at url to the newest schema. Idempotent; several may run it at once.
+// Only the database's owner can; for others PostgreSQL makes a notice of it, and nothing happens.
+const closeToPublic = `
+	DO $$ BEGIN
+		EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
+	END $$`
+
+// Migrate brings the registry at url to the newest schema, and closes it to other roles than its owner.
+// Idempotent; several may run it at once.
 func Migrate(ctx context.Context, url string) error {
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
@@ -27,8 +34,21 @@ func Migrate(ctx context.Context, url string) error {
 	if errors.Is(err, schema.ErrDirty) {
 		return fmt.Errorf("%w: see which of that file's changes are there, then set its row in narthex_migrations.versions to dirty = false", err)
 	}
+	if err == nil {
+		err = exec(ctx, config, closeToPublic)
+	}
 	if err != nil {
 		return errors.New(redact.Error(err))
 	}
 	return nil
+}
+
+func exec(ctx context.Context, config *pgx.ConnConfig, sql string) error {
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	_, err = conn.Exec(ctx, sql)
+	return err
 }

@@ -1,0 +1,69 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/spf13/cobra"
+
+	"narthex/internal/config"
+	"narthex/internal/hardening"
+	"narthex/internal/registry"
+)
+
+func migrateCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "migrate", Short: "Bring the registry to the newest schema", Args: cobra.NoArgs,
+		Long: `Bring the registry to the newest schema, and say what its PostgreSQL server, and that of
+TENANT_SERVER_URL where it is set, still have to forbid so that a tenant's role reaches its own
+database alone. A superuser makes the role that Narthex works as, and its registry, like this:
+
+  CREATE ROLE narthex LOGIN CREATEDB CREATEROLE PASSWORD '…';
+  CREATE DATABASE narthex_registry OWNER narthex;
+  REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
+  GRANT CONNECT ON DATABASE postgres TO narthex;`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var c struct {
+				config.Registry
+				config.TenantServer
+			}
+			if err := config.Parse(&c); err != nil {
+				return err
+			}
+			if err := registry.Migrate(cmd.Context(), string(c.RegistryURL)); err != nil {
+				return fmt.Errorf("the registry %s: %w", c.RegistryURL, err)
+			}
+			fmt.Fprintln(cmd.OutOrStdout(), "The registry has the newest schema.")
+			if err := advise(cmd, c.RegistryURL, false); err != nil || c.TenantServerURL == "" {
+				return err
+			}
+			return advise(cmd, c.TenantServerURL, true)
+		},
+	}
+}
+
+// advise prints what a superuser has yet to do on a server.
+func advise(cmd *cobra.Command, url config.DatabaseURL, makesTenants bool) error {
+	missing, err := missing(cmd.Context(), url, makesTenants)
+	if err != nil {
+		return fmt.Errorf("the PostgreSQL server %s could not be asked what tenants' roles may do: %s", url, describe(err))
+	}
+	if len(missing) == 0 {
+		return nil
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "On %s, a superuser has yet to run:\n", url)
+	for _, statement := range missing {
+		fmt.Fprintln(cmd.OutOrStdout(), "  "+statement)
+	}
+	return nil
+}
+
+func missing(ctx context.Context, url config.DatabaseURL, makesTenants bool) ([]string, error) {
+	conn, err := pgx.Connect(ctx, string(url))
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return hardening.Missing(ctx, conn, makesTenants)
+}

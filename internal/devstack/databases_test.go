@@ -1,0 +1,164 @@
+package devstack_test
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"slices"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"narthex/internal/devstack"
+	"narthex/internal/hardening"
+	"narthex/internal/ids"
+	"narthex/internal/registry"
+	"narthex/internal/tenantserver"
+	"narthex/internal/testenv"
+)
+
+func TestMain(m *testing.M) { testenv.Main(m) }
+
+// prepared is a server as the development stack prepares it, with a migrated registry.
+func prepared(t *testing.T) devstack.Databases {
+	t.Helper()
+	var databases devstack.Databases
+	for range 2 { // it is idempotent
+		var err error
+		databases, err = devstack.PrepareOwn(t.Context(), testenv.PostgresURL(t), devstack.Keys{"SERVICE_PASSWORD": "service"})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := registry.Migrate(t.Context(), databases.RegistryURL); err != nil {
+		t.Fatal(err)
+	}
+	return databases
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+// insufficientPrivilege is PostgreSQL's SQLSTATE for what a role may not do.
+const insufficientPrivilege = "42501"
+
+func wantForbidden(t *testing.T, what string, err error) {
+	t.Helper()
+	var pgErr *pgconn.PgError
+	if !errors.As(err, &pgErr) || pgErr.Code != insufficientPrivilege {
+		t.Errorf("%s: %v, want that it is forbidden", what, err)
+	}
+}
+
+// TestATenantsRoleReachesItsOwnDatabaseAlone holds one church's database credentials, and tries the others.
+func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
+	databases := prepared(t)
+	server, err := tenantserver.Open(t.Context(), databases.TenantServerURL)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Close)
+	permit := func(context.Context) error { return nil }
+	var tenants []tenantserver.Database
+	for _, password := range []string{"password-a", "password-b"} {
+		tenant := tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: password}
+		if err := server.Create(t.Context(), tenant, permit); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() {
+			if err := server.Drop(context.WithoutCancel(t.Context()), tenant, permit); err != nil {
+				t.Error(err)
+			}
+		})
+		tenants = append(tenants, tenant)
+	}
+	own, _, _, name := server.Location(tenants[0])
+	b := tenants[1].Name()
+
+	for _, database := range []string{b, "narthex_registry", "postgres", "template1", "template0"} {
+		u, err := url.Parse(own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u.Path = "/" + database
+		conn, err := pgx.Connect(t.Context(), u.String())
+		if err == nil {
+			conn.Close(t.Context())
+			t.Errorf("%s may connect to %s", name, database)
+			continue
+		}
+		var pgErr *pgconn.PgError
+		if !errors.As(err, &pgErr) || pgErr.Code != insufficientPrivilege && pgErr.Code != "55000" { // template0 takes no connection at all
+			t.Errorf("connect to %s: %v, want that it is forbidden", database, err)
+		}
+	}
+	a := connect(t, own)
+	for _, sql := range []string{
+		`SELECT * FROM pg_shadow`,
+		`SELECT rolpassword FROM pg_authid`,
+		`CREATE DATABASE mine`,
+		`CREATE ROLE mine`,
+		`ALTER ROLE ` + b + ` PASSWORD 'mine'`,
+		`ALTER DATABASE ` + b + ` CONNECTION LIMIT 0`,
+		`DROP DATABASE ` + b,
+		`SET ROLE ` + b,
+		`SET ROLE narthex`,
+		`SET ROLE postgres`,
+		`SET SESSION AUTHORIZATION ` + b,
+		`GRANT CONNECT ON DATABASE ` + b + ` TO ` + name,
+		`ALTER DATABASE ` + name + ` OWNER TO narthex`,
+		`COPY (SELECT 1) TO '/tmp/narthex-test-leak'`,
+		`COPY (SELECT 1) TO PROGRAM 'true'`,
+		`SELECT pg_read_file('PG_VERSION')`,
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'narthex'`,
+		`ALTER SYSTEM SET port = 1`,
+	} {
+		_, err := a.Exec(t.Context(), sql)
+		wantForbidden(t, sql, err)
+	}
+	var limit int
+	const selectLimit = `SELECT datconnlimit FROM pg_database WHERE datname = current_database()`
+	if err := a.QueryRow(t.Context(), selectLimit).Scan(&limit); err != nil || limit <= 0 {
+		t.Errorf("the connection limit is %d (%v), want one", limit, err)
+	}
+}
+
+func TestTheServicesRoleIsNoSuperuserAndItsServerIsClosed(t *testing.T) {
+	databases := prepared(t)
+	var super bool
+	if err := connect(t, databases.RegistryURL).QueryRow(t.Context(), `SELECT rolsuper FROM pg_roles WHERE rolname = current_user`).Scan(&super); err != nil || super {
+		t.Errorf("Narthex works as a superuser: %t (%v), want false", super, err)
+	}
+	for _, url := range []string{databases.RegistryURL, databases.TenantServerURL} {
+		if missing, err := hardening.Missing(t.Context(), connect(t, url), true); err != nil || len(missing) > 0 {
+			t.Errorf("missing: %q (%v), want nothing", missing, err)
+		}
+	}
+	admin := connect(t, databases.AdminURL)
+	for _, sql := range []string{`GRANT CONNECT ON DATABASE postgres TO PUBLIC`, `ALTER ROLE narthex NOCREATEDB`} {
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	missing, err := hardening.Missing(t.Context(), connect(t, databases.TenantServerURL), true)
+	want := []string{`ALTER ROLE narthex CREATEDB CREATEROLE;`, `REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC;`, `GRANT CONNECT ON DATABASE postgres TO narthex;`}
+	if err != nil || !slices.Equal(missing, want) {
+		t.Errorf("missing on an open server:\n%q (%v), want\n%q", missing, err, want)
+	}
+	for _, sql := range missing {
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	if missing, err := hardening.Missing(t.Context(), connect(t, databases.TenantServerURL), true); err != nil || len(missing) > 0 {
+		t.Errorf("after the statements have been run: %q (%v), want nothing", missing, err)
+	}
+}

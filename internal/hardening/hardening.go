@@ -1,0 +1,58 @@
+// Package hardening knows what a PostgreSQL server must forbid so that a tenant's role reaches its own
+// database alone. It reports; a superuser changes.
+package hardening
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	selectRole = `SELECT quote_ident(rolname), rolsuper, rolcreatedb AND rolcreaterole FROM pg_roles WHERE rolname = current_user`
+
+	// Everybody may connect to every database, until that is revoked from PUBLIC.
+	selectOpen = `
+		SELECT quote_ident(datname) FROM pg_database
+		WHERE datname IN ('postgres', 'template1', current_database())
+			AND (has_database_privilege('public', oid, 'CONNECT') OR has_database_privilege('public', oid, 'TEMPORARY'))
+		ORDER BY datname`
+	revoke = `REVOKE CONNECT, TEMPORARY ON DATABASE %s FROM PUBLIC;`
+	grant  = `GRANT CONNECT ON DATABASE %s TO %s;`
+)
+
+// Statements are the SQL that closes a server's common databases to tenants' roles. A superuser runs
+// them. role, as which Narthex works, can go on connecting to all but template1.
+func Statements(role string, databases ...string) (sql []string) {
+	for _, database := range databases {
+		sql = append(sql, fmt.Sprintf(revoke, database))
+		if database != "template1" {
+			sql = append(sql, fmt.Sprintf(grant, database, role))
+		}
+	}
+	return sql
+}
+
+// Missing returns the SQL that a superuser has yet to run on the server of db, a connection as the role
+// that Narthex works as. makesTenants says whether it makes tenants' databases on that server.
+func Missing(ctx context.Context, db *pgx.Conn, makesTenants bool) (sql []string, err error) {
+	var role string
+	var super, creates bool
+	if err := db.QueryRow(ctx, selectRole).Scan(&role, &super, &creates); err != nil {
+		return nil, fmt.Errorf("look up role: %w", err)
+	}
+	rows, _ := db.Query(ctx, selectOpen)
+	open, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("look up privileges: %w", err)
+	}
+	switch {
+	case super:
+		role = "narthex"
+		sql = append(sql, `CREATE ROLE narthex LOGIN CREATEDB CREATEROLE PASSWORD '…'; -- and let Narthex work as that one: a superuser need not`)
+	case makesTenants && !creates:
+		sql = append(sql, fmt.Sprintf(`ALTER ROLE %s CREATEDB CREATEROLE;`, role))
+	}
+	return append(sql, Statements(role, open...)...), nil
+}

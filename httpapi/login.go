@@ -66,6 +66,7 @@ func (a *api) auditRefusal(ctx context.Context, email string) error {
 // exactly once, whatever it finds. Errors: errCredentials, also where the tenant is not active; errBusy.
 func (a *api) authenticate(ctx context.Context, email, password string) (session, error) {
 	tenant, admin, err := a.findAdmin(ctx, email)
+	defer tenant.Release()
 	if err != nil && !errors.Is(err, registry.ErrNotFound) && !errors.Is(err, tenantdb.ErrUnknown) &&
 		!errors.Is(err, tenantdb.ErrNoAdmin) && !errors.Is(err, tenantdb.ErrInactive) {
 		return session{}, err
@@ -81,7 +82,7 @@ func (a *api) authenticate(ctx context.Context, email, password string) (session
 		return session{}, err
 	}
 	err = a.Registry.Audit(ctx, registry.Event{Kind: registry.EventLoggedIn, TenantID: tenant.ID, AdminID: admin.ID})
-	return session{admin: admin, tenant: tenant.Tenant}, err
+	return session{admin: admin, church: tenant.Church}, err
 }
 
 func (a *api) findAdmin(ctx context.Context, email string) (*tenantdb.Tenant, tenantdb.Admin, error) {
@@ -94,7 +95,11 @@ func (a *api) findAdmin(ctx context.Context, email string) (*tenantdb.Tenant, te
 		return nil, tenantdb.Admin{}, err
 	}
 	admin, err := tenant.Admin(ctx, adminID)
-	return tenant, admin, err
+	if err != nil {
+		tenant.Release()
+		return nil, tenantdb.Admin{}, err
+	}
+	return tenant, admin, nil
 }
 
 func waitUntil(ctx context.Context, when time.Time) {

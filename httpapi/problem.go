@@ -77,6 +77,7 @@ var (
 	errKeyReused   = newProblem(http.StatusUnprocessableEntity, "idempotency-key-reused", "This Idempotency-Key belongs to another request", "Send each new request with a key of its own.")
 	errKeySyntax   = newProblem(http.StatusBadRequest, "malformed-idempotency-key", "The Idempotency-Key is malformed", "Send one of 1 to 255 visible ASCII characters, such as a UUID.")
 	errBusy        = &problem{Type: "/problems/busy", Title: "The service is busy", Status: http.StatusServiceUnavailable, retryAfter: 2}
+	errDown        = &problem{Type: "/problems/database-unavailable", Title: "The church's database does not answer", Status: http.StatusServiceUnavailable, retryAfter: 5}
 	errNotReady    = &problem{Type: "/problems/not-ready", Title: "The service is not ready", Status: http.StatusServiceUnavailable, retryAfter: 2}
 	errNotStarted  = &problem{Type: "/problems/unavailable", Title: "The signup could not be started", Status: http.StatusServiceUnavailable,
 		Detail: "Try again in a few seconds. Should Temporal have started it all the same, the next answer says so.", retryAfter: 5}
@@ -113,6 +114,10 @@ func problemFor(err error) *problem {
 		return errInactive
 	case errors.Is(err, tenantdb.ErrUnknown), errors.Is(err, tenantdb.ErrNoAdmin):
 		return errToken.with(err)
+	case errors.Is(err, tenantdb.ErrBusy):
+		return errBusy.with(err)
+	case errors.Is(err, tenantdb.ErrDown):
+		return errDown.with(err)
 	case errors.Is(err, signups.ErrNotFound):
 		return errNoSignup
 	default:

@@ -236,7 +236,7 @@ func sessionFor(input signup.Input, request registerRequest) session {
 	return session{
 		admin: tenantdb.Admin{ID: input.AdminID, Email: request.Email, FirstName: request.FirstName,
 			LastName: request.LastName, Role: registry.RolePrimary},
-		tenant: registry.Tenant{ID: input.TenantID, Name: request.ChurchName, Email: request.Email, SubscriptionStatus: "trial",
+		church: tenantdb.Church{ID: input.TenantID, Name: request.ChurchName, Email: request.Email, SubscriptionStatus: "trial",
 			TrialEndsAt: input.TrialEndsAt},
 	}
 }

@@ -13,7 +13,7 @@ import (
 // session is an admin who has proven to be one, and where.
 type session struct {
 	admin  tenantdb.Admin
-	tenant registry.Tenant
+	church tenantdb.Church
 }
 
 type sessionResponse struct {
@@ -49,7 +49,7 @@ func adminResponseFor(admin tenantdb.Admin) adminResponse {
 
 // writeSession opens a session and sends its tokens with who and where it is.
 func (a *api) writeSession(c *gin.Context, status int, s session) error {
-	opened, refreshToken, err := a.Registry.OpenSession(c.Request.Context(), s.tenant.ID, s.admin.ID, s.admin.Role)
+	opened, refreshToken, err := a.Registry.OpenSession(c.Request.Context(), s.church.ID, s.admin.ID, s.admin.Role)
 	if err != nil {
 		return err
 	}
@@ -58,10 +58,10 @@ func (a *api) writeSession(c *gin.Context, status int, s session) error {
 		return err
 	}
 	c.JSON(status, sessionResponse{
-		TenantID: s.tenant.ID, AdminID: s.admin.ID, AccessToken: accessToken, RefreshToken: refreshToken,
+		TenantID: s.church.ID, AdminID: s.admin.ID, AccessToken: accessToken, RefreshToken: refreshToken,
 		Admin: adminResponseFor(s.admin),
-		Church: churchResponse{ID: s.tenant.ID, Name: s.tenant.Name, Email: s.tenant.Email,
-			SubscriptionStatus: s.tenant.SubscriptionStatus, TrialEndsAt: s.tenant.TrialEndsAt.UTC()},
+		Church: churchResponse{ID: s.church.ID, Name: s.church.Name, Email: s.church.Email,
+			SubscriptionStatus: s.church.SubscriptionStatus, TrialEndsAt: s.church.TrialEndsAt.UTC()},
 	})
 	return nil
 }

@@ -114,7 +114,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 func (s *stack) serve(logger *slog.Logger, options ...stackOption) (url string) {
 	s.t.Helper()
 	reg := s.openRegistry()
-	router := tenantdb.NewRouter(reg, s.keys)
+	router := tenantdb.NewRouter(reg, s.keys, 50, logger)
 	s.t.Cleanup(router.Close)
 	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Keys: s.keys, Tokens: s.tokens,
 		TaskQueue: s.queue, SignupWait: time.Minute, AnswerLimit: time.Minute, Log: logger, Now: time.Now, SpareLoopback: true}

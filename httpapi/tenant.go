@@ -22,6 +22,7 @@ func (a *api) inTenant(handler tenantHandler) func(*gin.Context) error {
 		if err != nil {
 			return err
 		}
+		defer tenant.Release()
 		return handler(c, tenant, who)
 	}
 }

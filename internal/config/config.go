@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"strconv"
 	"strings"
 	"time"
 
@@ -52,7 +53,22 @@ type API struct {
 	TokenIssuer   string        `env:"TOKEN_ISSUER" envDefault:"narthex"`
 	TokenAudience string        `env:"TOKEN_AUDIENCE" envDefault:"narthex-api"`
 
+	TenantConnections Count `env:"TENANT_CONNECTIONS" envDefault:"50"`
+
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
+}
+
+// Count is a number of things, at least one.
+type Count int
+
+// UnmarshalText checks that it is.
+func (c *Count) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 16)
+	if err != nil || n == 0 {
+		return errors.New("is not a number from 1 to 65535")
+	}
+	*c = Count(n)
+	return nil
 }
 
 // Codec is where Temporal's UI has sealed payloads opened. Without an address there is no such endpoint.

@@ -11,8 +11,11 @@ import (
 	"narthex/internal/secrets"
 )
 
-// StatusActive is the status of a tenant whose signup has succeeded.
-const StatusActive = "active"
+// A tenant's status until its signup has succeeded, and from then on.
+const (
+	StatusProvisioning = "provisioning"
+	StatusActive       = "active"
+)
 
 // NewTenant is a row of tenants as a signup makes it, in status provisioning.
 type NewTenant struct {
@@ -61,10 +64,33 @@ const (
 		WHERE t.id = $1 AND was.id = t.id AND t.signup_id = $2 AND t.status IN ('provisioning', 'active')
 		AND NOT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $2)
 		RETURNING was.status`
+	selectOneAServer = `
+		SELECT DISTINCT ON (database_host, database_port) id FROM tenants WHERE status = 'active' ORDER BY database_host, database_port, id`
 	selectTenant = `
 		SELECT t.id, t.name, t.email, t.status, c.subscription_status, c.trial_ends_at, t.database_url
 		FROM tenants t JOIN churches c ON c.id = t.church_id WHERE t.id = $1`
 )
+
+// ServerURLs returns a database URL for each PostgreSQL server that holds an active tenant's database, or
+// the registry's own where there is no tenant.
+func (r *Registry) ServerURLs(ctx context.Context) (urls []string, err error) {
+	rows, _ := r.pool.Query(ctx, selectOneAServer)
+	tenants, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list tenants' servers: %w", err)
+	}
+	for _, id := range tenants {
+		tenant, err := r.Tenant(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		urls = append(urls, tenant.DatabaseURL)
+	}
+	if len(urls) == 0 {
+		urls = append(urls, r.pool.Config().ConnString())
+	}
+	return urls, nil
+}
 
 // InsertTenant enters the tenant, in status provisioning. Idempotent for one owner.
 // Errors: ErrUndone, ErrNotOwned. Nothing is stored if sealing fails.

@@ -51,15 +51,14 @@ const (
 
 // Admin returns the tenant's admin of this id. Errors: ErrNoAdmin.
 func (t *Tenant) Admin(ctx context.Context, id string) (Admin, error) {
-	rows, _ := t.pool.Query(ctx, selectAdmin, id)
-	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[adminRow])
-	if errors.Is(err, pgx.ErrNoRows) {
+	row, err := One[adminRow](ctx, t, selectAdmin, id)
+	if errors.Is(err, ErrNotFound) {
 		return Admin{}, ErrNoAdmin
 	}
 	if err != nil {
 		return Admin{}, fmt.Errorf("select admin: %w", err)
 	}
-	email, err := t.keys.Open(row.EncryptedEmail, adminEmailPlace("encrypted_email", t.ID))
+	email, err := t.router.keys.Open(row.EncryptedEmail, adminEmailPlace("encrypted_email", t.ID))
 	if err != nil {
 		return Admin{}, err
 	}
@@ -69,7 +68,7 @@ func (t *Tenant) Admin(ctx context.Context, id string) (Admin, error) {
 
 // TouchLogin records that the admin has logged in now.
 func (t *Tenant) TouchLogin(ctx context.Context, adminID string) error {
-	if _, err := t.pool.Exec(ctx, touchLogin, adminID); err != nil {
+	if _, err := Exec(ctx, t, touchLogin, adminID); err != nil {
 		return fmt.Errorf("update last login: %w", err)
 	}
 	return nil
@@ -77,11 +76,11 @@ func (t *Tenant) TouchLogin(ctx context.Context, adminID string) error {
 
 // SetPasswordHash replaces the hash of an admin's password. Idempotent. Errors: ErrNoAdmin.
 func (t *Tenant) SetPasswordHash(ctx context.Context, adminID, hash string) error {
-	tag, err := t.pool.Exec(ctx, updatePasswordHash, adminID, hash)
+	rows, err := Exec(ctx, t, updatePasswordHash, adminID, hash)
 	if err != nil {
 		return fmt.Errorf("update password hash: %w", err)
 	}
-	if tag.RowsAffected() == 0 {
+	if rows == 0 {
 		return ErrNoAdmin
 	}
 	return nil

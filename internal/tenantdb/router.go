@@ -4,13 +4,14 @@
 package tenantdb
 
 import (
+	"container/list"
 	"context"
 	"errors"
-	"fmt"
+	"log/slog"
 	"sync"
+	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/singleflight"
 
 	"narthex/internal/registry"
@@ -18,123 +19,153 @@ import (
 )
 
 var (
-	// ErrUnknown: there is no such tenant, or its signup has not succeeded.
+	// ErrUnknown says that there is no such tenant, or that its signup has not succeeded.
 	ErrUnknown = errors.New("no such tenant")
-	// ErrInactive: the tenant is suspended, archived or deleted.
+	// ErrInactive says that the tenant is suspended, archived or deleted.
 	ErrInactive = errors.New("the tenant is not active")
+	// ErrDown says that the tenant's database cannot be connected to.
+	ErrDown = errors.New("the tenant's database does not answer")
 )
 
-const (
-	connectionsPerTenant = 4
-	idleConnection       = time.Minute // an unused tenant costs no connection after this long
-)
-
-// Router opens and keeps one pool of connections a tenant. It is safe for concurrent use.
+// Router keeps what the registry says of tenants, and a pool of connections for each tenant in use. It is
+// safe for concurrent use.
 type Router struct {
 	registry *registry.Registry
 	keys     *secrets.Keys
+	log      *slog.Logger
+	budget   *budget
+	reading  singleflight.Group
+	stop     context.CancelFunc
+	closing  sync.WaitGroup
 
-	opening singleflight.Group
-	mu      sync.Mutex
-	pools   map[string]pool // by tenant id
-	closed  bool
+	mu       sync.Mutex
+	tenants  map[string]*entry
+	byUse    *list.List // of *entry, the one used last in front
+	pools    *list.List // of *pool, the one used last in front
+	closed   bool
+	heardAt  time.Time // when the registry was last known to tell of changes
+	heardFor time.Time // since when it has told of all
+
+	opened, evicted, changes int64
+	hits, misses             atomic.Int64
 }
 
-type pool struct {
-	*pgxpool.Pool
-	url string // the database URL that it was opened with
+// NewRouter returns a router over the tenants that reg lists, whose pools have no more than connections
+// (at least one) open together.
+func NewRouter(reg *registry.Registry, keys *secrets.Keys, connections int, log *slog.Logger) *Router {
+	ctx, stop := context.WithCancel(context.Background())
+	r := &Router{registry: reg, keys: keys, log: log, stop: stop,
+		tenants: map[string]*entry{}, byUse: list.New(), pools: list.New()}
+	r.budget = newBudget(connections, r.makeRoom)
+	r.closing.Go(func() { r.follow(ctx) })
+	return r
 }
 
-// NewRouter returns a router over the tenants that reg lists.
-func NewRouter(reg *registry.Registry, keys *secrets.Keys) *Router {
-	return &Router{registry: reg, keys: keys, pools: map[string]pool{}}
-}
-
-// Tenant is a church's own database with its registry record. Only a Router makes one.
-type Tenant struct {
-	registry.Tenant
-	pool *pgxpool.Pool
-	keys *secrets.Keys
-}
-
-// Acquire returns the tenant of this id. The id must come from a verified token or from the registry,
-// never from a client. Errors: ErrUnknown, ErrInactive, or why the registry did not answer.
+// Acquire returns the tenant of this id, which must be released. The id must come from a verified token or
+// from the registry, never from a client. Errors: ErrUnknown, ErrInactive, ErrDown, or why the registry did
+// not answer.
 func (r *Router) Acquire(ctx context.Context, tenantID string) (*Tenant, error) {
-	record, err := r.registry.Tenant(ctx, tenantID)
+	now := time.Now()
+	r.mu.Lock()
+	if e, ok := r.tenants[tenantID]; ok && r.fresh(e, now) {
+		if tenant, err := r.lease(e, now); err != errNoPool {
+			r.mu.Unlock()
+			r.hits.Add(1)
+			return tenant, err
+		}
+	}
+	r.mu.Unlock()
+	r.misses.Add(1)
+	for {
+		if err := r.prepare(ctx, tenantID); err != nil {
+			return nil, err
+		}
+		r.mu.Lock()
+		e, ok := r.tenants[tenantID]
+		if !ok { // so many others are in use that it was forgotten at once
+			r.mu.Unlock()
+			continue
+		}
+		tenant, err := r.lease(e, time.Now())
+		r.mu.Unlock()
+		if err != errNoPool {
+			return tenant, err
+		}
+	}
+}
+
+// errNoPool says that the tenant has no pool yet, or one of another URL.
+var errNoPool = errors.New("no pool")
+
+// lease lends a known tenant. The lock is held. Errors: errNoPool, ErrUnknown, ErrInactive, ErrDown.
+func (r *Router) lease(e *entry, now time.Time) (*Tenant, error) {
+	record, p := e.record, e.pool
 	switch {
-	case errors.Is(err, registry.ErrNotFound):
-		return nil, ErrUnknown
-	case err != nil:
-		return nil, err
-	case record.Status == "provisioning":
+	case r.closed:
+		return nil, errClosed
+	case record == nil:
+		return nil, errNoPool
+	case record.Status == registry.StatusProvisioning:
 		return nil, ErrUnknown
 	case record.Status != registry.StatusActive:
 		return nil, ErrInactive
+	case p == nil || p.url != record.DatabaseURL:
+		return nil, errNoPool
+	case now.Before(p.badUntil):
+		return nil, ErrDown
 	}
-	p, err := r.pool(record)
-	if err != nil {
-		return nil, err
-	}
-	return &Tenant{Tenant: record, pool: p, keys: r.keys}, nil
+	p.leases++
+	r.byUse.MoveToFront(e.element)
+	r.pools.MoveToFront(p.element)
+	return &Tenant{Church: Church{ID: record.ID, Name: record.Name, Email: record.Email,
+		SubscriptionStatus: record.SubscriptionStatus, TrialEndsAt: record.TrialEndsAt}, router: r, pool: p}, nil
 }
 
-// pool returns the tenant's pool, opening it, or opening it anew when the tenant's URL has changed.
-// Opening connects to nothing yet.
-func (r *Router) pool(record registry.Tenant) (*pgxpool.Pool, error) {
-	if p, ok := r.lookup(record); ok {
-		return p, nil
-	}
-	opened, err, _ := r.opening.Do(record.ID+"\x00"+record.DatabaseURL, func() (any, error) {
-		if p, ok := r.lookup(record); ok {
-			return p, nil
-		}
-		return r.open(record)
-	})
-	if err != nil {
-		return nil, err
-	}
-	return opened.(*pgxpool.Pool), nil
-}
+var errClosed = errors.New("the router is closed")
 
-func (r *Router) lookup(record registry.Tenant) (*pgxpool.Pool, bool) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	p, ok := r.pools[record.ID]
-	return p.Pool, ok && p.url == record.DatabaseURL
-}
-
-func (r *Router) open(record registry.Tenant) (*pgxpool.Pool, error) {
-	config, err := pgxpool.ParseConfig(record.DatabaseURL)
-	if err != nil {
-		return nil, fmt.Errorf("tenant %s: its database URL is malformed", record.ID)
-	}
-	config.MaxConns = connectionsPerTenant
-	config.MaxConnIdleTime = idleConnection
-	config.HealthCheckPeriod = idleConnection / 2
-	opened, err := pgxpool.NewWithConfig(context.Background(), config)
-	if err != nil {
-		return nil, fmt.Errorf("open pool of tenant %s: %w", record.ID, err)
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.closed {
-		opened.Close()
-		return nil, errors.New("the router is closed")
-	}
-	if old, ok := r.pools[record.ID]; ok {
-		go old.Close() // waits for the requests that still use it
-	}
-	r.pools[record.ID] = pool{Pool: opened, url: record.DatabaseURL}
-	return opened, nil
-}
-
-// Close closes every pool, and waits for the requests that use them.
+// Close closes every pool, once the requests that use them are done.
 func (r *Router) Close() {
+	r.stop()
+	r.mu.Lock()
+	r.closed = true
+	for element := r.pools.Front(); element != nil; element = r.pools.Front() {
+		r.retire(element.Value.(*pool))
+	}
+	r.mu.Unlock()
+	r.closing.Wait()
+}
+
+// Stats are a router's counters and what it holds now.
+type Stats struct {
+	Tenants     int   // whose records are kept
+	Pools       int   // that are open
+	PoolsInUse  int   // by a request
+	Budget      int   // connections that may be open
+	Connections int   // that are open
+	Waiting     int   // connections that wait for their turn
+	Hits        int64 // acquired without asking the registry
+	Misses      int64
+	Opened      int64 // pools
+	Evicted     int64 // pools that made room for others
+	Changes     int64 // that the registry told of
+	Refused     int64 // connections that have waited for too long
+	Listening   bool  // the registry tells of changes
+}
+
+// Stats returns the counters. Those of one kind are consistent with each other.
+func (r *Router) Stats() Stats {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.closed = true
-	for _, p := range r.pools {
-		p.Close()
+	inUse := 0
+	for element := r.pools.Front(); element != nil; element = element.Next() {
+		if element.Value.(*pool).leases > 0 {
+			inUse++
+		}
 	}
-	clear(r.pools)
+	return Stats{
+		Tenants: len(r.tenants), Pools: r.pools.Len(), PoolsInUse: inUse,
+		Budget: r.budget.size, Connections: int(r.budget.open.Load()), Waiting: int(r.budget.waiting.Load()),
+		Hits: r.hits.Load(), Misses: r.misses.Load(), Opened: r.opened, Evicted: r.evicted, Changes: r.changes,
+		Refused: r.budget.refused.Load(), Listening: r.listening(time.Now()),
+	}
 }

@@ -193,8 +193,13 @@ func startWhenReachable(ctx context.Context, w worker.Worker, log *slog.Logger) 
 
 func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys) error {
 	issuer := tokens.New(c.API.TokenKey, c.API.TokenIssuer, c.API.TokenAudience, time.Now)
-	router := tenantdb.NewRouter(reg, keys)
+	router := tenantdb.NewRouter(reg, keys, int(c.API.TenantConnections), c.Log)
 	defer router.Close()
+	if err := router.CheckBudget(ctx); errors.Is(err, tenantdb.ErrBudget) {
+		return fmt.Errorf("TENANT_CONNECTIONS does not fit (%w): lower it, or raise the server's max_connections", err)
+	} else if err != nil {
+		c.Log.Warn("TENANT_CONNECTIONS could not be compared with the servers' max_connections", "error", redact.Error(err))
+	}
 	handler, err := httpapi.New(httpapi.Options{
 		Temporal: temporal, Registry: reg, Router: router, Keys: keys, Tokens: issuer,
 		TaskQueue: c.Queue.TaskQueue, SignupWait: c.API.SignupWait, AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,

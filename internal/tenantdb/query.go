@@ -1,0 +1,118 @@
+package tenantdb
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ErrNotFound says that the church has no such row.
+var ErrNotFound = errors.New("no such row")
+
+// Church is what a request may know of its church from the registry.
+type Church struct {
+	ID                 string // the tenant's id too
+	Name               string
+	Email              string // opened
+	SubscriptionStatus string
+	TrialEndsAt        time.Time
+}
+
+// Tenant is a church's own database. Only a Router makes one, and it must be released.
+type Tenant struct {
+	Church
+	router   *Router
+	pool     *pool
+	released atomic.Bool
+}
+
+// Release gives the tenant back. Idempotent.
+func (t *Tenant) Release() {
+	if t != nil && t.released.CompareAndSwap(false, true) {
+		t.router.release(t.pool)
+	}
+}
+
+// DB is a church's own database: a Tenant, or a Tx on one.
+type DB interface {
+	query(ctx context.Context, sql string, args []any) (pgx.Rows, error)
+	exec(ctx context.Context, sql string, args []any) (pgconn.CommandTag, error)
+	note(ctx context.Context, err error) error
+}
+
+// Tx is a transaction on a church's own database.
+type Tx struct {
+	tx     pgx.Tx
+	tenant *Tenant
+}
+
+// One returns the row that a query gives, its columns by their names in T (in snake case). Errors:
+// ErrNotFound, ErrBusy, ErrDown, or what PostgreSQL said.
+func One[T any](ctx context.Context, db DB, sql string, args ...any) (T, error) {
+	rows, err := db.query(ctx, sql, args)
+	if err != nil {
+		return *new(T), db.note(ctx, err)
+	}
+	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
+	if errors.Is(err, pgx.ErrNoRows) {
+		return row, ErrNotFound
+	}
+	return row, db.note(ctx, err)
+}
+
+// All returns the rows that a query gives, as One does; none is no error, and an empty slice.
+func All[T any](ctx context.Context, db DB, sql string, args ...any) ([]T, error) {
+	rows, err := db.query(ctx, sql, args)
+	if err != nil {
+		return nil, db.note(ctx, err)
+	}
+	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+	return all, db.note(ctx, err)
+}
+
+// Exec runs a statement and returns how many rows it touched. Errors as One's.
+func Exec(ctx context.Context, db DB, sql string, args ...any) (rows int64, err error) {
+	tag, err := db.exec(ctx, sql, args)
+	return tag.RowsAffected(), db.note(ctx, err)
+}
+
+// InTx runs do in a transaction, which is rolled back if do fails.
+func (t *Tenant) InTx(ctx context.Context, do func(tx *Tx) error) error {
+	tx, err := t.pool.Begin(ctx)
+	if err != nil {
+		return t.note(ctx, err)
+	}
+	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing, after a commit
+	if err := do(&Tx{tx, t}); err != nil {
+		return err
+	}
+	if err := tx.Commit(ctx); err != nil {
+		return t.note(ctx, fmt.Errorf("commit: %w", err))
+	}
+	return nil
+}
+
+func (t *Tenant) query(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
+	return t.pool.Query(ctx, sql, args...)
+}
+
+func (t *Tenant) exec(ctx context.Context, sql string, args []any) (pgconn.CommandTag, error) {
+	return t.pool.Exec(ctx, sql, args...)
+}
+
+func (t *Tenant) note(ctx context.Context, err error) error { return t.router.note(ctx, t.pool, err) }
+
+func (tx *Tx) query(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
+	return tx.tx.Query(ctx, sql, args...)
+}
+
+func (tx *Tx) exec(ctx context.Context, sql string, args []any) (pgconn.CommandTag, error) {
+	return tx.tx.Exec(ctx, sql, args...)
+}
+
+func (tx *Tx) note(ctx context.Context, err error) error { return tx.tenant.note(ctx, err) }

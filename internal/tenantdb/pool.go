@@ -67,9 +67,9 @@ func (r *Router) install(e *entry, p *pool) {
 }
 
 // trim retires the pools that were unused the longest, while there are more than could have a connection.
-// The lock is held.
+// It spares the one that was used last. The lock is held.
 func (r *Router) trim() {
-	for element := r.pools.Back(); element != nil && r.pools.Len() > r.budget.size; {
+	for element := r.pools.Back(); element != r.pools.Front() && r.pools.Len() > r.budget.size; {
 		p := element.Value.(*pool)
 		element = element.Prev()
 		if p.leases == 0 {
@@ -83,14 +83,14 @@ func (r *Router) trim() {
 func (r *Router) retire(p *pool) {
 	r.pools.Remove(p.element)
 	p.entry.pool, p.entry = nil, nil
+	r.closing.Add(1)
 	if p.leases == 0 {
 		r.close(p)
 	}
 }
 
-// close closes a pool that nobody uses, without waiting for it.
+// close closes a retired pool that nobody uses, without waiting for it.
 func (r *Router) close(p *pool) {
-	r.closing.Add(1)
 	go func() {
 		defer r.closing.Done()
 		p.Close()

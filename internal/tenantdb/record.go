@@ -71,6 +71,8 @@ func (r *Router) read(ctx context.Context, tenantID string) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	switch {
+	case r.closed:
+		return errClosed
 	case errors.Is(err, registry.ErrNotFound):
 		r.forget(e)
 		return ErrUnknown

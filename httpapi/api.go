@@ -34,6 +34,8 @@ type Options struct {
 	// before the client is told to come again.
 	AnswerLimit time.Duration
 
+	Services []Route // of the churches, beside the API's own
+
 	TrustedProxies []netip.Prefix // whose word on a client's address (X-Forwarded-For) is taken
 	SpareLoopback  bool           // do not throttle clients on this machine
 	Log            *slog.Logger
@@ -84,6 +86,9 @@ func (a *api) routes(engine *gin.Engine) {
 	engine.POST("/api/auth/password", a.handle(within(a.AnswerLimit, a.inTenant(a.changePassword))))
 	engine.GET("/.well-known/jwks.json", a.handle(a.jwks))
 	engine.GET("/api/auth/me", a.handle(within(a.AnswerLimit, a.inTenant(a.me))))
+	for _, route := range a.Services {
+		engine.Handle(route.Method, route.Path, a.handle(within(a.AnswerLimit, a.inTenant(route.Handle))))
+	}
 	engine.GET("/api/signups/:id", a.handle(within(a.AnswerLimit, a.signupStatus)))
 }
 

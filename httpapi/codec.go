@@ -3,7 +3,6 @@ package httpapi
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -30,7 +29,6 @@ var (
 	errCodecToken = &problem{Type: "/problems/invalid-token", Title: "The codec token is missing or wrong", Status: http.StatusUnauthorized, authenticate: "Bearer"}
 	errCodecBody  = newProblem(http.StatusBadRequest, "malformed-body", "The body is not a list of payloads", "")
 	errCodecKeys  = newProblem(http.StatusUnprocessableEntity, "not-readable", "A payload cannot be opened with this service's keys", "")
-	errCodecSize  = newProblem(http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large", fmt.Sprintf("At most %d bytes are read.", maxCodecBody))
 )
 
 // NewCodec returns the endpoint by which Temporal's UI shows operators what a signup's history holds: it
@@ -92,7 +90,7 @@ func (h *codecHandler) decode(c *gin.Context) error {
 	if !h.authorized(c) {
 		return errCodecToken
 	}
-	body, err := readBody(c, maxCodecBody, errCodecSize)
+	body, err := readBody(c, maxCodecBody)
 	if err != nil {
 		return err
 	}

@@ -23,15 +23,11 @@ const maxBody = 64 << 10
 // maxFieldErrors is the most of a request's wrong field names that are told.
 const maxFieldErrors = 20
 
-// decode reads the request's body, one JSON object, into the struct that into points to. It is strict
+// Decode reads the request's body, one JSON object, into the struct that into points to. It is strict
 // where encoding/json is lenient: names match to the letter, none is unknown or given twice, nothing
 // follows the object, and the text is UTF-8 without lone surrogates. Errors are problems.
-func decode(c *gin.Context, into any) error {
-	mediaType, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
-	if err != nil || mediaType != "application/json" {
-		return errMediaType
-	}
-	body, err := readBody(c, maxBody, errTooLarge)
+func Decode(c *gin.Context, into any) error {
+	body, err := Body(c, "application/json", maxBody)
 	if err != nil {
 		return err
 	}
@@ -41,12 +37,12 @@ func decode(c *gin.Context, into any) error {
 	if fields, err := checkNames(body, fieldNames(into)); err != nil {
 		return err
 	} else if len(fields) > 0 {
-		return errInvalid(fields)
+		return Invalid(fields)
 	}
 	err = json.Unmarshal(body, into)
 	var wrongType *json.UnmarshalTypeError
 	if errors.As(err, &wrongType) {
-		return errInvalid([]fieldError{{wrongType.Field, "must be a " + jsonType(wrongType.Type)}})
+		return Invalid([]FieldError{{Field: wrongType.Field, Detail: "must be a " + jsonType(wrongType.Type)}})
 	}
 	if err != nil {
 		return errMalformed("The body is not a JSON object.")
@@ -54,21 +50,29 @@ func decode(c *gin.Context, into any) error {
 	return nil
 }
 
-// readBody reads the request's body, of at most limit bytes. Errors: tooLarge, errEncoding, errSlowBody,
-// errMalformed.
-func readBody(c *gin.Context, limit int64, tooLarge *problem) ([]byte, error) {
+// Body reads the request's body, which must be of a media type, and of at most limit bytes. Errors are
+// problems.
+func Body(c *gin.Context, mediaType string, limit int64) ([]byte, error) {
+	given, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
+	if err != nil || given != mediaType {
+		return nil, errMediaType(mediaType)
+	}
+	return readBody(c, limit)
+}
+
+func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	if encoding := c.GetHeader("Content-Encoding"); encoding != "" && !strings.EqualFold(encoding, "identity") {
 		return nil, errEncoding
 	}
 	if c.Request.ContentLength > limit {
 		c.Header("Connection", "close") // the rest of the body is not read
-		return nil, tooLarge
+		return nil, errTooLarge(limit)
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(c.Writer, c.Request.Body, limit))
 	var overflow *http.MaxBytesError
 	switch {
 	case errors.As(err, &overflow):
-		return nil, tooLarge
+		return nil, errTooLarge(limit)
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, errSlowBody
 	case err != nil:
@@ -78,7 +82,7 @@ func readBody(c *gin.Context, limit int64, tooLarge *problem) ([]byte, error) {
 }
 
 // checkNames walks the object's members and reports the names that are unknown or given twice.
-func checkNames(body []byte, known map[string]bool) (wrong []fieldError, err error) {
+func checkNames(body []byte, known map[string]bool) (wrong []FieldError, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if opening, err := decoder.Token(); err != nil || opening != json.Delim('{') {
 		return nil, errMalformed("The body is not a JSON object.")
@@ -97,9 +101,9 @@ func checkNames(body []byte, known map[string]bool) (wrong []fieldError, err err
 		case len(wrong) == maxFieldErrors:
 			return wrong, nil
 		case !known[name]:
-			wrong = append(wrong, fieldError{printable(name), "is not a field of this request"})
+			wrong = append(wrong, FieldError{Field: printable(name), Detail: "is not a field of this request"})
 		case seen[name]:
-			wrong = append(wrong, fieldError{name, "is given more than once"})
+			wrong = append(wrong, FieldError{Field: name, Detail: "is given more than once"})
 		}
 		seen[name] = true
 	}
@@ -124,6 +128,8 @@ func fieldNames(of any) map[string]bool {
 
 func jsonType(t reflect.Type) string {
 	switch t.Kind() {
+	case reflect.Pointer:
+		return jsonType(t.Elem())
 	case reflect.String:
 		return "string"
 	case reflect.Bool:
@@ -141,8 +147,8 @@ func printable(name string) string {
 	return strings.ToValidUTF8(name, "")
 }
 
-// checkText returns what is wrong with a text that must be of least to most characters, or "".
-func checkText(text string, least, most int) string {
+// CheckText returns what is wrong with a text that must be of least to most characters, or "".
+func CheckText(text string, least, most int) string {
 	switch n := utf8.RuneCountInString(text); {
 	case strings.ContainsFunc(text, unwanted):
 		return "must not hold control characters"
@@ -154,10 +160,10 @@ func checkText(text string, least, most int) string {
 	return ""
 }
 
-// checkName does as checkText does for a text that people read: what nobody can see, or what turns the
+// CheckName does as CheckText does for a text that people read: what nobody can see, or what turns the
 // direction of what follows, would let one name pass for another.
-func checkName(name string, least, most int) string {
-	if problem := checkText(name, least, most); problem != "" {
+func CheckName(name string, least, most int) string {
+	if problem := CheckText(name, least, most); problem != "" {
 		return problem
 	}
 	if strings.ContainsFunc(name, invisible) {

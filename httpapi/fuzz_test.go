@@ -36,12 +36,12 @@ func FuzzRegisterBody(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte) {
 		c, _ := bodyContext(body)
 		var request registerRequest
-		if err := decode(c, &request); err != nil {
+		if err := Decode(c, &request); err != nil {
 			wantClientProblem(t, err)
 			return
 		}
 		if wrong := request.normalise(); len(wrong) > 0 {
-			wantClientProblem(t, errInvalid(wrong))
+			wantClientProblem(t, Invalid(wrong))
 			return
 		}
 		for _, text := range []string{request.ChurchName, request.Email, request.Password, request.FirstName, request.LastName} {

@@ -25,20 +25,20 @@ type loginRequest struct {
 func (a *api) login(c *gin.Context) error {
 	arrived := time.Now()
 	var request loginRequest
-	if err := decode(c, &request); err != nil {
+	if err := Decode(c, &request); err != nil {
 		return err
 	}
-	var wrong []fieldError
-	if problem := checkText(request.Email, 1, 1000); problem != "" {
-		wrong = append(wrong, fieldError{"email", problem})
+	var wrong []FieldError
+	if problem := CheckText(request.Email, 1, 1000); problem != "" {
+		wrong = append(wrong, FieldError{Field: "email", Detail: problem})
 	}
-	if problem := checkText(request.Password, 1, 1000); problem != "" {
-		wrong = append(wrong, fieldError{"password", problem})
+	if problem := CheckText(request.Password, 1, 1000); problem != "" {
+		wrong = append(wrong, FieldError{Field: "password", Detail: problem})
 	}
 	if len(wrong) > 0 {
-		return errInvalid(wrong)
+		return Invalid(wrong)
 	}
-	ctx, email := c.Request.Context(), normaliseEmail(request.Email)
+	ctx, email := c.Request.Context(), NormaliseEmail(request.Email)
 	if err := a.throttle(c, loginLimits, email); err != nil {
 		return err
 	}

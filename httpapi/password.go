@@ -79,7 +79,7 @@ func checkPassword(password string) string {
 	if len(password) < minPassword || len(password) > maxPassword {
 		return fmt.Sprintf("must have %d to %d bytes", minPassword, maxPassword)
 	}
-	return checkText(password, 1, maxPassword)
+	return CheckText(password, 1, maxPassword)
 }
 
 type passwordRequest struct {
@@ -90,18 +90,18 @@ type passwordRequest struct {
 // changePassword replaces the admin's password, and ends all their sessions but this one.
 func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
 	var request passwordRequest
-	if err := decode(c, &request); err != nil {
+	if err := Decode(c, &request); err != nil {
 		return err
 	}
-	var wrong []fieldError
-	if problem := checkText(request.CurrentPassword, 1, 1000); problem != "" {
-		wrong = append(wrong, fieldError{"currentPassword", problem})
+	var wrong []FieldError
+	if problem := CheckText(request.CurrentPassword, 1, 1000); problem != "" {
+		wrong = append(wrong, FieldError{Field: "currentPassword", Detail: problem})
 	}
 	if problem := checkPassword(request.NewPassword); problem != "" {
-		wrong = append(wrong, fieldError{"newPassword", problem})
+		wrong = append(wrong, FieldError{Field: "newPassword", Detail: problem})
 	}
 	if len(wrong) > 0 {
-		return errInvalid(wrong)
+		return Invalid(wrong)
 	}
 	ctx := c.Request.Context()
 	admin, err := tenant.Admin(ctx, who.AdminID)

@@ -23,16 +23,17 @@ type problem struct {
 	Status   int          `json:"status"`
 	Detail   string       `json:"detail,omitempty"`
 	SignupID string       `json:"signupId,omitempty"`
-	Errors   []fieldError `json:"errors,omitempty"`
+	Errors   []FieldError `json:"errors,omitempty"`
 
 	retryAfter   int    // seconds; 0 sends no Retry-After
 	authenticate string // WWW-Authenticate
 	cause        error  // for the log alone
 }
 
-// fieldError says what is wrong with one field of a request's body.
-type fieldError struct {
-	Field  string `json:"field"`
+// FieldError says what is wrong with one field of a request's body, or of a row of it.
+type FieldError struct {
+	Row    int    `json:"row,omitempty"` // the first is 1
+	Field  string `json:"field,omitempty"`
 	Detail string `json:"detail"`
 }
 
@@ -61,10 +62,8 @@ func (p *problem) in(signupID string) *problem {
 var (
 	errNoRoute     = newProblem(http.StatusNotFound, "not-found", "There is nothing here", "")
 	errNoMethod    = newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not allowed here", "")
-	errMediaType   = newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body must be JSON", "Send Content-Type: application/json.")
 	errEncoding    = newProblem(http.StatusUnsupportedMediaType, "unsupported-encoding", "The body must not be encoded", "Send it as it is, without Content-Encoding.")
 	errSlowBody    = newProblem(http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time", "")
-	errTooLarge    = newProblem(http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large", fmt.Sprintf("At most %d bytes are read.", maxBody))
 	errEmailTaken  = newProblem(http.StatusConflict, "email-taken", "This email is already in use", "Log in, or sign up with another email.")
 	errInProgress  = newProblem(http.StatusConflict, "signup-in-progress", "A signup for this email is under way", "Wait until it has ended.")
 	errRolledBack  = newProblem(http.StatusInternalServerError, "signup-rolled-back", "The signup failed and was undone", "Nothing was kept; the same request can be sent again.")
@@ -94,11 +93,28 @@ func errTooMany(wait time.Duration) *problem {
 	return p
 }
 
+// Forbidden says that the admin may not do this, and why.
+func Forbidden(detail string) error {
+	return newProblem(http.StatusForbidden, "forbidden", "You may not do this", detail)
+}
+
+func errMediaType(want string) *problem {
+	return newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body is of another type than this route reads", "Send Content-Type: "+want+".")
+}
+
+func errTooLarge(limit int64) *problem {
+	return newProblem(http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large", fmt.Sprintf("At most %d bytes are read.", limit))
+}
+
+// Malformed says why a body cannot be read at all.
+func Malformed(detail string) error { return errMalformed(detail) }
+
 func errMalformed(detail string) *problem {
 	return newProblem(http.StatusBadRequest, "malformed-body", "The body is not what this route reads", detail)
 }
 
-func errInvalid(fields []fieldError) *problem {
+// Invalid says what is wrong with which fields.
+func Invalid(fields []FieldError) error {
 	p := newProblem(http.StatusUnprocessableEntity, "invalid-fields", "Some fields are not valid", "")
 	p.Errors = fields
 	return p
@@ -114,6 +130,8 @@ func problemFor(err error) *problem {
 		return errInactive
 	case errors.Is(err, tenantdb.ErrUnknown), errors.Is(err, tenantdb.ErrNoAdmin):
 		return errToken.with(err)
+	case errors.Is(err, tenantdb.ErrNotFound):
+		return errNoRoute
 	case errors.Is(err, tenantdb.ErrBusy):
 		return errBusy.with(err)
 	case errors.Is(err, tenantdb.ErrDown):

@@ -22,11 +22,11 @@ type refreshResponse struct {
 
 func (a *api) decodeRefreshToken(c *gin.Context) (string, error) {
 	var request refreshRequest
-	if err := decode(c, &request); err != nil {
+	if err := Decode(c, &request); err != nil {
 		return "", err
 	}
-	if problem := checkText(request.RefreshToken, 1, 1000); problem != "" {
-		return "", errInvalid([]fieldError{{"refreshToken", problem}})
+	if problem := CheckText(request.RefreshToken, 1, 1000); problem != "" {
+		return "", Invalid([]FieldError{{Field: "refreshToken", Detail: problem}})
 	}
 	return request.RefreshToken, nil
 }

@@ -43,10 +43,10 @@ var emailSyntax = validator.New()
 
 // normalise trims the names and the email and lower-cases the email, and returns what is wrong with
 // the request all the same.
-func (r *registerRequest) normalise() (wrong []fieldError) {
+func (r *registerRequest) normalise() (wrong []FieldError) {
 	check := func(field, problem string) {
 		if problem != "" {
-			wrong = append(wrong, fieldError{field, problem})
+			wrong = append(wrong, FieldError{Field: field, Detail: problem})
 		}
 	}
 	for _, name := range []struct {
@@ -54,21 +54,28 @@ func (r *registerRequest) normalise() (wrong []fieldError) {
 		value *string
 	}{{"churchName", &r.ChurchName}, {"firstName", &r.FirstName}, {"lastName", &r.LastName}} {
 		*name.value = strings.TrimSpace(*name.value)
-		check(name.field, checkName(*name.value, 1, 200))
+		check(name.field, CheckName(*name.value, 1, 200))
 	}
-	r.Email = normaliseEmail(r.Email)
-	if problem := checkName(r.Email, 1, 254); problem != "" {
-		check("email", problem)
-	} else if emailSyntax.Var(r.Email, "email") != nil {
-		check("email", "is not an email address")
-	}
+	r.Email = NormaliseEmail(r.Email)
+	check("email", CheckEmail(r.Email))
 	check("password", checkPassword(r.Password))
 	return wrong
 }
 
-// normaliseEmail gives what is the same address to its readers the same bytes: without spaces around
+// CheckEmail returns what is wrong with a normalised email, or "".
+func CheckEmail(email string) string {
+	if problem := CheckName(email, 1, 254); problem != "" {
+		return problem
+	}
+	if emailSyntax.Var(email, "email") != nil {
+		return "is not an email address"
+	}
+	return ""
+}
+
+// NormaliseEmail gives what is the same address to its readers the same bytes: without spaces around
 // it, in lower case, letters and their accents composed (NFC).
-func normaliseEmail(email string) string {
+func NormaliseEmail(email string) string {
 	return norm.NFC.String(strings.ToLower(strings.TrimSpace(email)))
 }
 
@@ -76,11 +83,11 @@ func normaliseEmail(email string) string {
 // and waits for it a while.
 func (a *api) register(c *gin.Context) error {
 	var request registerRequest
-	if err := decode(c, &request); err != nil {
+	if err := Decode(c, &request); err != nil {
 		return err
 	}
 	if wrong := request.normalise(); len(wrong) > 0 {
-		return errInvalid(wrong)
+		return Invalid(wrong)
 	}
 	if err := a.throttle(c, registerLimits, request.Email); err != nil {
 		return err

@@ -25,6 +25,7 @@ import (
 
 	"narthex/activities"
 	"narthex/httpapi"
+	"narthex/httpapi/services"
 	"narthex/internal/codec"
 	"narthex/internal/registry"
 	"narthex/internal/searchattributes"
@@ -117,7 +118,8 @@ func (s *stack) serve(logger *slog.Logger, options ...stackOption) (url string) 
 	router := tenantdb.NewRouter(reg, s.keys, 50, logger)
 	s.t.Cleanup(router.Close)
 	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Keys: s.keys, Tokens: s.tokens,
-		TaskQueue: s.queue, SignupWait: time.Minute, AnswerLimit: time.Minute, Log: logger, Now: time.Now, SpareLoopback: true}
+		TaskQueue: s.queue, SignupWait: time.Minute, AnswerLimit: time.Minute, Log: logger, Now: time.Now, SpareLoopback: true,
+		Services: services.Routes()}
 	for _, option := range options {
 		option(&o)
 	}

@@ -7,13 +7,16 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"narthex/internal/reseal"
+	"narthex/internal/secrets"
 )
 
+var emailHash = map[string]reseal.Index{"email_hash": {Column: "email", Kind: secrets.Email.Kind}}
+
 var sealedTables = []reseal.Table{
-	{Scope: "registry", Name: "churches", Tenant: "id", Sealed: []string{"email"}, EmailIndexes: map[string]string{"email_hash": "email"}},
+	{Scope: "registry", Name: "churches", Tenant: "id", Sealed: []string{"email"}, Indexes: emailHash},
 	{Scope: "registry", Name: "tenants", Tenant: "id", Sealed: []string{"email", "database_url"}},
-	{Scope: "registry", Name: "admins", Tenant: "tenant_id", Sealed: []string{"email"}, EmailIndexes: map[string]string{"email_hash": "email"}},
-	{Scope: "registry", Name: "admin_email_index", Tenant: "tenant_id", Sealed: []string{"email"}, EmailIndexes: map[string]string{"email_hash": "email"}},
+	{Scope: "registry", Name: "admins", Tenant: "tenant_id", Sealed: []string{"email"}, Indexes: emailHash},
+	{Scope: "registry", Name: "admin_email_index", Tenant: "tenant_id", Sealed: []string{"email"}, Indexes: emailHash},
 	{Scope: "registry", Name: "idempotency_keys", Tenant: "tenant_id", Sealed: []string{"input"}},
 }
 

@@ -18,11 +18,18 @@ import (
 
 // Table says which columns of a table are sealed. Its rows have an id.
 type Table struct {
-	Scope        string            // of the place that its values are sealed for: Scope.Name
-	Name         string            // as in SQL
-	Tenant       string            // the column with the tenant's id; empty where the whole database is one tenant's
-	Sealed       []string          // bytea columns
-	EmailIndexes map[string]string // columns with the blind index of an email, and the sealed column with that email
+	Scope   string           // of the place that its values are sealed for: Scope.Name
+	Name    string           // as in SQL
+	Tenant  string           // the column with the tenant's id; empty where the whole database is one tenant's
+	Sealed  []string         // bytea columns
+	Indexes map[string]Index // columns with a blind index
+}
+
+// Index says what a blind index is of.
+type Index struct {
+	Column    string // the sealed one
+	Kind      string // of the purpose
+	PerTenant bool
 }
 
 // DB is a connection or a pool.
@@ -90,7 +97,7 @@ func (t Table) stale() string {
 	return strings.Join(conditions, " OR ")
 }
 
-func (t Table) indexColumns() []string { return slices.Sorted(maps.Keys(t.EmailIndexes)) }
+func (t Table) indexColumns() []string { return slices.Sorted(maps.Keys(t.Indexes)) }
 
 // batch reseals some rows that nobody has locked, and returns their tenants.
 func (t Table) batch(ctx context.Context, tx pgx.Tx, keys *secrets.Keys, tenantID string) (tenants []string, err error) {
@@ -149,12 +156,17 @@ func (t Table) fresh(keys *secrets.Keys, tenantID string, sealed []any) (values 
 		values = append(values, anew)
 	}
 	for _, column := range t.indexColumns() {
-		email, ok := plain[t.EmailIndexes[column]]
+		of := t.Indexes[column]
+		value, ok := plain[of.Column]
 		if !ok {
 			values = append(values, nil)
 			continue
 		}
-		index, err := keys.EmailIndex(email)
+		purpose := secrets.Purpose{Kind: of.Kind}
+		if of.PerTenant {
+			purpose.Tenant = tenantID
+		}
+		index, err := keys.Index(purpose, value)
 		if err != nil {
 			return nil, err
 		}

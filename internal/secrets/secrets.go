@@ -80,34 +80,56 @@ func prefix(keyID uint32) []byte {
 	return []byte{1, byte(keyID >> 24), byte(keyID >> 16), byte(keyID >> 8), byte(keyID)}
 }
 
-// EmailIndex returns the blind index of a normalised email under the primary key: a keyed hash in hex.
-// Without the key it tells nothing of the email, not even by guessing.
-func (k *Keys) EmailIndex(email string) (string, error) {
-	all, err := k.EmailIndexes(email)
+// Purpose is what a blind index finds: values of one kind, of one tenant or of all.
+type Purpose struct {
+	Kind   string
+	Tenant string // tenant id; empty for an index over all tenants
+}
+
+// Email is the purpose of the index by which admins log in.
+var Email = Purpose{Kind: "email"}
+
+func (p Purpose) message(value string) []byte {
+	if p.Tenant != "" {
+		return []byte(p.Kind + "\x00" + p.Tenant + "\x00" + value)
+	}
+	return []byte(p.Kind + "\x00" + value)
+}
+
+// Index returns the blind index of a normalised value under the primary key: a keyed hash in hex. Without
+// the key it tells nothing of the value, not even by guessing.
+func (k *Keys) Index(of Purpose, value string) (string, error) {
+	all, err := k.Indexes(of, value)
 	if err != nil {
 		return "", err
 	}
 	return all[0], nil
 }
 
-// EmailIndexes returns the blind index of a normalised email under each key, that of the primary first:
-// an email that was indexed under an earlier key is still found.
-func (k *Keys) EmailIndexes(email string) ([]string, error) {
+// Indexes returns the blind index of a normalised value under each key, that of the primary first: what was
+// indexed under an earlier key is still found.
+func (k *Keys) Indexes(of Purpose, value string) ([]string, error) {
 	var all []string
 	for _, mac := range k.index.macs {
-		tag, err := mac.ComputeMAC([]byte("email\x00" + email))
+		tag, err := mac.ComputeMAC(of.message(value))
 		if err != nil {
-			return nil, fmt.Errorf("index email: %w", err)
+			return nil, fmt.Errorf("index %s: %w", of.Kind, err)
 		}
 		all = append(all, hex.EncodeToString(tag))
 	}
 	return all, nil
 }
 
+// EmailIndex is the Index of an admin's normalised email.
+func (k *Keys) EmailIndex(email string) (string, error) { return k.Index(Email, email) }
+
+// EmailIndexes are the Indexes of an admin's normalised email.
+func (k *Keys) EmailIndexes(email string) ([]string, error) { return k.Indexes(Email, email) }
+
 // EmailLock returns an index of a normalised email that is the same in every process that has the
 // oldest key of the keyset, whichever key is its primary: what processes lock by while keys change.
 func (k *Keys) EmailLock(email string) (string, error) {
-	tag, err := k.index.oldest.ComputeMAC([]byte("email\x00" + email))
+	tag, err := k.index.oldest.ComputeMAC(Email.message(email))
 	if err != nil {
 		return "", fmt.Errorf("index email: %w", err)
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"narthex/internal/secrets"
 )
 
 // ErrNotFound says that the church has no such row.
@@ -116,3 +118,35 @@ func (tx *Tx) exec(ctx context.Context, sql string, args []any) (pgconn.CommandT
 }
 
 func (tx *Tx) note(ctx context.Context, err error) error { return tx.tenant.note(ctx, err) }
+
+// Kinds of the blind indexes of members. Each is of one church: the same number in two churches does not
+// show.
+const (
+	MemberPhone = "member phone"
+	MemberEmail = "member email"
+)
+
+// Seal encrypts a value for a column of one of the church's tables.
+func (t *Tenant) Seal(table, column, value string) ([]byte, error) {
+	return t.router.keys.Seal([]byte(value), t.place(table, column))
+}
+
+// Open decrypts what Seal made for the same column. Errors: secrets.ErrSealed.
+func (t *Tenant) Open(table, column string, sealed []byte) (string, error) {
+	plain, err := t.router.keys.Open(sealed, t.place(table, column))
+	return string(plain), err
+}
+
+func (t *Tenant) place(table, column string) secrets.Place {
+	return secrets.Place{Table: "tenant." + table, Column: column, Tenant: t.ID}
+}
+
+// Index returns the church's blind index of a normalised value.
+func (t *Tenant) Index(kind, value string) (string, error) {
+	return t.router.keys.Index(secrets.Purpose{Kind: kind, Tenant: t.ID}, value)
+}
+
+// Indexes returns the index under each key, as values that were indexed earlier are found by.
+func (t *Tenant) Indexes(kind, value string) ([]string, error) {
+	return t.router.keys.Indexes(secrets.Purpose{Kind: kind, Tenant: t.ID}, value)
+}

@@ -13,7 +13,13 @@ import (
 )
 
 var sealedTables = []reseal.Table{
-	{Scope: "tenant", Name: "admins", Sealed: []string{"email", "encrypted_email"}, EmailIndexes: map[string]string{"email_hash": "encrypted_email"}},
+	{Scope: "tenant", Name: "admins", Sealed: []string{"email", "encrypted_email"},
+		Indexes: map[string]reseal.Index{"email_hash": {Column: "encrypted_email", Kind: secrets.Email.Kind}}},
+	{Scope: "tenant", Name: "members", Sealed: []string{"phone", "encrypted_email"},
+		Indexes: map[string]reseal.Index{
+			"phone_hash": {Column: "phone", Kind: MemberPhone, PerTenant: true},
+			"email_hash": {Column: "encrypted_email", Kind: MemberEmail, PerTenant: true},
+		}},
 }
 
 // Reseal brings all that a tenant's database holds under the primary keys, also where the tenant is not

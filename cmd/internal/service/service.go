@@ -19,6 +19,7 @@ import (
 
 	"narthex/activities"
 	"narthex/httpapi"
+	"narthex/httpapi/services"
 	"narthex/internal/codec"
 	"narthex/internal/config"
 	"narthex/internal/redact"
@@ -203,6 +204,7 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 	handler, err := httpapi.New(httpapi.Options{
 		Temporal: temporal, Registry: reg, Router: router, Keys: keys, Tokens: issuer,
 		TaskQueue: c.Queue.TaskQueue, SignupWait: c.API.SignupWait, AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
+		Services:       services.Routes(),
 		TrustedProxies: c.API.TrustedProxies, SpareLoopback: c.SpareLoopback,
 	})
 	if err != nil {

@@ -1,0 +1,285 @@
+package services
+
+import (
+	"errors"
+	"net/http"
+	"regexp"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"narthex/httpapi"
+	"narthex/internal/ids"
+	"narthex/internal/tenantdb"
+	"narthex/internal/tokens"
+)
+
+var memberRoutes = []httpapi.Route{
+	{Method: http.MethodGet, Path: "/api/members", Handle: listMembers},
+	{Method: http.MethodPost, Path: "/api/members", Handle: createMember},
+	{Method: http.MethodPost, Path: "/api/members/lookup", Handle: lookUpMembers},
+	{Method: http.MethodGet, Path: "/api/members/:id", Handle: readMember},
+	{Method: http.MethodPut, Path: "/api/members/:id", Handle: replaceMember},
+	{Method: http.MethodDelete, Path: "/api/members/:id", Handle: removeMember},
+}
+
+// member is somebody whom the church writes to.
+type member struct {
+	ID        string    `json:"id"`
+	FirstName string    `json:"firstName"`
+	LastName  string    `json:"lastName"`
+	Phone     string    `json:"phone"` // E.164
+	Email     *string   `json:"email"`
+	OptInSMS  bool      `json:"optInSms"`
+	CreatedAt time.Time `json:"createdAt"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+type memberRow struct {
+	ID             string
+	FirstName      string
+	LastName       string
+	Phone          []byte
+	EncryptedEmail []byte
+	OptInSMS       bool `db:"opt_in_sms"`
+	CreatedAt      time.Time
+	UpdatedAt      time.Time
+}
+
+type memberRequest struct {
+	FirstName string  `json:"firstName"`
+	LastName  string  `json:"lastName"`
+	Phone     string  `json:"phone"`
+	Email     *string `json:"email"`
+	OptInSMS  *bool   `json:"optInSms"` // true where it is missing
+}
+
+const (
+	memberColumns = ` id, first_name, last_name, phone, encrypted_email, opt_in_sms, created_at, updated_at `
+	selectMembers = `SELECT` + memberColumns + `FROM members WHERE id > $1 ORDER BY id LIMIT $2`
+	selectMember  = `SELECT` + memberColumns + `FROM members WHERE id = $1`
+	memberExists  = `SELECT id FROM members WHERE id = $1`
+	findMembers   = `
+		SELECT` + memberColumns + `FROM members
+		WHERE (phone_hash = ANY($3) OR email_hash = ANY($4)) AND id > $1 ORDER BY id LIMIT $2`
+	insertMember = `
+		INSERT INTO members (id, first_name, last_name, phone, phone_hash, encrypted_email, email_hash, opt_in_sms)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8) RETURNING` + memberColumns
+	updateMember = `
+		UPDATE members SET first_name = $3, last_name = $4, phone = $5, phone_hash = $6, encrypted_email = $7, email_hash = $8, opt_in_sms = $9,
+			updated_at = greatest(clock_timestamp(), updated_at + interval '1 microsecond')
+		WHERE id = $1 AND ($2::timestamptz IS NULL OR updated_at = $2) RETURNING` + memberColumns
+	deleteMember = `DELETE FROM members WHERE id = $1 AND ($2::timestamptz IS NULL OR updated_at = $2)`
+)
+
+// open returns the row as its church sees it.
+func (r memberRow) open(tenant *tenantdb.Tenant) (member, error) {
+	phone, err := tenant.Open("members", "phone", r.Phone)
+	if err != nil {
+		return member{}, err
+	}
+	m := member{ID: r.ID, FirstName: r.FirstName, LastName: r.LastName, Phone: phone, OptInSMS: r.OptInSMS, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt}
+	if r.EncryptedEmail != nil {
+		email, err := tenant.Open("members", "encrypted_email", r.EncryptedEmail)
+		if err != nil {
+			return member{}, err
+		}
+		m.Email = &email
+	}
+	return m, nil
+}
+
+// sealed returns the values of insertMember and updateMember, from the first name on.
+func (r memberRequest) sealed(tenant *tenantdb.Tenant) ([]any, error) {
+	phone, phoneHash, err := sealAndIndex(tenant, "phone", tenantdb.MemberPhone, r.Phone)
+	if err != nil {
+		return nil, err
+	}
+	values := []any{r.FirstName, r.LastName, phone, phoneHash, nil, nil, *r.OptInSMS}
+	if r.Email != nil {
+		email, emailHash, err := sealAndIndex(tenant, "encrypted_email", tenantdb.MemberEmail, *r.Email)
+		if err != nil {
+			return nil, err
+		}
+		values[4], values[5] = email, emailHash
+	}
+	return values, nil
+}
+
+func sealAndIndex(tenant *tenantdb.Tenant, column, kind, value string) (sealed []byte, index string, err error) {
+	if sealed, err = tenant.Seal("members", column, value); err != nil {
+		return nil, "", err
+	}
+	index, err = tenant.Index(kind, value)
+	return sealed, index, err
+}
+
+var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
+
+// normalisePhone drops what people write between digits.
+func normalisePhone(phone string) string {
+	return strings.NewReplacer(" ", "", "-", "", ".", "", "(", "", ")", "", "/", "").Replace(phone)
+}
+
+func checkPhone(phone string) string {
+	if !e164.MatchString(phone) {
+		return "must be a phone number with its country code, like +15550100"
+	}
+	return ""
+}
+
+// normalise brings the request into the form in which it is kept, and returns what is wrong with it.
+func (r *memberRequest) normalise() (wrong fields) {
+	r.FirstName, r.LastName, r.Phone = strings.TrimSpace(r.FirstName), strings.TrimSpace(r.LastName), normalisePhone(r.Phone)
+	wrong.check("firstName", httpapi.CheckName(r.FirstName, 1, 200))
+	wrong.check("lastName", httpapi.CheckName(r.LastName, 1, 200))
+	wrong.check("phone", checkPhone(r.Phone))
+	if r.Email != nil {
+		if email := httpapi.NormaliseEmail(*r.Email); email == "" {
+			r.Email = nil
+		} else {
+			r.Email = &email
+			wrong.check("email", httpapi.CheckEmail(email))
+		}
+	}
+	if r.OptInSMS == nil {
+		r.OptInSMS = new(bool)
+		*r.OptInSMS = true
+	}
+	return wrong
+}
+
+func decodeMember(c *gin.Context, tenant *tenantdb.Tenant) (values []any, err error) {
+	var request memberRequest
+	if err := httpapi.Decode(c, &request); err != nil {
+		return nil, err
+	}
+	if err := request.normalise().err(); err != nil {
+		return nil, err
+	}
+	return request.sealed(tenant)
+}
+
+// writeMembers sends a page of members.
+func writeMembers(c *gin.Context, tenant *tenantdb.Tenant, page httpapi.Page, rows []memberRow) error {
+	members := make([]member, len(rows))
+	for i, row := range rows {
+		var err error
+		if members[i], err = row.open(tenant); err != nil {
+			return err
+		}
+	}
+	httpapi.WritePage(c, page, members, func(m member) string { return m.ID })
+	return nil
+}
+
+// writeMember sends one member, as a query gave it.
+func writeMember(c *gin.Context, tenant *tenantdb.Tenant, status int, row memberRow) error {
+	opened, err := row.open(tenant)
+	if err != nil {
+		return err
+	}
+	httpapi.WriteVersion(c, status, opened.UpdatedAt, opened)
+	return nil
+}
+
+func listMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
+	page, err := httpapi.PageOf(c)
+	if err != nil {
+		return err
+	}
+	rows, err := tenantdb.All[memberRow](c.Request.Context(), tenant, selectMembers, page.After, page.Fetch())
+	if err != nil {
+		return err
+	}
+	return writeMembers(c, tenant, page, rows)
+}
+
+type lookupRequest struct {
+	Phone *string `json:"phone"`
+	Email *string `json:"email"`
+}
+
+// lookUpMembers finds members by phone or email. It is a POST, because URLs end up in logs.
+func lookUpMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
+	page, err := httpapi.PageOf(c)
+	if err != nil {
+		return err
+	}
+	var request lookupRequest
+	if err := httpapi.Decode(c, &request); err != nil {
+		return err
+	}
+	var wrong fields
+	var phones, emails []string
+	switch {
+	case (request.Phone == nil) == (request.Email == nil):
+		wrong.check("phone", "give a phone or an email, one of them")
+	case request.Phone != nil:
+		phone := normalisePhone(*request.Phone)
+		wrong.check("phone", checkPhone(phone))
+		phones, err = tenant.Indexes(tenantdb.MemberPhone, phone)
+	default:
+		email := httpapi.NormaliseEmail(*request.Email)
+		wrong.check("email", httpapi.CheckEmail(email))
+		emails, err = tenant.Indexes(tenantdb.MemberEmail, email)
+	}
+	if err := errors.Join(wrong.err(), err); err != nil {
+		return err
+	}
+	rows, err := tenantdb.All[memberRow](c.Request.Context(), tenant, findMembers, page.After, page.Fetch(), phones, emails)
+	if err != nil {
+		return err
+	}
+	return writeMembers(c, tenant, page, rows)
+}
+
+func createMember(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
+	values, err := decodeMember(c, tenant)
+	if err != nil {
+		return err
+	}
+	row, err := tenantdb.One[memberRow](c.Request.Context(), tenant, insertMember, append([]any{ids.New()}, values...)...)
+	if err != nil {
+		return err
+	}
+	c.Header("Location", "/api/members/"+row.ID)
+	return writeMember(c, tenant, http.StatusCreated, row)
+}
+
+func readMember(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
+	row, err := tenantdb.One[memberRow](c.Request.Context(), tenant, selectMember, c.Param("id"))
+	if err != nil {
+		return err
+	}
+	return writeMember(c, tenant, http.StatusOK, row)
+}
+
+func replaceMember(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
+	version, err := httpapi.IfMatch(c)
+	if err != nil {
+		return err
+	}
+	values, err := decodeMember(c, tenant)
+	if err != nil {
+		return err
+	}
+	row, err := tenantdb.One[memberRow](c.Request.Context(), tenant, updateMember, append([]any{c.Param("id"), version}, values...)...)
+	if errors.Is(err, tenantdb.ErrNotFound) {
+		return whyNot(c, tenant, memberExists, c.Param("id"))
+	}
+	if err != nil {
+		return err
+	}
+	return writeMember(c, tenant, http.StatusOK, row)
+}
+
+func removeMember(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
+	version, err := httpapi.IfMatch(c)
+	if err != nil {
+		return err
+	}
+	rows, err := tenantdb.Exec(c.Request.Context(), tenant, deleteMember, c.Param("id"), version)
+	return removed(c, tenant, rows, err, memberExists, c.Param("id"))
+}

@@ -1,0 +1,85 @@
+// Package services holds the churches' own services, one file each: its routes, its rules and its SQL. A
+// handler is given its church's database, and has no way to another's: this package knows neither the router
+// nor the registry.
+package services
+
+import (
+	"net/http"
+	"slices"
+
+	"github.com/gin-gonic/gin"
+
+	"narthex/httpapi"
+	"narthex/internal/tenantdb"
+)
+
+// Routes lists the routes of all services.
+func Routes() []httpapi.Route {
+	return slices.Concat(branchRoutes, memberRoutes, memberImportRoutes, onboardingRoutes, consentRoutes)
+}
+
+// fields collects what is wrong with a request's fields.
+type fields []httpapi.FieldError
+
+func (f *fields) check(field, problem string) {
+	if problem != "" {
+		*f = append(*f, httpapi.FieldError{Field: field, Detail: problem})
+	}
+}
+
+// err is nil where nothing is wrong.
+func (f fields) err() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return httpapi.Invalid(f)
+}
+
+// optional checks a text that may be missing, and makes a blank one missing.
+func (f *fields) optional(field string, text **string, most int) {
+	if *text == nil {
+		return
+	}
+	if **text == "" {
+		*text = nil
+		return
+	}
+	f.check(field, httpapi.CheckText(**text, 1, most))
+}
+
+// oneOf checks a text that must be one of a few.
+func (f *fields) oneOf(field, text string, allowed ...string) {
+	if !slices.Contains(allowed, text) {
+		f.check(field, "must be one of "+quoted(allowed))
+	}
+}
+
+func quoted(words []string) (list string) {
+	for i, word := range words {
+		if i > 0 {
+			list += ", "
+		}
+		list += `"` + word + `"`
+	}
+	return list
+}
+
+// whyNot says why no row was changed: another version is there, or none.
+func whyNot(c *gin.Context, db tenantdb.DB, exists, id string) error {
+	if _, err := tenantdb.One[struct{ ID string }](c.Request.Context(), db, exists, id); err != nil {
+		return err
+	}
+	return httpapi.ErrChanged
+}
+
+// removed answers a removal that touched so many rows.
+func removed(c *gin.Context, db tenantdb.DB, rows int64, err error, exists, id string) error {
+	if err != nil {
+		return err
+	}
+	if rows == 0 {
+		return whyNot(c, db, exists, id)
+	}
+	c.Status(http.StatusNoContent)
+	return nil
+}

@@ -56,6 +56,6 @@ func (a *Activities) admin(in signup.StepInput) (registry.Admin, error) {
 	}
 	return registry.Admin{
 		ID: in.AdminID, Email: who.Email, EmailHash: in.EmailHash, PasswordHash: who.PasswordHash,
-		FirstName: who.FirstName, LastName: who.LastName, CreatedAt: in.RequestedAt,
+		FirstName: who.FirstName, LastName: who.LastName, Role: registry.RolePrimary, CreatedAt: in.RequestedAt,
 	}, nil
 }

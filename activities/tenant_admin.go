@@ -20,14 +20,14 @@ func (a *Activities) createTenantAdmin(ctx context.Context, in signup.StepInput)
 		return err
 	}
 	return a.inTenantDatabase(ctx, in, func(conn *pgx.Conn) error {
-		return tenantdb.InsertFirstAdmin(ctx, conn, a.Keys, in.TenantID, admin)
+		return tenantdb.InsertAdmin(ctx, conn, a.Keys, in.TenantID, admin)
 	})
 }
 
 // DeleteTenantAdmin removes the admin from the tenant's own database.
 func (a *Activities) DeleteTenantAdmin(ctx context.Context, in signup.StepInput) error {
 	err := a.inTenantDatabase(ctx, in, func(conn *pgx.Conn) error {
-		return tenantdb.DeleteFirstAdmin(ctx, conn, in.AdminID)
+		return tenantdb.DeleteAdmin(ctx, conn, in.AdminID)
 	})
 	return undo("delete tenant admin", nothingThere(err))
 }

@@ -86,6 +86,10 @@ func (a *api) routes(engine *gin.Engine) {
 	engine.POST("/api/auth/password", a.handle(within(a.AnswerLimit, a.inTenant(a.changePassword))))
 	engine.GET("/.well-known/jwks.json", a.handle(a.jwks))
 	engine.GET("/api/auth/me", a.handle(within(a.AnswerLimit, a.inTenant(a.me))))
+	engine.GET("/api/admins", a.handle(within(a.AnswerLimit, a.inTenant(a.listAdmins))))
+	engine.POST("/api/admins/invitations", a.handle(within(a.SignupWait, a.inTenant(a.invite))))
+	engine.DELETE("/api/admins/:id", a.handle(within(a.AnswerLimit, a.inTenant(a.removeAdmin))))
+	engine.POST("/api/auth/invitations/accept", a.handle(within(a.AnswerLimit, a.acceptInvitation)))
 	for _, route := range a.Services {
 		engine.Handle(route.Method, route.Path, a.handle(within(a.AnswerLimit, a.inTenant(route.Handle))))
 	}

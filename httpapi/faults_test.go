@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/interceptor"
 	"go.temporal.io/sdk/temporal"
 
+	"narthex/internal/invitation"
 	"narthex/internal/signup"
 )
 
@@ -112,7 +113,14 @@ type activityFaults struct {
 
 func (a *activityFaults) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	name := activity.GetInfo(ctx).ActivityType.Name
-	what := a.faults.begin(name, in.Args[0].(signup.StepInput).TenantID)
+	tenantID := ""
+	switch input := in.Args[0].(type) {
+	case signup.StepInput:
+		tenantID = input.TenantID
+	case invitation.StepInput:
+		tenantID = input.TenantID
+	}
+	what := a.faults.begin(name, tenantID)
 	if what == nil {
 		what = func(run func() error) error { return run() }
 	} else {

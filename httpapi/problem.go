@@ -93,11 +93,6 @@ func errTooMany(wait time.Duration) *problem {
 	return p
 }
 
-// Forbidden says that the admin may not do this, and why.
-func Forbidden(detail string) error {
-	return newProblem(http.StatusForbidden, "forbidden", "You may not do this", detail)
-}
-
 func errMediaType(want string) *problem {
 	return newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body is of another type than this route reads", "Send Content-Type: "+want+".")
 }

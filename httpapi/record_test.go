@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"narthex/internal/invitation"
 	"narthex/internal/signup"
 )
 
@@ -66,18 +67,40 @@ func TestRecordHistories(t *testing.T) {
 			if got := s.post("/api/auth/register", body); got.status == http.StatusAccepted {
 				t.Fatalf("the signup has not ended: %s", got.body)
 			}
-			content, err := protojson.MarshalOptions{Multiline: true}.Marshal(s.opened(s.history(signup.WorkflowID(hash), "")))
-			if err != nil {
-				t.Fatal(err)
-			}
-			host, err := os.Hostname() // it names the worker's sticky queue
-			if err != nil {
-				t.Fatal(err)
-			}
-			content = bytes.ReplaceAll(content, []byte(host), []byte("worker"))
-			if err := os.WriteFile("../workflows/testdata/"+name+".json", append(content, '\n'), 0o644); err != nil {
-				t.Fatal(err)
-			}
+			s.record(name, signup.WorkflowID(hash))
 		})
+	}
+	for name, status := range map[string]int{"invitation": http.StatusCreated, "invitation_rolled_back": http.StatusInternalServerError} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newStack(t).church()
+			if status != http.StatusCreated {
+				c.faults.always("CreateInvitedTenantAdmin", failsAfter)
+			}
+			person := invitee()
+			c.want(status, http.MethodPost, "/api/admins/invitations", person)
+			hash, err := c.keys.EmailIndex(person["email"].(string))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.record(name, invitation.WorkflowID(hash))
+		})
+	}
+}
+
+// record writes the history of a workflow's newest run.
+func (s *stack) record(name, workflowID string) {
+	s.t.Helper()
+	content, err := protojson.MarshalOptions{Multiline: true}.Marshal(s.opened(s.history(workflowID, "")))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	host, err := os.Hostname() // it names the worker's sticky queue
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	content = bytes.ReplaceAll(content, []byte(host), []byte("worker"))
+	if err := os.WriteFile("../workflows/testdata/"+name+".json", append(content, '\n'), 0o644); err != nil {
+		s.t.Fatal(err)
 	}
 }

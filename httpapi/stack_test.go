@@ -69,7 +69,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	ctx := t.Context()
 	s := &stack{t: t, faults: newFaults(), log: &syncBuffer{}}
 	t.Cleanup(s.showErrors)
-	logger := slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	logger := s.logger()
 
 	serverURL := testenv.PostgresURL(t)
 	s.server = openPool(t, serverURL)
@@ -106,14 +106,15 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 		t.Fatal(err)
 	}
 	s.tokens = tokens.New(signer, "narthex", "narthex-api", time.Now)
-	s.url = s.serve(logger, options...)
+	s.url = s.serve(options...)
 	return s
 }
 
 // serve runs an API process of the stack, which shares nothing with others but the servers and the keys,
 // and returns its URL.
-func (s *stack) serve(logger *slog.Logger, options ...stackOption) (url string) {
+func (s *stack) serve(options ...stackOption) (url string) {
 	s.t.Helper()
+	logger := s.logger()
 	reg := s.openRegistry()
 	router := tenantdb.NewRouter(reg, s.keys, 50, logger)
 	s.t.Cleanup(router.Close)
@@ -138,8 +139,12 @@ func (s *stack) serve(logger *slog.Logger, options ...stackOption) (url string) 
 func (s *stack) another(options ...stackOption) *stack {
 	s.t.Helper()
 	other := *s
-	other.url = s.serve(slog.New(slog.NewJSONHandler(s.log, nil)), options...)
+	other.url = s.serve(options...)
 	return &other
+}
+
+func (s *stack) logger() *slog.Logger {
+	return slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 func (s *stack) openRegistry() *registry.Registry {
@@ -159,7 +164,7 @@ func (s *stack) showErrors() {
 	}
 	for line := range strings.Lines(s.log.String()) {
 		if strings.Contains(line, `"level":"ERROR"`) {
-			s.t.Log(strings.TrimSpace(line))
+			s.t.Logf("%.500s", strings.TrimSpace(line))
 		}
 	}
 }

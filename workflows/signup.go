@@ -9,6 +9,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/workflow"
 
+	"narthex/internal/invitation"
 	"narthex/internal/signup"
 )
 
@@ -38,11 +39,12 @@ func Signup(ctx workflow.Context, in signup.Input) error {
 	return nil
 }
 
-// Register makes the workflow known to a worker or a replayer, under its name.
+// Register makes the workflows known to a worker or a replayer, under their names.
 func Register(to interface {
 	RegisterWorkflowWithOptions(w any, options workflow.RegisterOptions)
 }) {
 	to.RegisterWorkflowWithOptions(Signup, workflow.RegisterOptions{Name: signup.Workflow})
+	to.RegisterWorkflowWithOptions(Invitation, workflow.RegisterOptions{Name: invitation.Workflow})
 }
 
 // Steps are bounded: each ends, one way or the other, inside the time that the API waits by default.

@@ -94,7 +94,7 @@ func TestProductionProgramLinksNoTemporalServer(t *testing.T) {
 func TestStepsAndActivitiesMatch(t *testing.T) {
 	t.Parallel()
 	var named, written []string
-	for _, step := range workflows.Steps {
+	for _, step := range slices.Concat(workflows.Steps, workflows.InvitationSteps) {
 		named = append(named, step.Do)
 		if step.Undo != "" {
 			named = append(named, step.Undo)

@@ -8,31 +8,35 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// RolePrimary is the role of the admin who signed the church up.
-const RolePrimary = "PRIMARY"
+// The roles of admins. Who signed the church up is PRIMARY.
+const (
+	RolePrimary = "PRIMARY"
+	RoleCoAdmin = "CO_ADMIN"
+)
 
-// Admin is a row of admins as a signup makes it.
+// Admin is a row of admins as a signup or an invitation makes it.
 type Admin struct {
 	ID           string
 	Email        string // normalised; stored sealed
 	EmailHash    string // its blind index
-	PasswordHash string // bcrypt
+	PasswordHash string // bcrypt; empty until an invitation is accepted
 	FirstName    string
 	LastName     string
+	Role         string
 	CreatedAt    time.Time
 }
 
 const (
 	insertAdmin = `
 		INSERT INTO admins (id, tenant_id, email, email_hash, password_hash, first_name, last_name, role, signup_id, created_at, updated_at)
-		VALUES (@id, @tenant_id, @email, @email_hash, @password_hash, @first_name, @last_name, 'PRIMARY', @signup_id, @created_at, @created_at)
+		VALUES (@id, @tenant_id, @email, @email_hash, @password_hash, @first_name, @last_name, @role, @signup_id, @created_at, @created_at)
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfAdmin       = `SELECT signup_id FROM admins WHERE id = @id`
 	updatePasswordHash = `UPDATE admins SET password_hash = $3, updated_at = now() WHERE id = $1 AND tenant_id = $2`
 	deleteAdmin        = `DELETE FROM admins WHERE tenant_id = @tenant_id AND signup_id = @signup_id`
 )
 
-// InsertAdmin adds the church's PRIMARY admin. Idempotent for one owner.
+// InsertAdmin adds an admin of the church. Idempotent for one owner.
 // Errors: ErrEmailTaken, ErrUndone, ErrNotOwned.
 func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) error {
 	sealed, err := r.sealEmail("admins", owner, admin.Email)
@@ -41,7 +45,7 @@ func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) er
 	}
 	err = r.insert(ctx, owner, insertAdmin, ownerOfAdmin, pgx.NamedArgs{
 		"id": admin.ID, "email": sealed, "email_hash": admin.EmailHash, "password_hash": admin.PasswordHash,
-		"first_name": admin.FirstName, "last_name": admin.LastName, "created_at": admin.CreatedAt,
+		"first_name": admin.FirstName, "last_name": admin.LastName, "role": admin.Role, "created_at": admin.CreatedAt,
 	}, nil)
 	if err != nil {
 		return fmt.Errorf("insert admin: %w", err)

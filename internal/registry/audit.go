@@ -22,6 +22,10 @@ const (
 	EventPasswordChanged     EventKind = "password_changed"
 	EventTokenReused         EventKind = "token_reused"
 	EventKeysResealed        EventKind = "keys_resealed"
+	EventAdminInvited        EventKind = "admin_invited"
+	EventInvitationFailed    EventKind = "invitation_failed"
+	EventAdminJoined         EventKind = "admin_joined"
+	EventAdminRemoved        EventKind = "admin_removed"
 )
 
 // Event is an entry of the audit log. It holds no personal data in clear; empty fields are unknown.

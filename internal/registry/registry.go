@@ -70,10 +70,11 @@ func (r *Registry) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Owner says whose rows a signup makes and removes.
+// Owner says whose rows a signup, or an invitation, makes and removes.
 type Owner struct {
-	SignupID string
-	TenantID string
+	SignupID   string // or the invitation's
+	TenantID   string
+	Invitation bool
 }
 
 // All that happens to a signup's rows happens under its lock, so that a late insert and the rollback
@@ -166,7 +167,11 @@ func (r *Registry) remove(ctx context.Context, owner Owner, statement string) er
 		}
 		buried, err := tx.Exec(ctx, buryTombstone, owner.SignupID, owner.TenantID)
 		if err == nil && buried.RowsAffected() == 1 {
-			err = audit(ctx, tx, Event{Kind: EventSignupFailed, TenantID: owner.TenantID})
+			failed := EventSignupFailed
+			if owner.Invitation {
+				failed = EventInvitationFailed
+			}
+			err = audit(ctx, tx, Event{Kind: failed, TenantID: owner.TenantID})
 		}
 		if err != nil {
 			return fmt.Errorf("write tombstone: %w", err)

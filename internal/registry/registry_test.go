@@ -49,7 +49,7 @@ func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash s
 			DatabaseURL:  "postgres://tenant_" + owner.TenantID + ":5ecret@old:5432/tenant_" + owner.TenantID + "?sslmode=disable",
 			DatabaseHost: "old", DatabasePort: 5432, DatabaseName: "tenant_" + owner.TenantID, SchemaVersion: 1, CreatedAt: now}),
 		r.InsertAdmin(t.Context(), owner, registry.Admin{ID: ids.New(), Email: email, EmailHash: emailHash, PasswordHash: "hash",
-			FirstName: "Pat", LastName: "Muster", CreatedAt: now}),
+			FirstName: "Pat", LastName: "Muster", Role: registry.RolePrimary, CreatedAt: now}),
 		r.InsertEmailEntry(t.Context(), owner, registry.EmailEntry{Email: email, EmailHash: emailHash, AdminID: ids.New(), CreatedAt: now}),
 		r.ActivateTenant(t.Context(), owner, "admin"),
 	} {

@@ -37,16 +37,18 @@ type adminRow struct {
 }
 
 const (
-	selectAdmin = `
-		SELECT id, encrypted_email, password_hash, first_name, last_name, role, welcome_completed
-		FROM admins WHERE id = $1`
-	touchLogin  = `UPDATE admins SET last_login_at = now(), updated_at = now() WHERE id = $1`
-	insertAdmin = `
+	adminColumns = ` id, encrypted_email, password_hash, first_name, last_name, role, welcome_completed `
+	selectAdmin  = `SELECT` + adminColumns + `FROM admins WHERE id = $1`
+	selectAdmins = `SELECT` + adminColumns + `FROM admins WHERE id > $1 ORDER BY id LIMIT $2`
+	touchLogin   = `UPDATE admins SET last_login_at = now(), updated_at = now() WHERE id = $1`
+	insertAdmin  = `
 		INSERT INTO admins (id, email, encrypted_email, email_hash, password_hash, first_name, last_name, role, created_at, updated_at)
-		VALUES (@id, @email, @encrypted_email, @email_hash, @password_hash, @first_name, @last_name, 'PRIMARY', @created_at, @created_at)
+		VALUES (@id, @email, @encrypted_email, @email_hash, @password_hash, @first_name, @last_name, @role, @created_at, @created_at)
 		ON CONFLICT (id) DO NOTHING`
 	updatePasswordHash = `UPDATE admins SET password_hash = $2, updated_at = now() WHERE id = $1`
-	deleteAdmin        = `DELETE FROM admins WHERE id = $1`
+	// The registry has given the email to this admin: another that still has it was removed there.
+	deleteNamesake = `DELETE FROM admins WHERE email_hash = $1 AND id <> $2`
+	deleteAdmin    = `DELETE FROM admins WHERE id = $1`
 )
 
 // Admin returns the tenant's admin of this id. Errors: ErrNoAdmin.
@@ -58,11 +60,30 @@ func (t *Tenant) Admin(ctx context.Context, id string) (Admin, error) {
 	if err != nil {
 		return Admin{}, fmt.Errorf("select admin: %w", err)
 	}
-	email, err := t.router.keys.Open(row.EncryptedEmail, adminEmailPlace("encrypted_email", t.ID))
+	return t.open(row)
+}
+
+// Admins returns the tenant's admins with ids after one, at most limit, by their ids.
+func (t *Tenant) Admins(ctx context.Context, after string, limit int) ([]Admin, error) {
+	rows, err := All[adminRow](ctx, t, selectAdmins, after, limit)
+	if err != nil {
+		return nil, fmt.Errorf("select admins: %w", err)
+	}
+	admins := make([]Admin, len(rows))
+	for i, row := range rows {
+		if admins[i], err = t.open(row); err != nil {
+			return nil, err
+		}
+	}
+	return admins, nil
+}
+
+func (t *Tenant) open(row adminRow) (Admin, error) {
+	email, err := t.Open("admins", "encrypted_email", row.EncryptedEmail)
 	if err != nil {
 		return Admin{}, err
 	}
-	return Admin{ID: row.ID, Email: string(email), PasswordHash: row.PasswordHash, FirstName: row.FirstName,
+	return Admin{ID: row.ID, Email: email, PasswordHash: row.PasswordHash, FirstName: row.FirstName,
 		LastName: row.LastName, Role: row.Role, WelcomeCompleted: row.WelcomeCompleted}, nil
 }
 
@@ -91,9 +112,9 @@ type execer interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 }
 
-// InsertFirstAdmin adds the PRIMARY admin to a tenant's database that is not live yet. Idempotent.
+// InsertAdmin adds an admin, whose email is that admin's in the registry, to a tenant's database. Idempotent.
 // Nothing is stored if sealing fails.
-func InsertFirstAdmin(ctx context.Context, db execer, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
+func InsertAdmin(ctx context.Context, db execer, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
 	email, err := keys.Seal([]byte(admin.Email), adminEmailPlace("email", tenantID))
 	if err != nil {
 		return err
@@ -102,10 +123,13 @@ func InsertFirstAdmin(ctx context.Context, db execer, keys *secrets.Keys, tenant
 	if err != nil {
 		return err
 	}
+	if _, err := db.Exec(ctx, deleteNamesake, admin.EmailHash, admin.ID); err != nil {
+		return fmt.Errorf("remove namesake: %w", err)
+	}
 	_, err = db.Exec(ctx, insertAdmin, pgx.NamedArgs{
 		"id": admin.ID, "email": email, "encrypted_email": encrypted, "email_hash": admin.EmailHash,
 		"password_hash": admin.PasswordHash, "first_name": admin.FirstName, "last_name": admin.LastName,
-		"created_at": admin.CreatedAt,
+		"role": admin.Role, "created_at": admin.CreatedAt,
 	})
 	if err != nil {
 		return fmt.Errorf("insert tenant admin: %w", err)
@@ -113,8 +137,8 @@ func InsertFirstAdmin(ctx context.Context, db execer, keys *secrets.Keys, tenant
 	return nil
 }
 
-// DeleteFirstAdmin removes that admin again. Idempotent; a database without the table has none.
-func DeleteFirstAdmin(ctx context.Context, db execer, adminID string) error {
+// DeleteAdmin removes an admin. Idempotent; a database without the table has none.
+func DeleteAdmin(ctx context.Context, db execer, adminID string) error {
 	_, err := db.Exec(ctx, deleteAdmin, adminID)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "42P01" {

@@ -25,17 +25,9 @@ var sealedTables = []reseal.Table{
 // Reseal brings all that a tenant's database holds under the primary keys, also where the tenant is not
 // active, and returns how many rows that were. It can be cut off and run again. Errors: secrets.ErrSealed.
 func Reseal(ctx context.Context, reg *registry.Registry, keys *secrets.Keys, tenantID string) (rows int, err error) {
-	record, err := reg.Tenant(ctx, tenantID)
+	conn, err := Connect(ctx, reg, tenantID)
 	if err != nil {
 		return 0, err
-	}
-	config, err := pgx.ParseConfig(record.DatabaseURL)
-	if err != nil {
-		return 0, errors.New("the tenant's database URL is malformed") // not err: it may quote the URL
-	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return 0, fmt.Errorf("connect to tenant database: %w", err)
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	for _, table := range sealedTables {
@@ -51,4 +43,22 @@ func Reseal(ctx context.Context, reg *registry.Registry, keys *secrets.Keys, ten
 		return 0, nil
 	}
 	return rows, reg.AuditReseal(ctx, tenantID, "tenant database")
+}
+
+// Connect opens a connection of its own to a tenant's database, also where the tenant is not active.
+func Connect(ctx context.Context, reg *registry.Registry, tenantID string) (*pgx.Conn, error) {
+	record, err := reg.Tenant(ctx, tenantID)
+	if err != nil {
+		return nil, err
+	}
+	config, err := pgx.ParseConfig(record.DatabaseURL)
+	if err != nil {
+		return nil, errors.New("the tenant's database URL is malformed") // not err: it may quote the URL
+	}
+	config.RuntimeParams["search_path"] = "public"
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to tenant database: %w", err)
+	}
+	return conn, nil
 }

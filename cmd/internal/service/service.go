@@ -140,10 +140,10 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// keepTidy removes what expires in the registry until ctx ends.
-func keepTidy(ctx context.Context, reg *registry.Registry, log *slog.Logger) {
+// keepTidy removes what expires, in the registry and of invitations, until ctx ends.
+func keepTidy(ctx context.Context, reg *registry.Registry, router *tenantdb.Router, log *slog.Logger) {
 	for pause(ctx, tidyPause) {
-		if err := reg.Tidy(ctx); err != nil {
+		if err := errors.Join(reg.Tidy(ctx), router.RemoveExpired(ctx)); err != nil {
 			log.Warn("The registry was not tidied; trying again later", "error", redact.Error(err))
 		}
 	}
@@ -227,7 +227,7 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 			Keys: keys, Token: string(c.Codec.CodecToken), Origins: c.Codec.CodecOrigins,
 		}), c))
 	}
-	go keepTidy(ctx, reg, c.Log)
+	go keepTidy(ctx, reg, router, c.Log)
 	served := make(chan error, len(servers))
 	for i, server := range servers {
 		go func() { served <- server.Serve(listeners[i]) }()

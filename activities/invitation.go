@@ -1,0 +1,99 @@
+package activities
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/invitation"
+	"narthex/internal/registry"
+	"narthex/internal/secrets"
+	"narthex/internal/tenantdb"
+)
+
+// The steps of the invitation of a co-admin stand together here: each is a line around what a signup's do.
+
+func invitationOwner(in invitation.StepInput) registry.Owner {
+	return registry.Owner{SignupID: in.InvitationID, TenantID: in.TenantID, Invitation: true}
+}
+
+// invited opens the sealed part of the input.
+func (a *Activities) invited(in invitation.StepInput) (registry.Admin, error) {
+	plain, err := a.Keys.Open(in.Invitee, invitation.InviteePlace(in.TenantID))
+	if err != nil {
+		return registry.Admin{}, err
+	}
+	var who invitation.Invitee
+	if err := json.Unmarshal(plain, &who); err != nil {
+		return registry.Admin{}, fmt.Errorf("read invitee: %w", secrets.ErrSealed) // not err: it may quote the plain text
+	}
+	return registry.Admin{ID: in.AdminID, Email: who.Email, EmailHash: in.EmailHash, FirstName: who.FirstName, LastName: who.LastName,
+		Role: who.Role, CreatedAt: in.InvitedAt}, nil
+}
+
+// CreateInvitedAdmin enters the admin in the registry, without a password.
+func (a *Activities) CreateInvitedAdmin(ctx context.Context, in invitation.StepInput) error {
+	admin, err := a.invited(in)
+	if err == nil {
+		err = a.Registry.InsertAdmin(ctx, invitationOwner(in), admin)
+	}
+	return forward("create invited admin", err)
+}
+
+// DeleteInvitedAdmin removes the admin from the registry.
+func (a *Activities) DeleteInvitedAdmin(ctx context.Context, in invitation.StepInput) error {
+	return undo("delete invited admin", a.Registry.DeleteAdmin(ctx, invitationOwner(in)))
+}
+
+// IndexInvitedEmail makes the email lead to the tenant.
+func (a *Activities) IndexInvitedEmail(ctx context.Context, in invitation.StepInput) error {
+	admin, err := a.invited(in)
+	if err == nil {
+		err = a.Registry.InsertEmailEntry(ctx, invitationOwner(in), registry.EmailEntry{
+			Email: admin.Email, EmailHash: admin.EmailHash, AdminID: admin.ID, CreatedAt: admin.CreatedAt,
+		})
+	}
+	return forward("index invited email", err)
+}
+
+// UnindexInvitedEmail frees the email.
+func (a *Activities) UnindexInvitedEmail(ctx context.Context, in invitation.StepInput) error {
+	return undo("unindex invited email", a.Registry.DeleteEmailEntry(ctx, invitationOwner(in)))
+}
+
+// CreateInvitedTenantAdmin adds the admin, under the same id, to the tenant's own database.
+func (a *Activities) CreateInvitedTenantAdmin(ctx context.Context, in invitation.StepInput) error {
+	admin, err := a.invited(in)
+	if err == nil {
+		err = a.inTenant(ctx, in.TenantID, func(conn *pgx.Conn) error {
+			return tenantdb.InsertAdmin(ctx, conn, a.Keys, in.TenantID, admin)
+		})
+	}
+	return forward("create invited tenant admin", err)
+}
+
+// DeleteInvitedTenantAdmin removes the admin from the tenant's own database.
+func (a *Activities) DeleteInvitedTenantAdmin(ctx context.Context, in invitation.StepInput) error {
+	return undo("delete invited tenant admin", a.inTenant(ctx, in.TenantID, func(conn *pgx.Conn) error {
+		return tenantdb.DeleteAdmin(ctx, conn, in.AdminID)
+	}))
+}
+
+// inTenant runs do in a tenant's database.
+func (a *Activities) inTenant(ctx context.Context, tenantID string, do func(*pgx.Conn) error) error {
+	conn, err := tenantdb.Connect(ctx, a.Registry, tenantID)
+	if err != nil {
+		return err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return do(conn)
+}
+
+// OfferInvitation makes the token good: the commit point of the invitation.
+func (a *Activities) OfferInvitation(ctx context.Context, in invitation.StepInput) error {
+	return forward("offer invitation", a.Registry.InsertInvitation(ctx, invitationOwner(in), registry.Invitation{
+		TokenHash: in.TokenHash, TenantID: in.TenantID, AdminID: in.AdminID, ExpiresAt: in.ExpiresAt,
+	}))
+}

@@ -1,0 +1,209 @@
+package httpapi
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"narthex/internal/ids"
+	"narthex/internal/invitation"
+	"narthex/internal/registry"
+	"narthex/internal/signup"
+	"narthex/internal/tenantdb"
+	"narthex/internal/tokens"
+)
+
+type invitationRequest struct {
+	Email     string  `json:"email"`
+	FirstName string  `json:"firstName"`
+	LastName  string  `json:"lastName"`
+	Role      *string `json:"role"` // CO_ADMIN where it is missing
+}
+
+type invitationResponse struct {
+	AdminID         string    `json:"adminId"`
+	InvitationToken string    `json:"invitationToken"`
+	ExpiresAt       time.Time `json:"expiresAt"`
+}
+
+type acceptRequest struct {
+	InvitationToken string `json:"invitationToken"`
+	Password        string `json:"password"`
+}
+
+var (
+	errInviting    = newProblem(http.StatusConflict, "invitation-in-progress", "An invitation of this email is under way", "Wait until it has ended.")
+	errNotInvited  = newProblem(http.StatusInternalServerError, "invitation-rolled-back", "The invitation failed and was undone", "Nothing was kept; the same request can be sent again.")
+	errInvitation  = newProblem(http.StatusNotFound, "invitation-not-found", "There is no such invitation", "It may have expired, or been accepted or taken back: ask for another.")
+	acceptanceOnly = limits{"accept", loginLimits.address, registry.Limit{}} // there is no account to guess at
+)
+
+func (r *invitationRequest) normalise() (wrong []FieldError) {
+	check := func(field, problem string) {
+		if problem != "" {
+			wrong = append(wrong, FieldError{Field: field, Detail: problem})
+		}
+	}
+	r.FirstName, r.LastName, r.Email = strings.TrimSpace(r.FirstName), strings.TrimSpace(r.LastName), NormaliseEmail(r.Email)
+	check("firstName", CheckName(r.FirstName, 1, 200))
+	check("lastName", CheckName(r.LastName, 1, 200))
+	check("email", CheckEmail(r.Email))
+	if r.Role == nil {
+		role := registry.RoleCoAdmin
+		r.Role = &role
+	} else if *r.Role != registry.RoleCoAdmin && *r.Role != registry.RolePrimary {
+		check("role", `must be one of "CO_ADMIN", "PRIMARY"`)
+	}
+	return wrong
+}
+
+// invite makes an admin who has no password yet, and answers with the token that lets them choose one.
+func (a *api) invite(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
+	var request invitationRequest
+	if err := Decode(c, &request); err != nil {
+		return err
+	}
+	if wrong := request.normalise(); len(wrong) > 0 {
+		return Invalid(wrong)
+	}
+	if err := requirePrimary(c, tenant, who); err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	if err := a.refuseTaken(ctx, request.Email); err != nil {
+		return err
+	}
+	input, token, err := a.invitationInput(tenant.ID, request)
+	if err != nil {
+		return err
+	}
+	offered, err := a.runInvitation(ctx, input)
+	if err != nil {
+		return err
+	}
+	status := http.StatusCreated
+	if !offered {
+		status = http.StatusAccepted // the token will be good soon
+	}
+	c.JSON(status, invitationResponse{AdminID: input.AdminID, InvitationToken: token, ExpiresAt: input.ExpiresAt})
+	return nil
+}
+
+func (a *api) invitationInput(tenantID string, request invitationRequest) (input invitation.Input, token string, err error) {
+	random := make([]byte, 32)
+	if _, err := rand.Read(random); err != nil {
+		return input, "", fmt.Errorf("make invitation token: %w", err)
+	}
+	token = base64.RawURLEncoding.EncodeToString(random)
+	emailHash, err := a.Keys.EmailIndex(request.Email)
+	if err != nil {
+		return input, "", err
+	}
+	invitee, err := json.Marshal(invitation.Invitee{Email: request.Email, FirstName: request.FirstName, LastName: request.LastName, Role: *request.Role})
+	if err != nil {
+		return input, "", fmt.Errorf("write invitee: %w", err)
+	}
+	sealed, err := a.Keys.Seal(invitee, invitation.InviteePlace(tenantID))
+	now := a.Now().UTC().Truncate(time.Microsecond)
+	return invitation.Input{TenantID: tenantID, AdminID: ids.New(), EmailHash: emailHash, TokenHash: registry.TokenHash(token), Invitee: sealed,
+		InvitedAt: now, ExpiresAt: now.Add(invitation.Lifetime)}, token, err
+}
+
+// runInvitation starts the workflow and waits for it, and reports whether it has succeeded in that time. It
+// goes on whatever becomes of this request.
+func (a *api) runInvitation(ctx context.Context, input invitation.Input) (done bool, err error) {
+	start, cancel := context.WithTimeout(context.WithoutCancel(ctx), leastStart)
+	defer cancel()
+	run, err := a.Temporal.ExecuteWorkflow(start, client.StartWorkflowOptions{
+		ID:                                       invitation.WorkflowID(input.EmailHash),
+		TaskQueue:                                a.TaskQueue,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		TypedSearchAttributes:                    temporal.NewSearchAttributes(signup.TenantID.ValueSet(input.TenantID)),
+	}, invitation.Workflow, input)
+	var running *serviceerror.WorkflowExecutionAlreadyStarted
+	if errors.As(err, &running) {
+		return false, errInviting
+	}
+	if err != nil {
+		return false, errNotStarted.with(err)
+	}
+	err = run.Get(ctx, nil)
+	var ended *temporal.WorkflowExecutionError
+	var failure *temporal.ApplicationError
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil || !errors.As(err, &ended):
+		return false, nil
+	case errors.As(err, &failure) && failure.Type() == signup.ErrorEmailTaken:
+		return false, errEmailTaken
+	default:
+		return false, errNotInvited.with(errors.New("invitation rolled back"))
+	}
+}
+
+// acceptInvitation lets the bearer of an invitation's token choose a password, once, and logs them in.
+func (a *api) acceptInvitation(c *gin.Context) error {
+	var request acceptRequest
+	if err := Decode(c, &request); err != nil {
+		return err
+	}
+	var wrong []FieldError
+	if problem := CheckText(request.InvitationToken, 1, 1000); problem != "" {
+		wrong = append(wrong, FieldError{Field: "invitationToken", Detail: problem})
+	}
+	if problem := checkPassword(request.Password); problem != "" {
+		wrong = append(wrong, FieldError{Field: "password", Detail: problem})
+	}
+	if len(wrong) > 0 {
+		return Invalid(wrong)
+	}
+	if err := a.throttle(c, acceptanceOnly, ""); err != nil {
+		return err
+	}
+	ctx := c.Request.Context()
+	found, err := a.Registry.Invitation(ctx, request.InvitationToken)
+	if err != nil {
+		return noInvitation(err)
+	}
+	tenant, err := a.Router.Acquire(ctx, found.TenantID)
+	if err != nil {
+		return err
+	}
+	defer tenant.Release()
+	hash, err := a.hasher.hash(ctx, request.Password)
+	if err != nil {
+		return err
+	}
+	err = a.Registry.AcceptInvitation(ctx, request.InvitationToken, string(hash), func() error {
+		return tenant.SetPasswordHash(ctx, found.AdminID, string(hash))
+	})
+	if err != nil {
+		return noInvitation(err)
+	}
+	admin, err := tenant.Admin(ctx, found.AdminID)
+	if err != nil {
+		return err
+	}
+	return a.writeSession(c, http.StatusOK, session{admin: admin, church: tenant.Church})
+}
+
+func noInvitation(err error) error {
+	if errors.Is(err, registry.ErrNotFound) || errors.Is(err, tenantdb.ErrNoAdmin) {
+		return errInvitation
+	}
+	return err
+}

@@ -1,0 +1,164 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// ErrLastPrimary says that a church would be left without a PRIMARY admin.
+var ErrLastPrimary = errors.New("the last PRIMARY admin cannot be removed")
+
+// Invitation is the offer to become an admin, until it is accepted. Its token is kept hashed.
+type Invitation struct {
+	TokenHash []byte
+	TenantID  string
+	AdminID   string
+	ExpiresAt time.Time
+}
+
+const (
+	insertInvitation = `
+		INSERT INTO invitations (id, tenant_id, admin_id, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT (admin_id) DO NOTHING`
+	selectInvitation = `SELECT tenant_id, admin_id, expires_at FROM invitations WHERE id = $1 AND expires_at > now()`
+	lockInvitation   = selectInvitation + ` FOR UPDATE`
+	deleteInvitation = `DELETE FROM invitations WHERE id = $1`
+	selectExpired    = `SELECT id AS token_hash, tenant_id, admin_id, expires_at FROM invitations WHERE expires_at < now() ORDER BY expires_at LIMIT 100`
+
+	lockTenantRow = `SELECT id FROM tenants WHERE id = $1 FOR UPDATE`
+	// Who has not accepted yet does not count.
+	otherPrimaries = `
+		SELECT count(*) FILTER (WHERE a.id <> $2 AND i.id IS NULL), bool_or(a.id = $2 AND i.id IS NULL) IS TRUE
+		FROM admins a LEFT JOIN invitations i ON i.admin_id = a.id WHERE a.tenant_id = $1 AND a.role = 'PRIMARY'`
+	deleteIndexOf  = `DELETE FROM admin_email_index WHERE tenant_id = $1 AND admin_id = $2`
+	deleteAdminRow = `DELETE FROM admins WHERE tenant_id = $1 AND id = $2`
+)
+
+// TokenHash is under what an invitation's token is kept.
+func TokenHash(token string) []byte { return tokenID(token) }
+
+// InsertInvitation makes an invitation's token good. Idempotent for one owner. Errors: ErrUndone.
+func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation Invitation) error {
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+			return err
+		}
+		var undone bool
+		if err := tx.QueryRow(ctx, isUndone, owner.SignupID).Scan(&undone); err != nil {
+			return err
+		}
+		if undone {
+			return ErrUndone
+		}
+		tag, err := tx.Exec(ctx, insertInvitation, invitation.TokenHash, owner.TenantID, invitation.AdminID, invitation.ExpiresAt)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return audit(ctx, tx, Event{Kind: EventAdminInvited, TenantID: owner.TenantID, AdminID: invitation.AdminID})
+	})
+	if err != nil {
+		return fmt.Errorf("insert invitation: %w", err)
+	}
+	return nil
+}
+
+// Invitation returns what a token invites to. Errors: ErrNotFound, also where it has expired or was used.
+func (r *Registry) Invitation(ctx context.Context, token string) (Invitation, error) {
+	return readInvitation(r.pool.QueryRow(ctx, selectInvitation, tokenID(token)), token)
+}
+
+func readInvitation(row pgx.Row, token string) (Invitation, error) {
+	found := Invitation{TokenHash: tokenID(token)}
+	err := row.Scan(&found.TenantID, &found.AdminID, &found.ExpiresAt)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return found, fmt.Errorf("invitation: %w", ErrNotFound)
+	}
+	if err != nil {
+		return found, fmt.Errorf("select invitation: %w", err)
+	}
+	return found, nil
+}
+
+// AcceptInvitation uses a token up: join, which must be idempotent, gives the admin the password of this
+// hash in the tenant's own database, and the registry follows. Errors: ErrNotFound, join's.
+func (r *Registry) AcceptInvitation(ctx context.Context, token, passwordHash string, join func() error) error {
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		found, err := readInvitation(tx.QueryRow(ctx, lockInvitation, tokenID(token)), token)
+		if err != nil {
+			return err
+		}
+		if err := join(); err != nil {
+			return err
+		}
+		return conclude(ctx, tx, found, passwordHash)
+	})
+	if err != nil {
+		return fmt.Errorf("accept invitation: %w", err)
+	}
+	return nil
+}
+
+// ConcludeInvitation does the registry's part of an acceptance that was cut off after the tenant's. Idempotent.
+func (r *Registry) ConcludeInvitation(ctx context.Context, invitation Invitation, passwordHash string) error {
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error { return conclude(ctx, tx, invitation, passwordHash) })
+	if err != nil {
+		return fmt.Errorf("conclude invitation: %w", err)
+	}
+	return nil
+}
+
+func conclude(ctx context.Context, tx pgx.Tx, invitation Invitation, passwordHash string) error {
+	tag, err := tx.Exec(ctx, deleteInvitation, invitation.TokenHash)
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	if _, err := tx.Exec(ctx, updatePasswordHash, invitation.AdminID, invitation.TenantID, passwordHash); err != nil {
+		return err
+	}
+	return audit(ctx, tx, Event{Kind: EventAdminJoined, TenantID: invitation.TenantID, AdminID: invitation.AdminID})
+}
+
+// ExpiredInvitations lists some invitations that nobody has accepted in time.
+func (r *Registry) ExpiredInvitations(ctx context.Context) ([]Invitation, error) {
+	rows, _ := r.pool.Query(ctx, selectExpired)
+	expired, err := pgx.CollectRows(rows, pgx.RowToStructByName[Invitation])
+	if err != nil {
+		return nil, fmt.Errorf("list expired invitations: %w", err)
+	}
+	return expired, nil
+}
+
+// RemoveAdmin ends an admin's log-in, sessions and invitation. Idempotent. Errors: ErrLastPrimary.
+func (r *Registry) RemoveAdmin(ctx context.Context, tenantID, adminID string) error {
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockTenantRow, tenantID); err != nil { // so that two do not remove each other
+			return err
+		}
+		var others int
+		var primary bool
+		if err := tx.QueryRow(ctx, otherPrimaries, tenantID, adminID).Scan(&others, &primary); err != nil {
+			return err
+		}
+		if primary && others == 0 {
+			return ErrLastPrimary
+		}
+		if _, err := tx.Exec(ctx, deleteIndexOf, tenantID, adminID); err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, ""); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, deleteAdminRow, tenantID, adminID)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return audit(ctx, tx, Event{Kind: EventAdminRemoved, TenantID: tenantID, AdminID: adminID})
+	})
+	if err != nil {
+		return fmt.Errorf("remove admin: %w", err)
+	}
+	return nil
+}

@@ -93,7 +93,10 @@ func (a *api) routes(engine *gin.Engine) {
 	for _, route := range a.Services {
 		engine.Handle(route.Method, route.Path, a.handle(within(a.AnswerLimit, a.inTenant(route.Handle))))
 	}
-	engine.GET("/api/signups/:id", a.handle(within(a.AnswerLimit, a.signupStatus)))
+	engine.GET("/openapi.yaml", a.handle(a.serveContract))
+	engine.GET("/docs", docs())
+	engine.GET("/docs/*part", docs())
+	engine.GET("/api/signups/:signupId", a.handle(within(a.AnswerLimit, a.signupStatus)))
 }
 
 const readyLimit = 2 * time.Second

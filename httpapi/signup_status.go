@@ -40,7 +40,7 @@ type signupResponse struct {
 
 // signupStatus tells how a signup stands, step by step.
 func (a *api) signupStatus(c *gin.Context) error {
-	id := c.Param("id")
+	id := c.Param("signupId")
 	workflowID, runID, ok := a.openSignupID(id)
 	if !ok {
 		return errNoSignup

@@ -288,8 +288,17 @@ func (s *stack) request(method, path, token string, body io.Reader) *http.Reques
 	return request
 }
 
+// do sends a request, and holds it and its answer to the contract.
 func (s *stack) do(request *http.Request) answer {
 	s.t.Helper()
+	var sent []byte
+	if request.Body != nil && request.ContentLength > 0 {
+		var err error
+		if sent, err = io.ReadAll(request.Body); err != nil {
+			s.t.Fatal(err)
+		}
+		request.Body = io.NopCloser(bytes.NewReader(sent))
+	}
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		s.t.Fatalf("%s %s: %v", request.Method, request.URL.Path, err)
@@ -299,7 +308,9 @@ func (s *stack) do(request *http.Request) answer {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	return answer{response.StatusCode, response.Header, content}
+	got := answer{response.StatusCode, response.Header, content}
+	holdToContract(s.t, request, sent, got)
+	return got
 }
 
 // register signs a church up and expects it to work.

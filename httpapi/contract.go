@@ -1,0 +1,31 @@
+package httpapi
+
+import (
+	_ "embed"
+	"net/http"
+
+	"github.com/gin-gonic/gin"
+	"github.com/swaggest/swgui/v5emb"
+)
+
+// contract describes every route, body and problem type (OpenAPI 3.0). The tests hold all traffic against it.
+//
+//go:embed openapi.yaml
+var contract []byte
+
+// docsPolicy lets the page of the docs, all of whose parts come from here, run its scripts.
+const docsPolicy = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+
+func (a *api) serveContract(c *gin.Context) error {
+	c.Data(http.StatusOK, "application/yaml", contract)
+	return nil
+}
+
+// docs serves the contract as a page that needs no other host.
+func docs() gin.HandlerFunc {
+	page := v5emb.New("Narthex", "/openapi.yaml", "/docs")
+	return func(c *gin.Context) {
+		c.Header("Content-Security-Policy", docsPolicy)
+		page.ServeHTTP(c.Writer, c.Request)
+	}
+}

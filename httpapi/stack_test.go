@@ -51,6 +51,7 @@ type stack struct {
 	registry    *pgxpool.Pool // the registry database, as its owner
 	server      *pgxpool.Pool // the PostgreSQL server, as superuser
 	keys        *secrets.Keys
+	signer      tokens.Keys
 	tokens      *tokens.Issuer
 	faults      *faults
 	log         *syncBuffer
@@ -101,11 +102,10 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var signer tokens.Keys
-	if err := signer.UnmarshalText([]byte(key)); err != nil {
+	if err := s.signer.UnmarshalText([]byte(key)); err != nil {
 		t.Fatal(err)
 	}
-	s.tokens = tokens.New(signer, "narthex", "narthex-api", time.Now)
+	s.tokens = tokens.New(s.signer, "narthex", "narthex-api", time.Now)
 	s.url = s.serve(options...)
 	return s
 }

@@ -58,6 +58,8 @@ func TestImportsPointOneWay(t *testing.T) {
 		{from: "narthex/activities", forbidden: []string{"narthex/cmd", "narthex/httpapi", "narthex/workflows"}},
 		{from: "narthex/workflows", forbidden: []string{"narthex/cmd", "narthex/httpapi", "narthex/activities", "database/sql", "github.com/jackc", "net/http"}},
 		{from: "narthex/httpapi", forbidden: []string{"narthex/cmd", "narthex/activities", "narthex/internal/tenantserver", "narthex/internal/schema", "narthex/migrations", "database/sql", "github.com/jackc"}},
+		// A church's service is given its database, and has no way to another's.
+		{from: "narthex/httpapi/services", forbidden: []string{"narthex/internal/registry", "narthex/internal/secrets", "narthex/internal/config", "go.temporal.io"}},
 		{from: "narthex", forbidden: []string{"go.temporal.io/server", "github.com/temporalio/ui-server"}, except: []string{"narthex/internal/temporaldev"}},
 		{from: "narthex", forbidden: []string{"narthex/internal/temporaldev", "narthex/internal/localpg"}, except: []string{"narthex/cmd/narthex-dev", "narthex/internal/testenv"}},
 		{from: "narthex", forbidden: []string{"narthex/internal/testenv"}}, // but for tests

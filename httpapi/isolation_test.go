@@ -1,0 +1,218 @@
+package httpapi_test
+
+import (
+	"encoding/base64"
+	"maps"
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/gin-gonic/gin"
+
+	"narthex/httpapi"
+	"narthex/httpapi/services"
+	"narthex/internal/tokens"
+)
+
+// churchRoutes are the routes that answer bearers of a token, as gin has them: a new one is covered by
+// itself.
+func churchRoutes(t *testing.T) (all []gin.RouteInfo) {
+	t.Helper()
+	handler, err := httpapi.New(httpapi.Options{Services: services.Routes()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	public := map[string]bool{"/api/auth/register": true, "/api/auth/login": true, "/api/auth/refresh": true, "/api/auth/logout": true,
+		"/api/auth/invitations/accept": true, "/api/signups/:signupId": true}
+	for _, route := range handler.(*gin.Engine).Routes() {
+		if strings.HasPrefix(route.Path, "/api/") && !public[route.Path] {
+			all = append(all, route)
+		}
+	}
+	if len(all) < 20 {
+		t.Fatalf("%d routes, want them all", len(all))
+	}
+	return all
+}
+
+// soundBodies are requests that each route would take, so that nothing but the id can be what is refused.
+var soundBodies = map[string]map[string]any{
+	"PUT /api/branches/:id":        {"name": "Taken over"},
+	"PUT /api/members/:id":         {"firstName": "Taken", "lastName": "Over", "phone": "+15550109999"},
+	"PUT /api/onboarding/:task":    {"completed": true},
+	"POST /api/auth/password":      {"currentPassword": "not the one", "newPassword": "another password"},
+	"POST /api/members/import":     nil,
+	"POST /api/auth/logout-all":    nil,
+	"POST /api/members/lookup":     {"phone": "+15550100123"},
+	"POST /api/consents":           {"type": "analytics", "status": "granted"},
+	"POST /api/branches":           {"name": "Main"},
+	"POST /api/members":            {"firstName": "Ada", "lastName": "Muster", "phone": "+15550100123"},
+	"POST /api/admins/invitations": {"email": "x", "firstName": "Kim", "lastName": "Muster"},
+}
+
+// filled is a church with a row of each kind, and their ids.
+func (s *stack) filled() (c church, ids map[string]string) {
+	s.t.Helper()
+	session := s.register(applicant())
+	c = church{s, session["accessToken"].(string)}
+	made := func(path string, body map[string]any) string {
+		return c.want(http.StatusCreated, http.MethodPost, path, body).json(s.t)["id"].(string)
+	}
+	ids = map[string]string{"tenant": session["tenantId"].(string), "admin": session["adminId"].(string)}
+	ids["branch"] = made("/api/branches", map[string]any{"name": "Main"})
+	ids["member"] = made("/api/members", map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "+15550100123", "email": "ada@example.org"})
+	ids["consent"] = made("/api/consents", map[string]any{"memberId": ids["member"], "type": "smsMarketing", "status": "granted"})
+	ids["invited"] = c.want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", invitee()).json(s.t)["adminId"].(string)
+	return c, ids
+}
+
+// snapshot is all rows of a church: in its own database, and in the registry.
+func (c church) snapshot(tenantID string) string {
+	c.t.Helper()
+	var rows, registered string
+	db := openPool(c.t, c.tenant(tenantID).Config().ConnString())
+	rows = tablesOf(c.t, db)
+	row(c.t, c.registry, `
+		SELECT string_agg(r, ' ' ORDER BY r) FROM (
+			SELECT t::text AS r FROM tenants t WHERE id = $1 UNION ALL SELECT c::text FROM churches c WHERE id = $1
+			UNION ALL SELECT a::text FROM admins a WHERE tenant_id = $1 UNION ALL SELECT i::text FROM admin_email_index i WHERE tenant_id = $1
+			UNION ALL SELECT i::text FROM invitations i WHERE tenant_id = $1 UNION ALL SELECT s::text FROM sessions s WHERE tenant_id = $1) all_rows`,
+		[]any{tenantID}, &registered)
+	return rows + registered
+}
+
+// TestNoRouteReachesAnotherChurch signs two churches up that look the same, and asks every route for B's
+// rows with A's token.
+func TestNoRouteReachesAnotherChurch(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	a, own := s.filled()
+	b, foreign := s.filled()
+	before := b.snapshot(foreign["tenant"])
+	asked := 0
+	for _, route := range churchRoutes(t) {
+		body, known := soundBodies[route.Method+" "+route.Path]
+		if !known && route.Method != http.MethodGet && route.Method != http.MethodDelete {
+			t.Errorf("%s %s: add a sound body to soundBodies", route.Method, route.Path)
+			continue
+		}
+		if !strings.Contains(route.Path, ":id") {
+			continue
+		}
+		for kind, id := range foreign {
+			var content any
+			if body != nil {
+				content = body
+			}
+			asked++
+			got := a.call(route.Method, strings.Replace(route.Path, ":id", id, 1), content, "If-Match: *")
+			if got.status != http.StatusNotFound {
+				t.Errorf("%s %s with B's %s: status %d, want 404\n%s", route.Method, route.Path, kind, got.status, got.body)
+			}
+		}
+	}
+	if asked < 7*len(foreign) {
+		t.Errorf("%d questions, want at least %d", asked, 7*len(foreign))
+	}
+	// Ids that come otherwise than in a path.
+	wantProblem(t, a.call(http.MethodPost, "/api/consents", map[string]any{"type": "analytics", "status": "granted", "memberId": foreign["member"]}),
+		http.StatusUnprocessableEntity, "invalid-fields")
+	if all := a.walk("/api/consents?memberId="+foreign["member"], func(int) {}); len(all) > 0 {
+		t.Errorf("A lists B's consents %v", all)
+	}
+	for path, kind := range map[string]string{"/api/branches": "branch", "/api/members": "member", "/api/consents": "consent", "/api/admins": "admin"} {
+		all := a.walk(path+"?limit=1&cursor="+base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("0", 26))), func(int) {})
+		if !slices.Contains(all, own[kind]) || slices.ContainsFunc(slices.Collect(maps.Values(foreign)), func(id string) bool { return slices.Contains(all, id) }) {
+			t.Errorf("%s lists %v to A, want its own alone", path, all)
+		}
+	}
+	found := a.want(http.StatusOK, http.MethodPost, "/api/members/lookup", map[string]any{"phone": "+15550100123"})
+	if strings.Contains(string(found.body), foreign["member"]) || !strings.Contains(string(found.body), own["member"]) {
+		t.Errorf("a look-up by the phone that both have finds %s", found.body)
+	}
+	if b.snapshot(foreign["tenant"]) != before {
+		t.Error("B's rows are not what they were")
+	}
+}
+
+// TestTheSameIdIsEachChurchsOwn forces A's rows to have B's ids: each church sees and changes its own.
+func TestTheSameIdIsEachChurchsOwn(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	a, own := s.filled()
+	b, foreign := s.filled()
+	for table, kind := range map[string]string{"branches": "branch", "members": "member"} {
+		if _, err := s.tenant(own["tenant"]).Exec(t.Context(), `UPDATE `+table+` SET id = $2 WHERE id = $1`, own[kind], foreign[kind]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := b.snapshot(foreign["tenant"])
+	for _, path := range []string{"/api/branches/" + foreign["branch"], "/api/members/" + foreign["member"]} {
+		read := a.want(http.StatusOK, http.MethodGet, path, nil)
+		method := "PUT " + strings.Join(strings.Split(path, "/")[:3], "/") + "/:id"
+		a.want(http.StatusOK, http.MethodPut, path, soundBodies[method], "If-Match: "+read.header.Get("ETag"))
+		a.want(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match: *")
+		b.want(http.StatusOK, http.MethodGet, path, nil)
+	}
+	if b.snapshot(foreign["tenant"]) != before {
+		t.Error("B's rows are not what they were")
+	}
+}
+
+// TestForgedTokens asks every route with tokens that say B, and that nobody here has minted so.
+func TestForgedTokens(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	a, _ := s.filled()
+	b, foreign := s.filled()
+	whom := tokens.Subject{TenantID: foreign["tenant"], AdminID: foreign["admin"], SessionID: foreign["admin"], Role: "PRIMARY"}
+	mint := func(keys tokens.Keys, issuer, audience string, now time.Time) string {
+		token, err := tokens.New(keys, issuer, audience, func() time.Time { return now }).Mint(whom)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return token
+	}
+	other, err := tokens.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var foreignKeys tokens.Keys
+	if err := foreignKeys.UnmarshalText([]byte(other)); err != nil {
+		t.Fatal(err)
+	}
+	now := time.Now()
+	good := strings.Split(mint(s.signer, "narthex", "narthex-api", now), ".")
+	mine := strings.Split(a.token, ".")
+	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`))
+	forged := map[string]string{
+		"of another key":         mint(foreignKeys, "narthex", "narthex-api", now),
+		"expired":                mint(s.signer, "narthex", "narthex-api", now.Add(-time.Hour)),
+		"not good yet":           mint(s.signer, "narthex", "narthex-api", now.Add(time.Hour)),
+		"for another audience":   mint(s.signer, "narthex", "another-api", now),
+		"of another issuer":      mint(s.signer, "another", "narthex-api", now),
+		"unsigned":               none + "." + good[1] + ".",
+		"unsigned, with a shape": good[0] + "." + good[1] + ".",
+		"with swapped claims":    mine[0] + "." + good[1] + "." + mine[2],
+		"missing":                "",
+	}
+	before := b.snapshot(foreign["tenant"])
+	for _, route := range churchRoutes(t) {
+		path := strings.NewReplacer(":id", foreign["branch"], ":task", "add_members").Replace(route.Path)
+		for name, token := range forged {
+			var content any
+			if body := soundBodies[route.Method+" "+route.Path]; body != nil {
+				content = body
+			}
+			got := church{s, token}.call(route.Method, path, content, "If-Match: *")
+			if got.status != http.StatusUnauthorized {
+				t.Errorf("%s %s with a token %s: status %d, want 401\n%s", route.Method, route.Path, name, got.status, got.body)
+			}
+		}
+	}
+	if b.snapshot(foreign["tenant"]) != before {
+		t.Error("B's rows are not what they were")
+	}
+}

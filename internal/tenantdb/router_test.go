@@ -404,3 +404,33 @@ func TestCloseWaitsForRequests(t *testing.T) {
 		t.Errorf("%d connections are left open", open)
 	}
 }
+
+// TestOneChurchDoesNotStarveAnother keeps all connections busy with one church's requests: another's still
+// have their turn.
+func TestOneChurchDoesNotStarveAnother(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r, tenants := w.router(4), w.tenants(2)
+	ctx, stop := context.WithCancel(t.Context())
+	var wg sync.WaitGroup
+	for range 20 {
+		wg.Go(func() {
+			for ctx.Err() == nil {
+				tenant, err := r.Acquire(ctx, tenants[0])
+				if err == nil {
+					_, err = tenantdb.Exec(ctx, tenant, `SELECT pg_sleep(0.01)`)
+					tenant.Release()
+				}
+				if err != nil && ctx.Err() == nil && !errors.Is(err, tenantdb.ErrBusy) {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	eventually(t, "a spent budget", func() bool { return r.Stats().Connections == 4 })
+	for range 10 {
+		w.wantDatabase(r, tenants[1])
+	}
+	stop()
+	wg.Wait()
+}

@@ -34,15 +34,15 @@ func Decode(c *gin.Context, into any) error {
 	if !utf8.Valid(body) {
 		return errMalformed("The body is not UTF-8.")
 	}
-	if fields, err := checkNames(body, fieldNames(into)); err != nil {
+	if wrong, err := checkNames(body, fieldNames(into)); err != nil {
 		return err
-	} else if len(fields) > 0 {
-		return Invalid(fields)
+	} else if err := wrong.Err(); err != nil {
+		return err
 	}
 	err = json.Unmarshal(body, into)
 	var wrongType *json.UnmarshalTypeError
 	if errors.As(err, &wrongType) {
-		return Invalid([]FieldError{{Field: wrongType.Field, Detail: "must be a " + jsonType(wrongType.Type)}})
+		return Fields{{Field: wrongType.Field, Detail: "must be a " + jsonType(wrongType.Type)}}.Err()
 	}
 	if err != nil {
 		return errMalformed("The body is not a JSON object.")
@@ -82,7 +82,7 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 }
 
 // checkNames walks the object's members and reports the names that are unknown or given twice.
-func checkNames(body []byte, known map[string]bool) (wrong []FieldError, err error) {
+func checkNames(body []byte, known map[string]bool) (wrong Fields, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if opening, err := decoder.Token(); err != nil || opening != json.Delim('{') {
 		return nil, errMalformed("The body is not a JSON object.")
@@ -101,9 +101,9 @@ func checkNames(body []byte, known map[string]bool) (wrong []FieldError, err err
 		case len(wrong) == maxFieldErrors:
 			return wrong, nil
 		case !known[name]:
-			wrong = append(wrong, FieldError{Field: printable(name), Detail: "is not a field of this request"})
+			wrong.Check(printable(name), "is not a field of this request")
 		case seen[name]:
-			wrong = append(wrong, FieldError{Field: name, Detail: "is given more than once"})
+			wrong.Check(name, "is given more than once")
 		}
 		seen[name] = true
 	}

@@ -40,8 +40,8 @@ func FuzzRegisterBody(f *testing.F) {
 			wantClientProblem(t, err)
 			return
 		}
-		if wrong := request.normalise(); len(wrong) > 0 {
-			wantClientProblem(t, Invalid(wrong))
+		if err := request.normalise().Err(); err != nil {
+			wantClientProblem(t, err)
 			return
 		}
 		for _, text := range []string{request.ChurchName, request.Email, request.Password, request.FirstName, request.LastName} {

@@ -50,21 +50,16 @@ var (
 	acceptanceOnly = limits{"accept", loginLimits.address, registry.Limit{}} // there is no account to guess at
 )
 
-func (r *invitationRequest) normalise() (wrong []FieldError) {
-	check := func(field, problem string) {
-		if problem != "" {
-			wrong = append(wrong, FieldError{Field: field, Detail: problem})
-		}
-	}
+func (r *invitationRequest) normalise() (wrong Fields) {
 	r.FirstName, r.LastName, r.Email = strings.TrimSpace(r.FirstName), strings.TrimSpace(r.LastName), NormaliseEmail(r.Email)
-	check("firstName", CheckName(r.FirstName, 1, 200))
-	check("lastName", CheckName(r.LastName, 1, 200))
-	check("email", CheckEmail(r.Email))
+	wrong.Check("firstName", CheckName(r.FirstName, 1, 200))
+	wrong.Check("lastName", CheckName(r.LastName, 1, 200))
+	wrong.Check("email", CheckEmail(r.Email))
 	if r.Role == nil {
 		role := registry.RoleCoAdmin
 		r.Role = &role
 	} else if *r.Role != registry.RoleCoAdmin && *r.Role != registry.RolePrimary {
-		check("role", `must be one of "CO_ADMIN", "PRIMARY"`)
+		wrong.Check("role", `must be one of "CO_ADMIN", "PRIMARY"`)
 	}
 	return wrong
 }
@@ -75,8 +70,8 @@ func (a *api) invite(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject
 	if err := Decode(c, &request); err != nil {
 		return err
 	}
-	if wrong := request.normalise(); len(wrong) > 0 {
-		return Invalid(wrong)
+	if err := request.normalise().Err(); err != nil {
+		return err
 	}
 	if err := requirePrimary(c, tenant, who); err != nil {
 		return err
@@ -161,15 +156,11 @@ func (a *api) acceptInvitation(c *gin.Context) error {
 	if err := Decode(c, &request); err != nil {
 		return err
 	}
-	var wrong []FieldError
-	if problem := CheckText(request.InvitationToken, 1, 1000); problem != "" {
-		wrong = append(wrong, FieldError{Field: "invitationToken", Detail: problem})
-	}
-	if problem := checkPassword(request.Password); problem != "" {
-		wrong = append(wrong, FieldError{Field: "password", Detail: problem})
-	}
-	if len(wrong) > 0 {
-		return Invalid(wrong)
+	var wrong Fields
+	wrong.Check("invitationToken", CheckText(request.InvitationToken, 1, 1000))
+	wrong.Check("password", checkPassword(request.Password))
+	if err := wrong.Err(); err != nil {
+		return err
 	}
 	if err := a.throttle(c, acceptanceOnly, ""); err != nil {
 		return err

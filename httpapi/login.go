@@ -28,15 +28,11 @@ func (a *api) login(c *gin.Context) error {
 	if err := Decode(c, &request); err != nil {
 		return err
 	}
-	var wrong []FieldError
-	if problem := CheckText(request.Email, 1, 1000); problem != "" {
-		wrong = append(wrong, FieldError{Field: "email", Detail: problem})
-	}
-	if problem := CheckText(request.Password, 1, 1000); problem != "" {
-		wrong = append(wrong, FieldError{Field: "password", Detail: problem})
-	}
-	if len(wrong) > 0 {
-		return Invalid(wrong)
+	var wrong Fields
+	wrong.Check("email", CheckText(request.Email, 1, 1000))
+	wrong.Check("password", CheckText(request.Password, 1, 1000))
+	if err := wrong.Err(); err != nil {
+		return err
 	}
 	ctx, email := c.Request.Context(), NormaliseEmail(request.Email)
 	if err := a.throttle(c, loginLimits, email); err != nil {

@@ -93,15 +93,11 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	if err := Decode(c, &request); err != nil {
 		return err
 	}
-	var wrong []FieldError
-	if problem := CheckText(request.CurrentPassword, 1, 1000); problem != "" {
-		wrong = append(wrong, FieldError{Field: "currentPassword", Detail: problem})
-	}
-	if problem := checkPassword(request.NewPassword); problem != "" {
-		wrong = append(wrong, FieldError{Field: "newPassword", Detail: problem})
-	}
-	if len(wrong) > 0 {
-		return Invalid(wrong)
+	var wrong Fields
+	wrong.Check("currentPassword", CheckText(request.CurrentPassword, 1, 1000))
+	wrong.Check("newPassword", checkPassword(request.NewPassword))
+	if err := wrong.Err(); err != nil {
+		return err
 	}
 	ctx := c.Request.Context()
 	admin, err := tenant.Admin(ctx, who.AdminID)

@@ -108,10 +108,23 @@ func errMalformed(detail string) *problem {
 	return newProblem(http.StatusBadRequest, "malformed-body", "The body is not what this route reads", detail)
 }
 
-// Invalid says what is wrong with which fields.
-func Invalid(fields []FieldError) error {
+// Fields collects what is wrong with which fields.
+type Fields []FieldError
+
+// Check adds what is wrong with a field, where that is not "".
+func (f *Fields) Check(field, problem string) {
+	if problem != "" {
+		*f = append(*f, FieldError{Field: field, Detail: problem})
+	}
+}
+
+// Err returns a problem, or nil where nothing is wrong.
+func (f Fields) Err() error {
+	if len(f) == 0 {
+		return nil
+	}
 	p := newProblem(http.StatusUnprocessableEntity, "invalid-fields", "Some fields are not valid", "")
-	p.Errors = fields
+	p.Errors = f
 	return p
 }
 

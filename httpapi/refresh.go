@@ -25,10 +25,9 @@ func (a *api) decodeRefreshToken(c *gin.Context) (string, error) {
 	if err := Decode(c, &request); err != nil {
 		return "", err
 	}
-	if problem := CheckText(request.RefreshToken, 1, 1000); problem != "" {
-		return "", Invalid([]FieldError{{Field: "refreshToken", Detail: problem}})
-	}
-	return request.RefreshToken, nil
+	var wrong Fields
+	wrong.Check("refreshToken", CheckText(request.RefreshToken, 1, 1000))
+	return request.RefreshToken, wrong.Err()
 }
 
 // refresh exchanges a refresh token for its successor and a new access token.

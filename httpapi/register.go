@@ -43,22 +43,17 @@ var emailSyntax = validator.New()
 
 // normalise trims the names and the email and lower-cases the email, and returns what is wrong with
 // the request all the same.
-func (r *registerRequest) normalise() (wrong []FieldError) {
-	check := func(field, problem string) {
-		if problem != "" {
-			wrong = append(wrong, FieldError{Field: field, Detail: problem})
-		}
-	}
+func (r *registerRequest) normalise() (wrong Fields) {
 	for _, name := range []struct {
 		field string
 		value *string
 	}{{"churchName", &r.ChurchName}, {"firstName", &r.FirstName}, {"lastName", &r.LastName}} {
 		*name.value = strings.TrimSpace(*name.value)
-		check(name.field, CheckName(*name.value, 1, 200))
+		wrong.Check(name.field, CheckName(*name.value, 1, 200))
 	}
 	r.Email = NormaliseEmail(r.Email)
-	check("email", CheckEmail(r.Email))
-	check("password", checkPassword(r.Password))
+	wrong.Check("email", CheckEmail(r.Email))
+	wrong.Check("password", checkPassword(r.Password))
 	return wrong
 }
 
@@ -86,8 +81,8 @@ func (a *api) register(c *gin.Context) error {
 	if err := Decode(c, &request); err != nil {
 		return err
 	}
-	if wrong := request.normalise(); len(wrong) > 0 {
-		return Invalid(wrong)
+	if err := request.normalise().Err(); err != nil {
+		return err
 	}
 	if err := a.throttle(c, registerLimits, request.Email); err != nil {
 		return err

@@ -63,7 +63,7 @@ func decodeBranch(c *gin.Context) (request branchRequest, err error) {
 	}
 	var wrong fields
 	request.Name = strings.TrimSpace(request.Name)
-	wrong.check("name", httpapi.CheckName(request.Name, 1, 200))
+	wrong.Check("name", httpapi.CheckName(request.Name, 1, 200))
 	wrong.optional("address", &request.Address, 500)
 	wrong.optional("phone", &request.Phone, 50)
 	wrong.optional("description", &request.Description, 2000)
@@ -71,7 +71,7 @@ func decodeBranch(c *gin.Context) (request branchRequest, err error) {
 		request.IsActive = new(bool)
 		*request.IsActive = true
 	}
-	return request, wrong.err()
+	return request, wrong.Err()
 }
 
 func listBranches(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {

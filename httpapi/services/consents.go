@@ -78,7 +78,7 @@ func recordConsent(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) 
 	if request.Source != nil {
 		wrong.oneOf("source", *request.Source, "api", "web_form", "email_link", "signup")
 	}
-	if err := wrong.err(); err != nil {
+	if err := wrong.Err(); err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
@@ -87,8 +87,8 @@ func recordConsent(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) 
 		if request.MemberID != nil {
 			_, err := tenantdb.One[struct{ ID string }](ctx, tx, memberForShare, *request.MemberID)
 			if errors.Is(err, tenantdb.ErrNotFound) {
-				wrong.check("memberId", "is not a member of this church")
-				return wrong.err()
+				wrong.Check("memberId", "is not a member of this church")
+				return wrong.Err()
 			}
 			if err != nil {
 				return err

@@ -132,15 +132,15 @@ func checkPhone(phone string) string {
 // normalise brings the request into the form in which it is kept, and returns what is wrong with it.
 func (r *memberRequest) normalise() (wrong fields) {
 	r.FirstName, r.LastName, r.Phone = strings.TrimSpace(r.FirstName), strings.TrimSpace(r.LastName), normalisePhone(r.Phone)
-	wrong.check("firstName", httpapi.CheckName(r.FirstName, 1, 200))
-	wrong.check("lastName", httpapi.CheckName(r.LastName, 1, 200))
-	wrong.check("phone", checkPhone(r.Phone))
+	wrong.Check("firstName", httpapi.CheckName(r.FirstName, 1, 200))
+	wrong.Check("lastName", httpapi.CheckName(r.LastName, 1, 200))
+	wrong.Check("phone", checkPhone(r.Phone))
 	if r.Email != nil {
 		if email := httpapi.NormaliseEmail(*r.Email); email == "" {
 			r.Email = nil
 		} else {
 			r.Email = &email
-			wrong.check("email", httpapi.CheckEmail(email))
+			wrong.Check("email", httpapi.CheckEmail(email))
 		}
 	}
 	if r.OptInSMS == nil {
@@ -155,7 +155,7 @@ func decodeMember(c *gin.Context, tenant *tenantdb.Tenant) (values []any, err er
 	if err := httpapi.Decode(c, &request); err != nil {
 		return nil, err
 	}
-	if err := request.normalise().err(); err != nil {
+	if err := request.normalise().Err(); err != nil {
 		return nil, err
 	}
 	return request.sealed(tenant)
@@ -215,17 +215,17 @@ func lookUpMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) er
 	var phones, emails []string
 	switch {
 	case (request.Phone == nil) == (request.Email == nil):
-		wrong.check("phone", "give a phone or an email, one of them")
+		wrong.Check("phone", "give a phone or an email, one of them")
 	case request.Phone != nil:
 		phone := normalisePhone(*request.Phone)
-		wrong.check("phone", checkPhone(phone))
+		wrong.Check("phone", checkPhone(phone))
 		phones, err = tenant.Indexes(tenantdb.MemberPhone, phone)
 	default:
 		email := httpapi.NormaliseEmail(*request.Email)
-		wrong.check("email", httpapi.CheckEmail(email))
+		wrong.Check("email", httpapi.CheckEmail(email))
 		emails, err = tenant.Indexes(tenantdb.MemberEmail, email)
 	}
-	if err := errors.Join(wrong.err(), err); err != nil {
+	if err := errors.Join(wrong.Err(), err); err != nil {
 		return err
 	}
 	rows, err := tenantdb.All[memberRow](c.Request.Context(), tenant, findMembers, page.After, page.Fetch(), phones, emails)

@@ -67,9 +67,9 @@ func importMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) er
 		if err != nil {
 			return err
 		}
-		if wrong = append(wrong, known...); len(wrong) > 0 {
-			slices.SortStableFunc(wrong, func(a, b httpapi.FieldError) int { return a.Row - b.Row })
-			return httpapi.Invalid(wrong[:min(len(wrong), maxImportErrors)])
+		if all := append(wrong.Fields, known...); len(all) > 0 {
+			slices.SortStableFunc(all, func(a, b httpapi.FieldError) int { return a.Row - b.Row })
+			return all[:min(len(all), maxImportErrors)].Err()
 		}
 		return insertMembers(ctx, tx, tenant, requests)
 	})
@@ -88,16 +88,16 @@ type parsedMember struct {
 
 func parseMembers(body []byte) (requests []parsedMember, wrong fields, err error) {
 	if !utf8.Valid(body) {
-		return nil, nil, httpapi.Malformed("The file is not UTF-8.")
+		return nil, wrong, httpapi.Malformed("The file is not UTF-8.")
 	}
 	reader := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff"))))
 	header, err := reader.Read()
 	if err != nil {
-		return nil, nil, httpapi.Malformed("The file is empty, or its first row is not CSV.")
+		return nil, wrong, httpapi.Malformed("The file is empty, or its first row is not CSV.")
 	}
 	columns, err := columnsOf(header)
 	if err != nil {
-		return nil, nil, err
+		return nil, wrong, err
 	}
 	for row := 2; ; row++ {
 		record, err := reader.Read()
@@ -106,17 +106,17 @@ func parseMembers(body []byte) (requests []parsedMember, wrong fields, err error
 		case errors.Is(err, io.EOF):
 			return requests, wrong, nil
 		case errors.Is(err, csv.ErrFieldCount):
-			wrong = append(wrong, httpapi.FieldError{Row: row, Detail: fmt.Sprintf("must have %d columns", len(header))})
+			wrong.Fields = append(wrong.Fields, httpapi.FieldError{Row: row, Detail: fmt.Sprintf("must have %d columns", len(header))})
 			continue
 		case errors.As(err, &parseErr):
-			return nil, nil, httpapi.Malformed(fmt.Sprintf("Row %d is not CSV: %v.", row, parseErr.Err))
+			return nil, wrong, httpapi.Malformed(fmt.Sprintf("Row %d is not CSV: %v.", row, parseErr.Err))
 		case row > maxImportRows+1:
-			return nil, nil, httpapi.Malformed(fmt.Sprintf("The file has more than %d rows.", maxImportRows))
+			return nil, wrong, httpapi.Malformed(fmt.Sprintf("The file has more than %d rows.", maxImportRows))
 		}
 		request, problems := parseMember(columns, record)
-		for _, problem := range problems {
+		for _, problem := range problems.Fields {
 			problem.Row = row
-			wrong = append(wrong, problem)
+			wrong.Fields = append(wrong.Fields, problem)
 		}
 		requests = append(requests, parsedMember{request, row})
 	}
@@ -156,7 +156,7 @@ func parseMember(columns map[string]int, record []string) (request memberRequest
 	case "false":
 		*request.OptInSMS = false
 	default:
-		wrong.check("optInSms", "must be true or false")
+		wrong.Check("optInSms", "must be true or false")
 	}
 	return request, wrong
 }
@@ -167,7 +167,7 @@ type memberKey struct{ first, last, phone string }
 func (r memberRequest) key() memberKey { return memberKey{r.FirstName, r.LastName, r.Phone} }
 
 // alreadyMembers finds rows that repeat an earlier one, or a member.
-func alreadyMembers(ctx context.Context, tx *tenantdb.Tx, tenant *tenantdb.Tenant, requests []parsedMember) (wrong fields, err error) {
+func alreadyMembers(ctx context.Context, tx *tenantdb.Tx, tenant *tenantdb.Tenant, requests []parsedMember) (wrong httpapi.Fields, err error) {
 	phones := map[string]string{} // by index
 	var indexes []string
 	for _, r := range requests {

@@ -19,21 +19,7 @@ func Routes() []httpapi.Route {
 }
 
 // fields collects what is wrong with a request's fields.
-type fields []httpapi.FieldError
-
-func (f *fields) check(field, problem string) {
-	if problem != "" {
-		*f = append(*f, httpapi.FieldError{Field: field, Detail: problem})
-	}
-}
-
-// err is nil where nothing is wrong.
-func (f fields) err() error {
-	if len(f) == 0 {
-		return nil
-	}
-	return httpapi.Invalid(f)
-}
+type fields struct{ httpapi.Fields }
 
 // optional checks a text that may be missing, and makes a blank one missing.
 func (f *fields) optional(field string, text **string, most int) {
@@ -44,13 +30,13 @@ func (f *fields) optional(field string, text **string, most int) {
 		*text = nil
 		return
 	}
-	f.check(field, httpapi.CheckText(**text, 1, most))
+	f.Check(field, httpapi.CheckText(**text, 1, most))
 }
 
 // oneOf checks a text that must be one of a few.
 func (f *fields) oneOf(field, text string, allowed ...string) {
 	if !slices.Contains(allowed, text) {
-		f.check(field, "must be one of "+quoted(allowed))
+		f.Check(field, "must be one of "+quoted(allowed))
 	}
 }
 

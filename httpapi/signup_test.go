@@ -335,8 +335,7 @@ func TestWaitThatRunsOutLeavesASignupThatCompletes(t *testing.T) {
 	if first := status["steps"].([]any)[0].(map[string]any); first["name"] != "CreateDatabase" || first["state"] != "completed" {
 		t.Errorf("the first step is %v, want CreateDatabase completed", first)
 	}
-	wantProblem(t, s.post("/api/auth/register", body), http.StatusConflict, "signup-in-progress")
-	close(release)
+	close(release) // soon: the step may take 9 seconds
 	eventually(t, "completed signup", func() bool { return s.get(location, "").json(t)["state"] == "completed" })
 	for _, step := range s.get(location, "").json(t)["steps"].([]any) {
 		if step.(map[string]any)["state"] != "completed" {
@@ -348,4 +347,17 @@ func TestWaitThatRunsOutLeavesASignupThatCompletes(t *testing.T) {
 	}
 	login := s.post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]})
 	s.wantWhole(login.json(t))
+}
+
+func TestSecondSignupWhileOneRuns(t *testing.T) {
+	t.Parallel()
+	s := newStack(t, withWait(50*time.Millisecond))
+	body := applicant()
+	release := make(chan struct{})
+	defer close(release)
+	s.faults.always("MigrateDatabase", func(func() error) error { <-release; return errInjected })
+	if got := s.post("/api/auth/register", body); got.status != http.StatusAccepted {
+		t.Fatalf("status %d, want 202\n%s", got.status, got.body)
+	}
+	wantProblem(t, s.post("/api/auth/register", body), http.StatusConflict, "signup-in-progress")
 }

@@ -42,7 +42,7 @@ func wantOK(t *testing.T, url string, body map[string]string) map[string]any {
 // processes: at each stage processes of this stage and of the one before serve beside each other.
 func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
 	t.Parallel()
-	variables := environment(t, sharedTemporal(t))
+	variables := append(environment(t, sharedTemporal(t)), "SIGNUP_WAIT=1m")
 	wantPrinted(t, variables, "migrate")
 	before := testenv.Start(t, variables, "narthex", "serve")
 	url := ready(before)

@@ -192,7 +192,7 @@ func TestWorkersCanBeReplaced(t *testing.T) {
 	if status, output := narthex(t, variables, "migrate"); status != 0 {
 		t.Fatal(output)
 	}
-	api := testenv.Start(t, variables, "narthex", "api")
+	api := testenv.Start(t, append(variables, "SIGNUP_WAIT=1m"), "narthex", "api") // a slow machine is not the point
 	url := ready(api)
 	worker := testenv.Start(t, variables, "narthex", "worker")
 	worker.WaitFor(`"msg":"ready"`)

@@ -54,8 +54,13 @@ func (a *Activities) admin(in signup.StepInput) (registry.Admin, error) {
 	if err != nil {
 		return registry.Admin{}, err
 	}
+	// Not in.EmailHash: the index's key may have been replaced since the signup was asked for.
+	emailHash, err := a.Keys.EmailIndex(who.Email)
+	if err != nil {
+		return registry.Admin{}, err
+	}
 	return registry.Admin{
-		ID: in.AdminID, Email: who.Email, EmailHash: in.EmailHash, PasswordHash: who.PasswordHash,
+		ID: in.AdminID, Email: who.Email, EmailHash: emailHash, PasswordHash: who.PasswordHash,
 		FirstName: who.FirstName, LastName: who.LastName, Role: registry.RolePrimary, CreatedAt: in.RequestedAt,
 	}, nil
 }

@@ -13,12 +13,12 @@ func (a *Activities) IndexAdminEmail(ctx context.Context, in signup.StepInput) e
 }
 
 func (a *Activities) indexAdminEmail(ctx context.Context, in signup.StepInput) error {
-	who, err := a.applicant(in)
+	admin, err := a.admin(in)
 	if err != nil {
 		return err
 	}
 	return a.Registry.InsertEmailEntry(ctx, owner(in), registry.EmailEntry{
-		Email: who.Email, EmailHash: in.EmailHash, AdminID: in.AdminID, CreatedAt: in.RequestedAt,
+		Email: admin.Email, EmailHash: admin.EmailHash, AdminID: admin.ID, CreatedAt: admin.CreatedAt,
 	})
 }
 

@@ -29,7 +29,11 @@ func (a *Activities) invited(in invitation.StepInput) (registry.Admin, error) {
 	if err := json.Unmarshal(plain, &who); err != nil {
 		return registry.Admin{}, fmt.Errorf("read invitee: %w", secrets.ErrSealed) // not err: it may quote the plain text
 	}
-	return registry.Admin{ID: in.AdminID, Email: who.Email, EmailHash: in.EmailHash, FirstName: who.FirstName, LastName: who.LastName,
+	emailHash, err := a.Keys.EmailIndex(who.Email) // not in.EmailHash: the index's key may have been replaced since
+	if err != nil {
+		return registry.Admin{}, err
+	}
+	return registry.Admin{ID: in.AdminID, Email: who.Email, EmailHash: emailHash, FirstName: who.FirstName, LastName: who.LastName,
 		Role: who.Role, CreatedAt: in.InvitedAt}, nil
 }
 

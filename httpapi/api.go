@@ -59,6 +59,7 @@ func New(options Options) (http.Handler, error) {
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
+	engine.RemoteIPHeaders = []string{"X-Forwarded-For"} // no other is set by every proxy, so that a client could
 	var proxies []string
 	for _, proxy := range options.TrustedProxies {
 		proxies = append(proxies, proxy.String())

@@ -3,7 +3,9 @@ package httpapi
 import (
 	"crypto/sha256"
 	"crypto/subtle"
+	"net"
 	"net/http"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -20,6 +22,10 @@ type CodecOptions struct {
 	Keys    *secrets.Keys
 	Token   string   // what a caller has to show
 	Origins []string // of the Temporal UIs whose pages may call it, like https://temporal.example.org
+
+	// Loopback says that it is for this machine alone: a request that names another host comes from a page
+	// whose name was pointed here (DNS rebinding).
+	Loopback bool
 }
 
 // maxCodecBody is the most that the UI asks for at once, in bytes.
@@ -27,6 +33,7 @@ const maxCodecBody = 8 << 20
 
 var (
 	errCodecToken = &problem{Type: "/problems/invalid-token", Title: "The codec token is missing or wrong", Status: http.StatusUnauthorized, authenticate: "Bearer"}
+	errCodecHost  = newProblem(http.StatusMisdirectedRequest, "misdirected", "This host is not served here", "Ask 127.0.0.1 or localhost.")
 	errCodecBody  = newProblem(http.StatusBadRequest, "malformed-body", "The body is not a list of payloads", "")
 	errCodecKeys  = newProblem(http.StatusUnprocessableEntity, "not-readable", "A payload cannot be opened with this service's keys", "")
 )
@@ -40,7 +47,7 @@ func NewCodec(options CodecOptions) http.Handler {
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
 	h := &codecHandler{CodecOptions: options, codec: codec.New(options.Keys)}
-	engine.Use(secureHeaders, h.allowOrigin)
+	engine.Use(secureHeaders, h.checkHost, h.allowOrigin)
 	engine.NoRoute(handle(func(*gin.Context) error { return errNoRoute }))
 	engine.NoMethod(handle(func(*gin.Context) error { return errNoMethod }))
 	for _, path := range []string{"/decode", "/:token/decode"} {
@@ -61,6 +68,19 @@ func handle(handler func(*gin.Context) error) gin.HandlerFunc {
 		if err := handler(c); err != nil {
 			sendProblem(c, problemFor(err))
 		}
+	}
+}
+
+func (h *codecHandler) checkHost(c *gin.Context) {
+	if !h.Loopback {
+		return
+	}
+	host, _, err := net.SplitHostPort(c.Request.Host)
+	if err != nil {
+		host = c.Request.Host
+	}
+	if address, err := netip.ParseAddr(strings.Trim(host, "[]")); host != "localhost" && (err != nil || !address.IsLoopback()) {
+		sendProblem(c, errCodecHost)
 	}
 }
 

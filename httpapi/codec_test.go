@@ -113,6 +113,24 @@ func TestCodecRefuses(t *testing.T) {
 	wantProblem(t, ask(handler, http.MethodGet, "/decode", "", bearer), http.StatusMethodNotAllowed, "method-not-allowed")
 }
 
+// A page whose name was pointed to this machine is of the UI's origin to the browser, but names its host.
+func TestCodecOnLoopbackKnowsItsHost(t *testing.T) {
+	keys := testenv.Keys(t)
+	handler := httpapi.NewCodec(httpapi.CodecOptions{Keys: keys, Token: codecToken, Loopback: true})
+	for host, want := range map[string]int{
+		"127.0.0.1:8234": http.StatusOK, "localhost:8234": http.StatusOK, "[::1]:8234": http.StatusOK, "evil.example.org:8234": http.StatusMisdirectedRequest,
+		"192.0.2.1": http.StatusMisdirectedRequest,
+	} {
+		request := httptest.NewRequest(http.MethodPost, "/"+codecToken+"/decode", strings.NewReader(sealedPayloads(t, keys, "1")))
+		request.Host = host
+		recorder := httptest.NewRecorder()
+		handler.ServeHTTP(recorder, request)
+		if recorder.Code != want {
+			t.Errorf("for the host %s: status %d, want %d", host, recorder.Code, want)
+		}
+	}
+}
+
 func TestCodecIsForTheUIsPagesAlone(t *testing.T) {
 	handler := newCodec(testenv.Keys(t))
 	for origin, want := range map[string]string{

@@ -65,11 +65,14 @@ func (a *api) startUnderKey(ctx context.Context, key string, request registerReq
 	} else {
 		wanted = kept
 	}
+	fresh := wanted.TenantID
+	if err == nil { // reserved earlier, by whomever
+		fresh = ""
+	}
 	// From here on the client may go away: what is started is also remembered.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*max(leastStart, a.SignupWait))
 	defer cancel()
 	repeated := true
-	fresh := wanted.TenantID
 	kept, err = a.Registry.Reserve(ctx, wanted, func(kept registry.Reservation) (registry.Run, error) {
 		repeated = kept.TenantID != fresh
 		return a.startReserved(ctx, kept, request.Email)

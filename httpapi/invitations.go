@@ -180,7 +180,7 @@ func (a *api) acceptInvitation(c *gin.Context) error {
 		return err
 	}
 	err = a.Registry.AcceptInvitation(ctx, request.InvitationToken, string(hash), func() error {
-		return tenant.SetPasswordHash(ctx, found.AdminID, string(hash))
+		return tenant.SetPasswordHash(ctx, found.AdminID, "", string(hash))
 	})
 	if err != nil {
 		return noInvitation(err)

@@ -82,19 +82,20 @@ func (a *api) authenticate(ctx context.Context, email, password string) (session
 }
 
 func (a *api) findAdmin(ctx context.Context, email string) (*tenantdb.Tenant, tenantdb.Admin, error) {
-	tenantID, adminID, err := a.Registry.ByEmail(ctx, email)
+	login, err := a.Registry.ByEmail(ctx, email)
 	if err != nil {
 		return nil, tenantdb.Admin{}, err
 	}
-	tenant, err := a.Router.Acquire(ctx, tenantID)
+	tenant, err := a.Router.Acquire(ctx, login.TenantID)
 	if err != nil {
 		return nil, tenantdb.Admin{}, err
 	}
-	admin, err := tenant.Admin(ctx, adminID)
+	admin, err := tenant.Admin(ctx, login.AdminID)
 	if err != nil {
 		tenant.Release()
 		return nil, tenantdb.Admin{}, err
 	}
+	admin.Role = login.Role // what a token says is the registry's word
 	return tenant, admin, nil
 }
 

@@ -3,6 +3,7 @@ package httpapi
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/http"
 	"runtime"
@@ -57,15 +58,17 @@ func (h *hasher) hash(ctx context.Context, password string) ([]byte, error) {
 	return bcrypt.GenerateFromPassword([]byte(password), passwordCost)
 }
 
-// matches reports whether a password is the one that was hashed; it always compares once. An empty hash
-// matches nothing. Errors: errBusy.
+// matches reports whether a password is the one that was hashed; it always compares once. A hash that is
+// empty, or of another cost, matches nothing: a church's database could make us hash for hours. Errors:
+// errBusy.
 func (h *hasher) matches(ctx context.Context, hash, password string) (bool, error) {
 	done, err := h.turn(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer done()
-	possible := hash != "" && len(password) <= maxPassword
+	cost, err := bcrypt.Cost([]byte(hash))
+	possible := err == nil && cost == passwordCost && len(password) <= maxPassword
 	against := []byte(hash)
 	if !possible {
 		against = h.decoy
@@ -110,21 +113,20 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	if same, err := a.hasher.matches(ctx, admin.PasswordHash, request.CurrentPassword); err != nil {
 		return err
 	} else if !same {
-		return errPassword
+		refused := registry.Event{Kind: registry.EventLoginFailed, TenantID: tenant.ID, AdminID: who.AdminID}
+		return errors.Join(errPassword, a.Registry.Audit(ctx, refused))
 	}
 	hash, err := a.hasher.hash(ctx, request.NewPassword)
 	if err != nil {
 		return err
 	}
-	// Should one of these fail, the client tries again. Sessions go first: they are what an intruder has.
-	// The tenant's database counts at login, so it goes before the registry.
-	if err := a.Registry.EndSessions(ctx, tenant.ID, who.AdminID, who.SessionID, registry.EventPasswordChanged); err != nil {
-		return err
+	err = a.Registry.ChangePassword(ctx, tenant.ID, who.AdminID, string(hash), who.SessionID, func() error {
+		return tenant.SetPasswordHash(ctx, who.AdminID, admin.PasswordHash, string(hash))
+	})
+	if errors.Is(err, tenantdb.ErrNoAdmin) {
+		return errPassword // another change was quicker
 	}
-	if err := tenant.SetPasswordHash(ctx, who.AdminID, string(hash)); err != nil {
-		return err
-	}
-	if err := a.Registry.SetPasswordHash(ctx, tenant.ID, who.AdminID, string(hash)); err != nil {
+	if err != nil {
 		return err
 	}
 	c.Status(http.StatusNoContent)

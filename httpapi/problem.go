@@ -66,7 +66,7 @@ var (
 	errSlowBody    = newProblem(http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time", "")
 	errEmailTaken  = newProblem(http.StatusConflict, "email-taken", "This email is already in use", "Log in, or sign up with another email.")
 	errInProgress  = newProblem(http.StatusConflict, "signup-in-progress", "A signup for this email is under way", "Wait until it has ended.")
-	errRolledBack  = newProblem(http.StatusInternalServerError, "signup-rolled-back", "The signup failed and was undone", "Nothing was kept; the same request can be sent again.")
+	errRolledBack  = newProblem(http.StatusInternalServerError, "signup-rolled-back", "The signup failed and was undone", "Nothing was kept; the same request can be sent again, with another Idempotency-Key if it had one.")
 	errUnfinished  = newProblem(http.StatusInternalServerError, "signup-failed", "The signup was stopped from outside", "What it had made may not all be removed yet; support can tell by the signup id.")
 	errCredentials = newProblem(http.StatusUnauthorized, "invalid-credentials", "Email or password is wrong", "")
 	errInactive    = newProblem(http.StatusForbidden, "tenant-inactive", "This church's account is not active", "")

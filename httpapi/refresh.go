@@ -74,7 +74,7 @@ func (a *api) logout(c *gin.Context) error {
 
 // logoutAll ends all sessions of the admin.
 func (a *api) logoutAll(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
-	if err := a.Registry.EndSessions(c.Request.Context(), tenant.ID, who.AdminID, "", registry.EventLoggedOutEverywhere); err != nil {
+	if err := a.Registry.EndSessions(c.Request.Context(), tenant.ID, who.AdminID); err != nil {
 		return err
 	}
 	c.Status(http.StatusNoContent)

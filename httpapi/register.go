@@ -102,13 +102,17 @@ func (a *api) register(c *gin.Context) error {
 		c.JSON(http.StatusAccepted, gin.H{"signupId": started.publicID, "state": "running"})
 		return nil
 	}
-	s := sessionFor(started.input, request)
+	var s session
 	if started.repeated { // long ago, maybe: the password may not be theirs any more
-		if s, err = a.authenticate(ctx, request.Email, request.Password); errors.Is(err, errCredentials) {
-			return errEmailTaken
-		} else if err != nil {
-			return err
+		s, err = a.authenticate(ctx, request.Email, request.Password)
+		if errors.Is(err, errCredentials) {
+			err = errEmailTaken
 		}
+	} else {
+		s, err = a.firstSession(started.input)
+	}
+	if err != nil {
+		return err
 	}
 	return a.writeSession(c, http.StatusCreated, s)
 }
@@ -234,11 +238,20 @@ func (a *api) await(ctx context.Context, started startedSignup) (done bool, err 
 	}
 }
 
-func sessionFor(input signup.Input, request registerRequest) session {
-	return session{
-		admin: tenantdb.Admin{ID: input.AdminID, Email: request.Email, FirstName: request.FirstName,
-			LastName: request.LastName, Role: registry.RolePrimary},
-		church: tenantdb.Church{ID: input.TenantID, Name: request.ChurchName, Email: request.Email, SubscriptionStatus: "trial",
-			TrialEndsAt: input.TrialEndsAt},
+// firstSession is of the admin whom a signup has just made.
+func (a *api) firstSession(input signup.Input) (session, error) {
+	var who signup.Applicant
+	applicant, err := a.Keys.Open(input.Applicant, signup.ApplicantPlace(input.TenantID))
+	if err == nil {
+		err = json.Unmarshal(applicant, &who)
 	}
+	if err != nil {
+		return session{}, errors.New("the signup's input is damaged")
+	}
+	return session{
+		admin: tenantdb.Admin{ID: input.AdminID, Email: who.Email, PasswordHash: who.PasswordHash, FirstName: who.FirstName,
+			LastName: who.LastName, Role: registry.RolePrimary},
+		church: tenantdb.Church{ID: input.TenantID, Name: who.ChurchName, Email: who.Email, SubscriptionStatus: "trial",
+			TrialEndsAt: input.TrialEndsAt},
+	}, nil
 }

@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"context"
+	"errors"
 	"time"
 
 	"github.com/gin-gonic/gin"
@@ -49,7 +51,7 @@ func adminResponseFor(admin tenantdb.Admin) adminResponse {
 
 // writeSession opens a session and sends its tokens with who and where it is.
 func (a *api) writeSession(c *gin.Context, status int, s session) error {
-	opened, refreshToken, err := a.Registry.OpenSession(c.Request.Context(), s.church.ID, s.admin.ID, s.admin.Role)
+	opened, refreshToken, err := a.openSession(c.Request.Context(), s)
 	if err != nil {
 		return err
 	}
@@ -64,6 +66,27 @@ func (a *api) writeSession(c *gin.Context, status int, s session) error {
 			SubscriptionStatus: s.church.SubscriptionStatus, TrialEndsAt: s.church.TrialEndsAt.UTC()},
 	})
 	return nil
+}
+
+// openSession opens a session, unless the password was changed since it was compared. Where the registry does
+// not know of the tenant's hash because a change was cut off, it is told first. Errors: errCredentials.
+func (a *api) openSession(ctx context.Context, s session) (registry.Session, string, error) {
+	opened, token, err := a.Registry.OpenSession(ctx, s.church.ID, s.admin.ID, s.admin.Role, s.admin.PasswordHash)
+	if !errors.Is(err, registry.ErrSession) {
+		return opened, token, err
+	}
+	tenant, err := a.Router.Acquire(ctx, s.church.ID)
+	if err != nil {
+		return opened, "", err
+	}
+	defer tenant.Release()
+	if now, err := tenant.Admin(ctx, s.admin.ID); err != nil || now.PasswordHash != s.admin.PasswordHash {
+		return opened, "", errors.Join(errCredentials, err)
+	}
+	if err := a.Registry.AlignPasswordHash(ctx, s.church.ID, s.admin.ID, s.admin.PasswordHash); err != nil {
+		return opened, "", err
+	}
+	return a.Registry.OpenSession(ctx, s.church.ID, s.admin.ID, s.admin.Role, s.admin.PasswordHash)
 }
 
 func (a *api) mint(s registry.Session) (accessToken string, err error) {

@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"slices"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -116,7 +117,7 @@ func reseal(cmd *cobra.Command, reg *registry.Registry, keys *secrets.Keys) erro
 	}
 	var failed int
 	for i, id := range tenants {
-		resealed, err := tenantdb.Reseal(ctx, reg, keys, id)
+		resealed, err := resealTenant(ctx, reg, keys, id)
 		if ctx.Err() != nil {
 			return fmt.Errorf("stopped after %d of %d tenants: run this again", i, len(tenants))
 		}
@@ -132,6 +133,15 @@ func reseal(cmd *cobra.Command, reg *registry.Registry, keys *secrets.Keys) erro
 	}
 	fmt.Fprintln(out, "Everything is sealed under the primary keys.")
 	return nil
+}
+
+// tenantLimit keeps one church's database from holding up the others.
+const tenantLimit = time.Minute
+
+func resealTenant(ctx context.Context, reg *registry.Registry, keys *secrets.Keys, id string) (rows int, err error) {
+	ctx, cancel := context.WithTimeout(ctx, tenantLimit)
+	defer cancel()
+	return tenantdb.Reseal(ctx, reg, keys, id)
 }
 
 func inOneSentence(ctx context.Context, what string, err error) error {

@@ -124,10 +124,11 @@ func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
 		_, err := a.Exec(t.Context(), sql)
 		wantForbidden(t, sql, err)
 	}
-	var limit int
-	const selectLimit = `SELECT datconnlimit FROM pg_database WHERE datname = current_database()`
-	if err := a.QueryRow(t.Context(), selectLimit).Scan(&limit); err != nil || limit <= 0 {
-		t.Errorf("the connection limit is %d (%v), want one", limit, err)
+	wantForbidden(t, "more connections", func() error { _, err := a.Exec(t.Context(), `ALTER ROLE `+name+` CONNECTION LIMIT -1`); return err }())
+	var ofDatabase, ofRole int
+	const selectLimits = `SELECT datconnlimit, rolconnlimit FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user`
+	if err := a.QueryRow(t.Context(), selectLimits).Scan(&ofDatabase, &ofRole); err != nil || ofDatabase <= 0 || ofRole <= 0 {
+		t.Errorf("the connection limits are %d and %d (%v), want some", ofDatabase, ofRole, err)
 	}
 }
 

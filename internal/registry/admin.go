@@ -53,14 +53,11 @@ func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) er
 	return nil
 }
 
-// SetPasswordHash replaces the hash of an admin's password. Idempotent. Errors: ErrNotFound.
-func (r *Registry) SetPasswordHash(ctx context.Context, tenantID, adminID, hash string) error {
-	tag, err := r.pool.Exec(ctx, updatePasswordHash, adminID, tenantID, hash)
-	if err == nil && tag.RowsAffected() == 0 {
-		err = ErrNotFound
-	}
-	if err != nil {
-		return fmt.Errorf("update password hash: %w", err)
+// AlignPasswordHash makes the hash the one that the tenant's own database has, after a change that was cut off
+// between the two. Idempotent.
+func (r *Registry) AlignPasswordHash(ctx context.Context, tenantID, adminID, hash string) error {
+	if _, err := r.pool.Exec(ctx, updatePasswordHash, adminID, tenantID, hash); err != nil {
+		return fmt.Errorf("align password hash: %w", err)
 	}
 	return nil
 }

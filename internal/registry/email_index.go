@@ -24,7 +24,9 @@ const (
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfEmailEntry = `SELECT signup_id FROM admin_email_index WHERE id = @admin_id`
 	deleteEmailEntry  = `DELETE FROM admin_email_index WHERE tenant_id = @tenant_id AND signup_id = @signup_id`
-	selectEmailEntry  = `SELECT tenant_id, admin_id FROM admin_email_index WHERE email_hash = ANY($1)`
+	selectEmailEntry  = `
+		SELECT i.tenant_id, i.admin_id, coalesce(a.role, '') FROM admin_email_index i LEFT JOIN admins a ON a.id = i.admin_id
+		WHERE i.email_hash = ANY($1)`
 
 	// While the index's keys change, an email may be indexed under any of them: the unique constraint
 	// alone would miss that.
@@ -80,18 +82,25 @@ func (r *Registry) DeleteEmailEntry(ctx context.Context, owner Owner) error {
 	return nil
 }
 
-// ByEmail returns the tenant and the admin that a normalised email leads to. Errors: ErrNotFound.
-func (r *Registry) ByEmail(ctx context.Context, email string) (tenantID, adminID string, err error) {
+// Login is whom an email logs in as.
+type Login struct {
+	TenantID string
+	AdminID  string
+	Role     string
+}
+
+// ByEmail returns whom a normalised email leads to. Errors: ErrNotFound.
+func (r *Registry) ByEmail(ctx context.Context, email string) (login Login, err error) {
 	hashes, err := r.keys.EmailIndexes(email)
 	if err != nil {
-		return "", "", err
+		return login, err
 	}
-	err = r.pool.QueryRow(ctx, selectEmailEntry, hashes).Scan(&tenantID, &adminID)
+	err = r.pool.QueryRow(ctx, selectEmailEntry, hashes).Scan(&login.TenantID, &login.AdminID, &login.Role)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return "", "", fmt.Errorf("email: %w", ErrNotFound)
+		return login, fmt.Errorf("email: %w", ErrNotFound)
 	}
 	if err != nil {
-		return "", "", fmt.Errorf("select email index entry: %w", err)
+		return login, fmt.Errorf("select email index entry: %w", err)
 	}
-	return tenantID, adminID, nil
+	return login, nil
 }

@@ -3,8 +3,10 @@ package registry
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,8 +35,16 @@ const (
 	insertReservation = `
 		INSERT INTO idempotency_keys (id, request_hash, tenant_id, input) VALUES ($1, $2, $3, $4) ON CONFLICT (id) DO NOTHING`
 	selectReservation = `SELECT request_hash, tenant_id, input, coalesce(run_id, ''), coalesce(public_id, '') FROM idempotency_keys WHERE id = $1`
-	lockReservation   = selectReservation + ` FOR UPDATE`
-	updateReservation = `UPDATE idempotency_keys SET run_id = $2, public_id = $3, updated_at = now() WHERE id = $1`
+
+	// A claim is good for 30 seconds: longer than a start may take.
+	claimReservation = `
+		UPDATE idempotency_keys SET claim = $2, claimed_at = now() WHERE id = $1 AND run_id IS NULL
+			AND (claim IS NULL OR claimed_at < now() - interval '30 seconds')`
+	updateReservation = `
+		UPDATE idempotency_keys SET run_id = $3, public_id = $4, claim = NULL, updated_at = now() WHERE id = $1 AND claim = $2`
+	dropClaim = `UPDATE idempotency_keys SET claim = NULL WHERE id = $1 AND claim = $2`
+
+	claimPause = 50 * time.Millisecond
 )
 
 // Reservation returns what is reserved under a key. Errors: ErrNotFound, ErrKeyReused.
@@ -44,8 +54,8 @@ func (r *Registry) Reservation(ctx context.Context, keyID, requestHash []byte) (
 
 // Reserve keeps wanted under its key, unless something is kept there already, and returns what is. Then,
 // if that has no run yet, start is called and gives it one. However many processes ask at once, one of
-// them starts, once; if it dies in between, the next one's start must find out. Errors: ErrKeyReused,
-// start's.
+// them starts, and the others wait for it; if it dies in between, the next one's start must find out. No
+// connection is held meanwhile. Errors: ErrKeyReused, start's, ctx's.
 func (r *Registry) Reserve(ctx context.Context, wanted Reservation, start func(kept Reservation) (Run, error)) (Reservation, error) {
 	sealed, err := r.keys.Seal(wanted.Input, inputPlace(wanted.TenantID))
 	if err != nil {
@@ -54,19 +64,37 @@ func (r *Registry) Reserve(ctx context.Context, wanted Reservation, start func(k
 	if _, err := r.pool.Exec(ctx, insertReservation, wanted.KeyID, wanted.RequestHash, wanted.TenantID, sealed); err != nil {
 		return Reservation{}, fmt.Errorf("insert idempotency key: %w", err)
 	}
-	var kept Reservation
-	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) (err error) {
-		kept, err = r.readReservation(tx.QueryRow(ctx, lockReservation, wanted.KeyID), wanted.KeyID, wanted.RequestHash)
+	claim := rand.Text()
+	for {
+		kept, err := r.Reservation(ctx, wanted.KeyID, wanted.RequestHash)
 		if err != nil || kept.Run.ID != "" {
-			return err
+			return kept, err
 		}
-		if kept.Run, err = start(kept); err != nil {
-			return err
+		tag, err := r.pool.Exec(ctx, claimReservation, wanted.KeyID, claim)
+		if err != nil {
+			return Reservation{}, fmt.Errorf("claim idempotency key: %w", err)
 		}
-		_, err = tx.Exec(ctx, updateReservation, wanted.KeyID, kept.Run.ID, kept.Run.PublicID)
-		return err
-	})
-	return kept, err
+		if tag.RowsAffected() == 1 {
+			return r.startClaimed(ctx, kept, claim, start)
+		}
+		select {
+		case <-ctx.Done():
+			return Reservation{}, fmt.Errorf("await another's start: %w", ctx.Err())
+		case <-time.After(claimPause):
+		}
+	}
+}
+
+func (r *Registry) startClaimed(ctx context.Context, kept Reservation, claim string, start func(Reservation) (Run, error)) (Reservation, error) {
+	var err error
+	if kept.Run, err = start(kept); err != nil {
+		_, dropErr := r.pool.Exec(context.WithoutCancel(ctx), dropClaim, kept.KeyID, claim)
+		return Reservation{}, errors.Join(err, dropErr)
+	}
+	if _, err := r.pool.Exec(ctx, updateReservation, kept.KeyID, claim, kept.Run.ID, kept.Run.PublicID); err != nil {
+		return Reservation{}, fmt.Errorf("update idempotency key: %w", err)
+	}
+	return kept, nil
 }
 
 func (r *Registry) readReservation(row pgx.Row, keyID, requestHash []byte) (Reservation, error) {

@@ -36,6 +36,10 @@ type Registry struct {
 	keys *secrets.Keys
 }
 
+// leastConnections is how many connections a process may have to the registry, unless its URL says more
+// (pool_max_conns).
+const leastConnections = 10
+
 // idleLimit ends a transaction whose process was frozen: it holds locks that others wait for.
 const idleLimit = "15s"
 
@@ -45,6 +49,7 @@ func Open(ctx context.Context, url string, keys *secrets.Keys) (*Registry, error
 	if err != nil {
 		return nil, errors.New("the registry's URL is malformed")
 	}
+	config.MaxConns = max(config.MaxConns, leastConnections)
 	config.ConnConfig.RuntimeParams["search_path"] = "public"
 	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = idleLimit
 	pool, err := pgxpool.NewWithConfig(ctx, config)

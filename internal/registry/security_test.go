@@ -241,7 +241,7 @@ func TestTidyRemovesWhatHasExpired(t *testing.T) {
 	tokens := make([]string, 2)
 	for i := range tokens {
 		var err error
-		if _, tokens[i], err = r.OpenSession(t.Context(), owner.TenantID, "admin", registry.RolePrimary); err != nil {
+		if _, tokens[i], err = r.OpenSession(t.Context(), owner.TenantID, adminOf(t, pool), registry.RolePrimary, "hash"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -271,4 +271,12 @@ func TestTidyRemovesWhatHasExpired(t *testing.T) {
 	if good != 1 {
 		t.Errorf("%d refresh tokens are good, want the one that has not expired", good)
 	}
+}
+
+func adminOf(t *testing.T, pool *pgxpool.Pool) (id string) {
+	t.Helper()
+	if err := pool.QueryRow(t.Context(), `SELECT id FROM admins`).Scan(&id); err != nil {
+		t.Fatal(err)
+	}
+	return id
 }

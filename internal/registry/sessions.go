@@ -27,19 +27,26 @@ type Session struct {
 
 const (
 	insertSession      = `INSERT INTO sessions (id, tenant_id, admin_id, role) VALUES ($1, $2, $3, $4)`
-	insertRefreshToken = `INSERT INTO refresh_tokens (id, session_id, expires_at) VALUES ($1, $2, now() + interval '30 days')`
+	hashForShare       = `SELECT password_hash FROM admins WHERE id = $1 AND tenant_id = $2 FOR SHARE`
+	insertRefreshToken = `INSERT INTO refresh_tokens (id, session_id, expires_at, created_at) VALUES ($1, $2, clock_timestamp() + interval '30 days', clock_timestamp())`
 
-	// An old token that comes again within 10 seconds is taken: its answer may have been lost.
+	// An old token that comes again within 10 seconds is taken: its answer may have been lost. Not so where
+	// its successor was used, which shows that it was not.
 	selectRefreshToken = `
 		SELECT s.id, s.tenant_id, s.admin_id, s.role,
 			s.revoked_at IS NULL AND r.expires_at > now() AND t.status = 'active' AS good,
-			coalesce(r.used_at < clock_timestamp() - interval '10 seconds', false) AS reused
+			r.used_at IS NOT NULL AND (r.used_at < clock_timestamp() - interval '10 seconds' OR EXISTS (
+				SELECT FROM refresh_tokens n WHERE n.session_id = s.id AND n.created_at > r.created_at AND n.used_at IS NOT NULL)) AS reused
 		FROM refresh_tokens r JOIN sessions s ON s.id = r.session_id JOIN tenants t ON t.id = s.tenant_id
 		WHERE r.id = $1 FOR UPDATE OF s`
 	selectTokenAdmin = `
 		SELECT s.admin_id FROM refresh_tokens r JOIN sessions s ON s.id = r.session_id WHERE r.id = $1`
 	useRefreshToken = `
 		UPDATE refresh_tokens SET used_at = coalesce(used_at, clock_timestamp()), updated_at = now() WHERE id = $1`
+	// Of two successors of one token, the second to be used is a copy's.
+	supersedeSiblings = `
+		UPDATE refresh_tokens SET used_at = clock_timestamp() - interval '1 minute', updated_at = now()
+		WHERE session_id = $2 AND id <> $1 AND used_at IS NULL AND (SELECT used_at IS NULL FROM refresh_tokens WHERE id = $1)`
 	revokeSession = `UPDATE sessions SET revoked_at = now(), updated_at = now() WHERE id = $1 AND revoked_at IS NULL`
 	revokeByToken = `
 		UPDATE sessions s SET revoked_at = now(), updated_at = now() FROM refresh_tokens r
@@ -50,10 +57,19 @@ const (
 		WHERE tenant_id = $1 AND admin_id = $2 AND id <> $3 AND revoked_at IS NULL`
 )
 
-// OpenSession begins a session of an admin, and returns it with its first refresh token.
-func (r *Registry) OpenSession(ctx context.Context, tenantID, adminID, role string) (session Session, token string, err error) {
+// OpenSession begins a session of an admin whose password was found to be of passwordHash, and returns it
+// with its first refresh token. Errors: ErrSession where the password is another by now.
+func (r *Registry) OpenSession(ctx context.Context, tenantID, adminID, role, passwordHash string) (session Session, token string, err error) {
 	session = Session{ID: ids.New(), TenantID: tenantID, AdminID: adminID, Role: role}
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		var current string
+		err := tx.QueryRow(ctx, hashForShare, adminID, tenantID).Scan(&current) // waits for a change under way
+		if errors.Is(err, pgx.ErrNoRows) || err == nil && current != passwordHash {
+			return ErrSession
+		}
+		if err != nil {
+			return err
+		}
 		if _, err := tx.Exec(ctx, insertSession, session.ID, tenantID, adminID, role); err != nil {
 			return err
 		}
@@ -75,13 +91,18 @@ func (r *Registry) Refresh(ctx context.Context, token string) (session Session, 
 		err := tx.QueryRow(ctx, selectRefreshToken, tokenID(token)).
 			Scan(&session.ID, &session.TenantID, &session.AdminID, &session.Role, &good, &reused)
 		switch {
-		case errors.Is(err, pgx.ErrNoRows) || err == nil && !good:
+		case errors.Is(err, pgx.ErrNoRows):
 			return ErrSession
 		case err != nil:
 			return err
 		case reused:
 			ended = true
 			return endReusedSession(ctx, tx, session)
+		case !good:
+			return ErrSession
+		}
+		if _, err := tx.Exec(ctx, supersedeSiblings, tokenID(token), session.ID); err != nil {
+			return err
 		}
 		if _, err := tx.Exec(ctx, useRefreshToken, tokenID(token)); err != nil {
 			return err
@@ -99,7 +120,8 @@ func (r *Registry) Refresh(ctx context.Context, token string) (session Session, 
 }
 
 func endReusedSession(ctx context.Context, tx pgx.Tx, session Session) error {
-	if _, err := tx.Exec(ctx, revokeSession, session.ID); err != nil {
+	tag, err := tx.Exec(ctx, revokeSession, session.ID)
+	if err != nil || tag.RowsAffected() == 0 { // it had ended before
 		return err
 	}
 	return audit(ctx, tx, Event{Kind: EventTokenReused, TenantID: session.TenantID, AdminID: session.AdminID})
@@ -136,16 +158,43 @@ func (r *Registry) EndSession(ctx context.Context, token string) error {
 	return nil
 }
 
-// EndSessions revokes an admin's sessions, but for the one of id except, and records why. Idempotent.
-func (r *Registry) EndSessions(ctx context.Context, tenantID, adminID, except string, why EventKind) error {
+// EndSessions revokes all of an admin's sessions. Idempotent.
+func (r *Registry) EndSessions(ctx context.Context, tenantID, adminID string) error {
 	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, except); err != nil {
+		tag, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, "")
+		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		return audit(ctx, tx, Event{Kind: why, TenantID: tenantID, AdminID: adminID})
+		return audit(ctx, tx, Event{Kind: EventLoggedOutEverywhere, TenantID: tenantID, AdminID: adminID})
 	})
 	if err != nil {
 		return fmt.Errorf("end sessions: %w", err)
+	}
+	return nil
+}
+
+// ChangePassword replaces the hash of an admin's password and revokes their sessions, but for the one of id
+// except. change does the same in the tenant's own database, while no session can be opened. Errors:
+// ErrNotFound, change's: then nothing is changed here.
+func (r *Registry) ChangePassword(ctx context.Context, tenantID, adminID, passwordHash, except string, change func() error) error {
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, updatePasswordHash, adminID, tenantID, passwordHash)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, except); err != nil {
+			return err
+		}
+		if err := audit(ctx, tx, Event{Kind: EventPasswordChanged, TenantID: tenantID, AdminID: adminID}); err != nil {
+			return err
+		}
+		return change()
+	})
+	if err != nil {
+		return fmt.Errorf("change password: %w", err)
 	}
 	return nil
 }

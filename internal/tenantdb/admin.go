@@ -45,7 +45,7 @@ const (
 		INSERT INTO admins (id, email, encrypted_email, email_hash, password_hash, first_name, last_name, role, created_at, updated_at)
 		VALUES (@id, @email, @encrypted_email, @email_hash, @password_hash, @first_name, @last_name, @role, @created_at, @created_at)
 		ON CONFLICT (id) DO NOTHING`
-	updatePasswordHash = `UPDATE admins SET password_hash = $2, updated_at = now() WHERE id = $1`
+	updatePasswordHash = `UPDATE admins SET password_hash = $3, updated_at = now() WHERE id = $1 AND password_hash = $2`
 	// The registry has given the email to this admin: another that still has it was removed there.
 	deleteNamesake = `DELETE FROM admins WHERE email_hash = $1 AND id <> $2`
 	deleteAdmin    = `DELETE FROM admins WHERE id = $1`
@@ -54,7 +54,7 @@ const (
 // Admin returns the tenant's admin of this id. Errors: ErrNoAdmin.
 func (t *Tenant) Admin(ctx context.Context, id string) (Admin, error) {
 	row, err := One[adminRow](ctx, t, selectAdmin, id)
-	if errors.Is(err, ErrNotFound) {
+	if errors.Is(err, ErrNotFound) || err == nil && row.ID != id { // the church's database may answer what it likes
 		return Admin{}, ErrNoAdmin
 	}
 	if err != nil {
@@ -95,9 +95,10 @@ func (t *Tenant) TouchLogin(ctx context.Context, adminID string) error {
 	return nil
 }
 
-// SetPasswordHash replaces the hash of an admin's password. Idempotent. Errors: ErrNoAdmin.
-func (t *Tenant) SetPasswordHash(ctx context.Context, adminID, hash string) error {
-	rows, err := Exec(ctx, t, updatePasswordHash, adminID, hash)
+// SetPasswordHash replaces the hash of an admin's password, where it is still the one of old. Errors:
+// ErrNoAdmin, also where it is another.
+func (t *Tenant) SetPasswordHash(ctx context.Context, adminID, old, hash string) error {
+	rows, err := Exec(ctx, t, updatePasswordHash, adminID, old, hash)
 	if err != nil {
 		return fmt.Errorf("update password hash: %w", err)
 	}

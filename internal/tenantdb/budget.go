@@ -88,9 +88,29 @@ func (b *budget) give() {
 // keep says whether a connection that was given back to its pool may stay open there.
 func (b *budget) keep() bool { return b.waiting.Load() == 0 }
 
+// answerLimit is the most that a database may send in answer to what was written last, in bytes. Its church
+// decides what is in it; the memory is everybody's.
+const answerLimit = 16 << 20
+
+var errAnswerTooLarge = errors.New("the database sends more than is read")
+
 type countedConn struct {
 	net.Conn
 	give func()
+	read atomic.Int64 // since the last write
+}
+
+func (c *countedConn) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if c.read.Add(int64(n)) > answerLimit {
+		return 0, errAnswerTooLarge
+	}
+	return n, err
+}
+
+func (c *countedConn) Write(p []byte) (int, error) {
+	c.read.Store(0)
+	return c.Conn.Write(p)
 }
 
 func (c *countedConn) Close() error {

@@ -7,20 +7,23 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// connectionLimit is how many connections one tenant's database takes.
+// connectionLimit is how many connections one tenant's role may have: to its database, which takes no more
+// either, unless the role, who owns it, changes that.
 const connectionLimit = 20
 
 // The names in these statements are "tenant_" and a checked ULID, the literals a SCRAM verifier and a
 // marker: none can hold a quote.
 const (
 	createRole = `
-		CREATE ROLE %[1]s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '%[2]s';
+		CREATE ROLE %[1]s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT %[4]d PASSWORD '%[2]s';
 		COMMENT ON ROLE %[1]s IS '%[3]s';
 		GRANT %[1]s TO CURRENT_USER`
-	createDatabase = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE template0 ENCODING 'UTF8'`
+	// Until PUBLIC has lost its rights, nobody may connect at all.
+	createDatabase = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false`
 	restrict       = `
 		REVOKE ALL ON DATABASE %[1]s FROM PUBLIC;
-		ALTER DATABASE %[1]s CONNECTION LIMIT %[2]d`
+		ALTER DATABASE %[1]s CONNECTION LIMIT %[2]d;
+		ALTER DATABASE %[1]s ALLOW_CONNECTIONS true`
 	dropDatabase = `DROP DATABASE IF EXISTS %[1]s WITH (FORCE)`
 	dropRole     = `DROP ROLE IF EXISTS %[1]s`
 )
@@ -68,7 +71,7 @@ func makeRole(ctx context.Context, conn *pgx.Conn, d Database) error {
 	if err != nil {
 		return fmt.Errorf("hash role password: %w", err)
 	}
-	if _, err := conn.Exec(ctx, fmt.Sprintf(createRole, d.Name(), verifier, d.marker())); err != nil {
+	if _, err := conn.Exec(ctx, fmt.Sprintf(createRole, d.Name(), verifier, d.marker(), connectionLimit)); err != nil {
 		return fmt.Errorf("create role: %w", err)
 	}
 	return nil

@@ -23,7 +23,7 @@ type key struct {
 func (k *Keys) UnmarshalText(text []byte) error {
 	var all Keys
 	for seed := range strings.SplitSeq(string(text), ",") {
-		one, err := parseKey(seed)
+		one, err := parseKey(strings.TrimPrefix(seed, added))
 		if err != nil {
 			return err
 		}
@@ -52,22 +52,25 @@ func NewKey() (string, error) {
 	return base64.StdEncoding.EncodeToString(private.Seed()), nil
 }
 
+// added marks a key that does not sign yet, so that a key that has signed is never promoted again.
+const added = "~" // no letter of base64
+
 // AddKey returns the keys with a fresh one behind them, which does not sign (yet).
 func AddKey(text string) (string, error) {
 	if err := new(Keys).UnmarshalText([]byte(text)); err != nil {
 		return "", err
 	}
 	fresh, err := NewKey()
-	return text + "," + fresh, err
+	return text + "," + added + fresh, err
 }
 
-// PromoteKey returns the keys with the newest in front: it signs from now on.
+// PromoteKey returns the keys with the one that was added in front: it signs from now on.
 func PromoteKey(text string) (string, error) {
 	all := strings.Split(text, ",")
-	if len(all) < 2 {
-		return "", errors.New("holds one key alone: add one first")
+	newest, ok := strings.CutPrefix(all[len(all)-1], added)
+	if !ok {
+		return "", errors.New("holds no key that was added and does not sign yet: add one first")
 	}
-	newest := all[len(all)-1]
 	return strings.Join(append([]string{newest}, all[:len(all)-1]...), ","), nil
 }
 

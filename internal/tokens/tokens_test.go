@@ -95,6 +95,9 @@ func TestRotationLogsNobodyOut(t *testing.T) {
 	old := newKey(t)
 	added := must(t)(AddKey(old))
 	promoted := must(t)(PromoteKey(added))
+	if again, err := PromoteKey(promoted); err == nil {
+		t.Errorf("promoted a second time, the old key signs again: %d keys", strings.Count(again, ",")+1)
+	}
 	retired := must(t)(RetireKeys(promoted))
 	now := time.Now()
 	stages := []*Issuer{}

@@ -224,7 +224,7 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 		}
 		listeners = append(listeners, codecListener)
 		servers = append(servers, newServer(httpapi.NewCodec(httpapi.CodecOptions{
-			Keys: keys, Token: string(c.Codec.CodecToken), Origins: c.Codec.CodecOrigins,
+			Keys: keys, Token: string(c.Codec.CodecToken), Origins: c.Codec.CodecOrigins, Loopback: isLoopback(codecListener),
 		}), c))
 	}
 	go keepTidy(ctx, reg, router, c.Log)
@@ -260,6 +260,11 @@ func listen(what string, address config.Address) (net.Listener, error) {
 		return nil, fmt.Errorf("the %s address %s cannot be listened on: choose another", what, address)
 	}
 	return listener, nil
+}
+
+func isLoopback(listener net.Listener) bool {
+	address, ok := listener.Addr().(*net.TCPAddr)
+	return ok && address.IP.IsLoopback()
 }
 
 func closeAll(listeners *[]net.Listener) {

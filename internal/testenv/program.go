@@ -40,7 +40,7 @@ func withoutRace(flags string) string {
 	return strings.Join(strings.Fields(strings.NewReplacer("-race=true", "", "-race", "").Replace(flags)), " ")
 }
 
-const patience = time.Minute // with a program
+const patience = 3 * time.Minute // with a program, on a loaded machine
 
 // Run is a program that a test runs as a process of its own.
 type Run struct {

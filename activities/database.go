@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 
-	"narthex/internal/registry"
 	"narthex/internal/signup"
 	"narthex/internal/tenantserver"
 )
@@ -19,13 +18,7 @@ func (a *Activities) createDatabase(ctx context.Context, in signup.StepInput) er
 	if err != nil {
 		return err
 	}
-	return a.Server.Create(ctx, database, func(ctx context.Context) error {
-		undone, err := a.Registry.Undone(ctx, owner(in))
-		if err == nil && undone {
-			err = registry.ErrUndone
-		}
-		return err
-	})
+	return a.Server.Create(ctx, database, func(ctx context.Context) error { return a.Registry.Permit(ctx, owner(in)) })
 }
 
 // DropDatabase removes the database and the role, and leaves a tombstone: a late attempt of

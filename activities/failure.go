@@ -16,8 +16,9 @@ import (
 
 // forward turns a step's error into the failure that the workflow and the history see: its type says
 // what happened, it is retried where that can help, and its message holds no data of anybody's.
+// A signup that has ended well, and was reset, has done its steps.
 func forward(doing string, err error) error {
-	if err == nil {
+	if err == nil || errors.Is(err, registry.ErrCommitted) {
 		return nil
 	}
 	kind, retry := classify(err)

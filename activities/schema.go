@@ -16,6 +16,9 @@ func (a *Activities) migrateDatabase(ctx context.Context, in signup.StepInput) e
 	if err != nil {
 		return err
 	}
+	if err := a.Registry.Permit(ctx, owner(in)); err != nil {
+		return err
+	}
 	return a.Server.Migrate(ctx, database)
 }
 

@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 
 	"narthex/internal/registry"
 	"narthex/internal/signup"
@@ -39,4 +40,16 @@ func (a *Activities) DeleteTenant(ctx context.Context, in signup.StepInput) erro
 // ActivateTenant opens the tenant for requests: the commit point of the signup.
 func (a *Activities) ActivateTenant(ctx context.Context, in signup.StepInput) error {
 	return forward("activate tenant", a.Registry.ActivateTenant(ctx, owner(in), in.AdminID))
+}
+
+// IsTenantOpen reports whether this signup has opened its church, in an earlier run.
+func (a *Activities) IsTenantOpen(ctx context.Context, in signup.StepInput) (bool, error) {
+	err := a.Registry.Permit(ctx, owner(in))
+	if errors.Is(err, registry.ErrCommitted) {
+		return true, nil
+	}
+	if errors.Is(err, registry.ErrUndone) {
+		err = nil
+	}
+	return false, undo("look whether the church is open", err)
 }

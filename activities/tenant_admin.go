@@ -19,6 +19,9 @@ func (a *Activities) createTenantAdmin(ctx context.Context, in signup.StepInput)
 	if err != nil {
 		return err
 	}
+	if err := a.Registry.Permit(ctx, owner(in)); err != nil {
+		return err
+	}
 	return a.inTenantDatabase(ctx, in, func(conn *pgx.Conn) error {
 		return tenantdb.InsertAdmin(ctx, conn, a.Keys, in.TenantID, admin)
 	})

@@ -126,14 +126,15 @@ func (a *activityFaults) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	} else {
 		ctx = context.WithoutCancel(ctx) // a worker that is cut off is not told that its time is over
 	}
-	err := what(func() error {
-		_, err := a.Next.ExecuteActivity(ctx, in)
+	var result any
+	err := what(func() (err error) {
+		result, err = a.Next.ExecuteActivity(ctx, in)
 		return err
 	})
 	if err == nil {
 		a.faults.end(name)
 	}
-	return nil, err
+	return result, err
 }
 
 func (f *faults) begin(name, tenantID string) fault {

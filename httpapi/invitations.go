@@ -127,6 +127,7 @@ func (a *api) runInvitation(ctx context.Context, input invitation.Input) (done b
 		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		TypedSearchAttributes:                    temporal.NewSearchAttributes(signup.TenantID.ValueSet(input.TenantID)),
+		StaticSummary:                            "invite an admin to tenant_" + input.TenantID,
 	}, invitation.Workflow, input)
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &running) {

@@ -15,13 +15,14 @@ import (
 	"narthex/internal/signup"
 )
 
-var record = flag.Bool("record", false, "record the histories in workflows/testdata anew")
+var record = flag.String("record", "", "record histories in the folder `RELEASE` of workflows/testdata")
 
-// TestRecordHistories writes the histories that workflows' replay test replays. It only runs when told
-// to: the recorded ones stand for the workflows that are in flight while a new version is rolled out.
+// TestRecordHistories writes the histories that workflows' replay test replays, in a folder for each release
+// that changed them. It only runs when told to: the recorded ones stand for the workflows that are in flight
+// while a new release is rolled out.
 func TestRecordHistories(t *testing.T) {
-	if !*record {
-		t.Skip("run with -record to record the histories anew")
+	if *record == "" {
+		t.Skip("run with -record RELEASE to record histories")
 	}
 	for name, prepare := range map[string]func(*stack, string){
 		"completed": func(*stack, string) {},
@@ -48,7 +49,7 @@ func TestRecordHistories(t *testing.T) {
 			s.faults.always("CreateAdmin", failsBefore)
 			began := time.Now()
 			s.faults.set("DeleteChurch", func(int) fault {
-				if time.Since(began) < 70*time.Second {
+				if time.Since(began) < stuckAfter+5*time.Second {
 					return failsRetryably
 				}
 				return nil
@@ -70,6 +71,18 @@ func TestRecordHistories(t *testing.T) {
 			s.record(name, signup.WorkflowID(hash))
 		})
 	}
+	t.Run("reset", func(t *testing.T) {
+		t.Parallel()
+		s := newStack(t)
+		body := applicant()
+		s.register(body)
+		workflowID, runID := s.newest(body["email"])
+		s.faults.always("ActivateTenant", failsBefore)
+		if err := s.reset(workflowID, runID, s.resetPoints(workflowID, runID)[2]); err != nil {
+			t.Fatal(err)
+		}
+		s.record("reset", workflowID)
+	})
 	for name, status := range map[string]int{"invitation": http.StatusCreated, "invitation_rolled_back": http.StatusInternalServerError} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -100,7 +113,7 @@ func (s *stack) record(name, workflowID string) {
 		s.t.Fatal(err)
 	}
 	content = bytes.ReplaceAll(content, []byte(host), []byte("worker"))
-	if err := os.WriteFile("../workflows/testdata/"+name+".json", append(content, '\n'), 0o644); err != nil {
+	if err := os.WriteFile("../workflows/testdata/"+*record+"/"+name+".json", append(content, '\n'), 0o644); err != nil {
 		s.t.Fatal(err)
 	}
 }

@@ -13,9 +13,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 	"github.com/go-playground/validator/v10"
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/text/unicode/norm"
 
@@ -195,15 +193,7 @@ func (a *api) signupInput(ctx context.Context, request registerRequest) (signup.
 func (a *api) start(ctx context.Context, input signup.Input) (registry.Run, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(leastStart, a.SignupWait))
 	defer cancel()
-	run, err := a.Temporal.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
-		ID:                                       signup.WorkflowID(input.EmailHash),
-		TaskQueue:                                a.TaskQueue,
-		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
-		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		EnableEagerStart:                         true,
-		TypedSearchAttributes:                    temporal.NewSearchAttributes(signup.TenantID.ValueSet(input.TenantID)),
-	}, signup.Workflow, input)
+	run, err := a.Temporal.ExecuteWorkflow(ctx, signup.StartOptions(a.TaskQueue, input), signup.Workflow, input)
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	switch {
 	case errors.As(err, &running):

@@ -59,6 +59,9 @@ type stack struct {
 
 const readLimit = 10 * time.Second // of a request
 
+// stuckAfter is how long a compensation may fail before it is called stuck.
+const stuckAfter = 10 * time.Second
+
 // unhurried is for what only a loaded machine makes slow.
 const unhurried = 5 * time.Minute
 
@@ -70,15 +73,25 @@ func withWait(wait time.Duration) stackOption {
 
 func newStack(t *testing.T, options ...stackOption) *stack {
 	t.Helper()
+	return newStackOn(t, testenv.PostgresURL(t), options...)
+}
+
+// newStackOn makes the tenants' databases on a PostgreSQL server of the caller's.
+func newStackOn(t *testing.T, serverURL string, options ...stackOption) *stack {
+	t.Helper()
 	ctx := t.Context()
 	s := &stack{t: t, faults: newFaults(), log: &syncBuffer{}}
 	t.Cleanup(s.showErrors)
 	logger := s.logger()
 
-	serverURL := testenv.PostgresURL(t)
-	s.server = openPool(t, serverURL)
+	home := testenv.PostgresURL(t)
+	s.server = openPool(t, home)
 	var serviceURL string
-	s.registryURL, serviceURL = s.makeService(serverURL)
+	s.registryURL, serviceURL = s.makeService(home)
+	if serverURL != home {
+		s.server = openPool(t, serverURL)
+		_, serviceURL = s.makeService(serverURL)
+	}
 	if err := registry.Migrate(ctx, s.registryURL); err != nil {
 		t.Fatalf("migrate the registry: %v", err)
 	}
@@ -94,7 +107,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	}
 	t.Cleanup(server.Close)
 	w := worker.New(s.temporal, s.queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.faults}})
-	workflows.Register(w)
+	(&workflows.Workflows{Server: server.Name(), Patience: stuckAfter}).Register(w)
 	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys})
 	if err := w.Start(); err != nil {
 		t.Fatalf("start the worker: %v", err)

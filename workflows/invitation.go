@@ -9,16 +9,19 @@ import (
 
 // InvitationSteps are the steps of the invitation of a co-admin, in order, each with what undoes it.
 var InvitationSteps = []signup.Step{
-	{Do: "CreateInvitedAdmin", Undo: "DeleteInvitedAdmin"},             // registry
-	{Do: "IndexInvitedEmail", Undo: "UnindexInvitedEmail"},             // registry: email → tenant
-	{Do: "CreateInvitedTenantAdmin", Undo: "DeleteInvitedTenantAdmin"}, // the same admin in the tenant's own database
-	{Do: "OfferInvitation"}, // the commit point: its token is good
+	{Do: "CreateInvitedAdmin", Doing: "enter the admin in the registry",
+		Undo: "DeleteInvitedAdmin", Undoing: "delete the admin from the registry"},
+	{Do: "IndexInvitedEmail", Doing: "make the email lead to the church",
+		Undo: "UnindexInvitedEmail", Undoing: "free the email"},
+	{Do: "CreateInvitedTenantAdmin", Doing: "add the admin to {database}",
+		Undo: "DeleteInvitedTenantAdmin", Undoing: "delete the admin from {database}"},
+	{Do: "OfferInvitation", Doing: "make the token good"}, // the commit point
 }
 
 // Invitation makes an admin on both sides who has no password yet, and lets a token choose one. If a step
 // fails for good, everything that was made is removed again.
-func Invitation(ctx workflow.Context, in invitation.Input) error {
-	saga := &Saga{Forward: forward, Backward: backward, Patience: patience, Stuck: stuck}
+func (w *Workflows) Invitation(ctx workflow.Context, in invitation.Input) error {
+	saga := w.saga(InvitationSteps, in.TenantID)
 	input := invitation.StepInput{InvitationID: workflow.GetInfo(ctx).OriginalRunID, Input: in}
 	for _, step := range InvitationSteps {
 		if err := saga.Do(ctx, step, input); err != nil {

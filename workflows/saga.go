@@ -19,22 +19,33 @@ type Saga struct {
 	Patience time.Duration
 	// Stuck is told, once for each, of a compensation that ran out of patience.
 	Stuck func(ctx workflow.Context, undo string)
+	// Progress, if not nil, shows people how far it has come.
+	Progress *Checklist
 
 	undo []compensation
 }
 
 type compensation struct {
-	name  string
+	step  signup.Step
 	input any
 }
 
 // Do pushes the step's compensation and runs the step, both with the same input.
 func (s *Saga) Do(ctx workflow.Context, step signup.Step, input any) error {
 	if step.Undo != "" {
-		s.undo = append(s.undo, compensation{step.Undo, input})
+		s.undo = append(s.undo, compensation{step, input})
 	}
-	ctx = workflow.WithActivityOptions(ctx, s.Forward)
-	return workflow.ExecuteActivity(ctx, step.Do, input).Get(ctx, nil)
+	err := s.start(workflow.WithActivityOptions(ctx, s.Forward), step.Do, step.Doing, input).Get(ctx, nil)
+	s.Progress.ended(ctx, step.Do, err)
+	return err
+}
+
+// start starts an activity, with a text for people.
+func (s *Saga) start(ctx workflow.Context, activity, summary string, input any) workflow.Future {
+	options := workflow.GetActivityOptions(ctx)
+	options.Summary = s.Progress.text(summary)
+	s.Progress.began(ctx, activity)
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, input)
 }
 
 // Compensate runs the compensations of every step that was begun, newest first, and returns when all
@@ -43,17 +54,22 @@ func (s *Saga) Compensate(ctx workflow.Context) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	ctx = workflow.WithActivityOptions(ctx, s.Backward)
 	var late []workflow.Future
+	var lateNames []string
 	for len(s.undo) > 0 {
 		last := s.undo[len(s.undo)-1]
 		s.undo = s.undo[:len(s.undo)-1]
-		done := workflow.ExecuteActivity(ctx, last.name, last.input)
-		if !within(ctx, s.Patience, done) {
-			late = append(late, done)
-			s.Stuck(ctx, last.name)
+		done := s.start(ctx, last.step.Undo, "undo: "+last.step.Undoing, last.input)
+		if within(ctx, s.Patience, done) {
+			s.Progress.ended(ctx, last.step.Undo, nil)
+			continue
 		}
+		late, lateNames = append(late, done), append(lateNames, last.step.Undo)
+		s.Progress.stuck(ctx, last.step.Undo)
+		s.Stuck(ctx, last.step.Undo)
 	}
-	for _, done := range late {
+	for i, done := range late {
 		_ = done.Get(ctx, nil) // cannot fail: retried without limit, and never cancelled
+		s.Progress.ended(ctx, lateNames[i], nil)
 	}
 }
 

@@ -15,36 +15,77 @@ import (
 
 // Steps are the steps of a signup, in order, each with what undoes it.
 var Steps = []signup.Step{
-	{Do: "CreateDatabase", Undo: "DropDatabase"},         // role and database tenant_{tenantId}
-	{Do: "MigrateDatabase", Undo: "RevertDatabase"},      // its 24 tables
-	{Do: "CreateChurch", Undo: "DeleteChurch"},           // registry: in trial
-	{Do: "CreateTenant", Undo: "DeleteTenant"},           // registry: where the database is; provisioning
-	{Do: "CreateAdmin", Undo: "DeleteAdmin"},             // registry: the PRIMARY admin
-	{Do: "IndexAdminEmail", Undo: "UnindexAdminEmail"},   // registry: email → tenant
-	{Do: "CreateTenantAdmin", Undo: "DeleteTenantAdmin"}, // the same admin in the tenant's own database
-	{Do: "ActivateTenant"},                               // the commit point: nothing after it can fail
+	{Do: "CreateDatabase", Doing: "create role and database {database} on {server}",
+		Undo: "DropDatabase", Undoing: "drop database and role {database} on {server}"},
+	{Do: "MigrateDatabase", Doing: "fill {database} with its 24 tables",
+		Undo: "RevertDatabase", Undoing: "take the tables out of {database}"},
+	{Do: "CreateChurch", Doing: "enter the church in the registry, in trial",
+		Undo: "DeleteChurch", Undoing: "delete the church from the registry"},
+	{Do: "CreateTenant", Doing: "enter in the registry where {database} is",
+		Undo: "DeleteTenant", Undoing: "delete the tenant from the registry"},
+	{Do: "CreateAdmin", Doing: "enter the PRIMARY admin in the registry",
+		Undo: "DeleteAdmin", Undoing: "delete the admin from the registry"},
+	{Do: "IndexAdminEmail", Doing: "make the email lead to the church",
+		Undo: "UnindexAdminEmail", Undoing: "free the email"},
+	{Do: "CreateTenantAdmin", Doing: "add the admin to {database}",
+		Undo: "DeleteTenantAdmin", Undoing: "delete the admin from {database}"},
+	{Do: "ActivateTenant", Doing: "open the church"}, // the commit point: nothing after it can fail
+}
+
+// Workflows are what a worker runs.
+type Workflows struct {
+	Server   string        // for people: the PostgreSQL server, host:port, on which databases are made
+	Patience time.Duration // with a compensation that fails, until an operator is told of it; 0 is a minute
 }
 
 // Signup gives a church its own database, enters it in the registry, makes its first admin on both
 // sides, and opens it. If a step fails for good, or the signup is cancelled, everything that was made
 // is removed again, and the first error is returned once nothing is left.
-func Signup(ctx workflow.Context, in signup.Input) error {
-	saga := &Saga{Forward: forward, Backward: backward, Patience: patience, Stuck: stuck}
+func (w *Workflows) Signup(ctx workflow.Context, in signup.Input) error {
+	saga := w.saga(Steps, in.TenantID)
 	input := signup.StepInput{SignupID: workflow.GetInfo(ctx).OriginalRunID, Input: in}
 	for _, step := range Steps {
 		if err := saga.Do(ctx, step, input); err != nil {
+			if openBefore(ctx, input) {
+				return nil
+			}
 			return rollBack(ctx, saga, step.Do, err)
 		}
 	}
 	return nil
 }
 
+func (w *Workflows) saga(steps []signup.Step, tenantID string) *Saga {
+	saga := &Saga{Forward: forward, Backward: backward, Patience: patience, Stuck: stuck, Progress: newChecklist(steps, tenantID, w.Server)}
+	if w.Patience > 0 {
+		saga.Patience = w.Patience
+	}
+	return saga
+}
+
 // Register makes the workflows known to a worker or a replayer, under their names.
-func Register(to interface {
+func (w *Workflows) Register(to interface {
 	RegisterWorkflowWithOptions(w any, options workflow.RegisterOptions)
 }) {
-	to.RegisterWorkflowWithOptions(Signup, workflow.RegisterOptions{Name: signup.Workflow})
-	to.RegisterWorkflowWithOptions(Invitation, workflow.RegisterOptions{Name: invitation.Workflow})
+	to.RegisterWorkflowWithOptions(w.Signup, workflow.RegisterOptions{Name: signup.Workflow})
+	to.RegisterWorkflowWithOptions(w.Invitation, workflow.RegisterOptions{Name: invitation.Workflow})
+}
+
+// openBefore reports whether this run is a reset of one that has opened the church: then the church is
+// whole, and whatever fails in going through the steps again must not remove it.
+func openBefore(ctx workflow.Context, input signup.StepInput) (open bool) {
+	info := workflow.GetInfo(ctx)
+	if info.OriginalRunID == info.WorkflowExecution.RunID {
+		return false
+	}
+	if workflow.GetVersion(ctx, "ask whether the church is open", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+		return false // a rollback that had begun before the point of the reset
+	}
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	asking := backward
+	asking.Summary = "is the church open since before the reset?"
+	_ = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, asking), signup.IsTenantOpen, input).Get(ctx, &open) // retried without limit
+	return open
 }
 
 // Steps are bounded: each ends, one way or the other, inside the time that the API waits by default.
@@ -73,7 +114,7 @@ func rollBack(ctx workflow.Context, saga *Saga, failedStep string, cause error) 
 		outcome = signup.OutcomeRefused
 	}
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
-	upsert(ctx, signup.FailedStep.ValueSet(failedStep))
+	upsert(ctx, signup.FailedStep.ValueSet(failedStep), signup.SignupStep.ValueSet(failedStep))
 	saga.Compensate(ctx)
 	upsert(ctx, signup.Outcome.ValueSet(outcome))
 	workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"outcome": outcome, "step": failedStep}).
@@ -83,13 +124,13 @@ func rollBack(ctx workflow.Context, saga *Saga, failedStep string, cause error) 
 
 // stuck makes a rollback that does not come to its end visible: by search attribute, metric and log.
 func stuck(ctx workflow.Context, undo string) {
-	upsert(ctx, signup.Outcome.ValueSet(signup.OutcomeRollbackStuck))
+	upsert(ctx, signup.Outcome.ValueSet(signup.OutcomeRollbackStuck), signup.SignupStep.ValueSet(undo))
 	workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"compensation": undo}).
 		Counter("signup_rollback_stuck").Inc(1)
 	workflow.GetLogger(ctx).Error("A rollback is stuck and keeps being tried", "compensation", undo)
 }
 
-func upsert(ctx workflow.Context, update temporal.SearchAttributeUpdate) {
+func upsert(ctx workflow.Context, updates ...temporal.SearchAttributeUpdate) {
 	// The command only fails to be made for an invalid attribute, which the types rule out.
-	_ = workflow.UpsertTypedSearchAttributes(ctx, update)
+	_ = workflow.UpsertTypedSearchAttributes(ctx, updates...)
 }

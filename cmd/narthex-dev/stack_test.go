@@ -23,18 +23,10 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// dataFolder is a folder that PostgreSQL can reach as another user than root too.
+// dataFolder is where a stack may keep its data.
 func dataFolder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "narthex-dev-test-")
-	if err == nil {
-		err = os.Chmod(dir, 0o711)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	return filepath.Join(dir, ".narthex")
+	return filepath.Join(testenv.Folder(t), ".narthex")
 }
 
 // freePorts lets the stack choose its ports.

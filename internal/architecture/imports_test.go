@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"narthex/activities"
+	"narthex/internal/signup"
 	"narthex/workflows"
 )
 
@@ -95,7 +96,8 @@ func TestProductionProgramLinksNoTemporalServer(t *testing.T) {
 // activity must be used.
 func TestStepsAndActivitiesMatch(t *testing.T) {
 	t.Parallel()
-	var named, written []string
+	named := []string{signup.IsTenantOpen}
+	var written []string
 	for _, step := range slices.Concat(workflows.Steps, workflows.InvitationSteps) {
 		named = append(named, step.Do)
 		if step.Undo != "" {

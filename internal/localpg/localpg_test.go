@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"narthex/internal/localpg"
+	"narthex/internal/testenv"
 )
 
 // parentVariable holds the folder in which the test program, in its second role, starts a server.
@@ -32,19 +33,10 @@ func TestMain(m *testing.M) {
 	time.Sleep(time.Minute)
 }
 
-// folder is an empty folder for a server, which other users can reach: tests may run as root, and
-// PostgreSQL then runs as another user.
+// folder is where a server may keep its data.
 func folder(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "narthex-localpg-")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	if err := os.Chmod(dir, 0o711); err != nil {
-		t.Fatal(err)
-	}
-	return filepath.Join(dir, "postgres")
+	return filepath.Join(testenv.Folder(t), "postgres")
 }
 
 func start(t *testing.T, options localpg.Options) *localpg.Server {

@@ -46,12 +46,8 @@ func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return err
 		}
-		var undone bool
-		if err := tx.QueryRow(ctx, isUndone, owner.SignupID).Scan(&undone); err != nil {
+		if err := permit(ctx, tx, owner); err != nil {
 			return err
-		}
-		if undone {
-			return ErrUndone
 		}
 		tag, err := tx.Exec(ctx, insertInvitation, invitation.TokenHash, owner.TenantID, invitation.AdminID, invitation.ExpiresAt)
 		if err != nil || tag.RowsAffected() == 0 {

@@ -22,6 +22,8 @@ var (
 	ErrEmailTaken = errors.New("the email is taken")
 	// ErrUndone: the signup has been rolled back, so nothing of it may be made any more.
 	ErrUndone = errors.New("the signup was undone")
+	// ErrCommitted: the signup's church is open, so it has nothing left to make.
+	ErrCommitted = errors.New("the signup has ended well")
 	// ErrNotOwned: the row belongs to another signup.
 	ErrNotOwned = errors.New("the row belongs to another signup")
 	// ErrNotFound: there is no such row.
@@ -86,17 +88,33 @@ type Owner struct {
 // that must forbid it never overlap.
 const (
 	lockSignup     = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
-	isUndone       = `SELECT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $1)`
+	selectStanding = `
+		SELECT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $1),
+			EXISTS (SELECT FROM tenants WHERE id = $2 AND signup_id = $1 AND status <> 'provisioning')`
 	buryTombstone  = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 	emailHashTaken = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY($1))`
 )
 
-// Undone reports whether the signup has been rolled back.
-func (r *Registry) Undone(ctx context.Context, owner Owner) (undone bool, err error) {
-	if err := r.pool.QueryRow(ctx, isUndone, owner.SignupID).Scan(&undone); err != nil {
-		return false, fmt.Errorf("look for tombstone: %w", err)
+// Permit returns nil while the signup may make something. Errors: ErrUndone, ErrCommitted.
+func (r *Registry) Permit(ctx context.Context, owner Owner) error { return permit(ctx, r.pool, owner) }
+
+func permit(ctx context.Context, q querier, owner Owner) error {
+	var undone, committed bool
+	if err := q.QueryRow(ctx, selectStanding, owner.SignupID, owner.TenantID).Scan(&undone, &committed); err != nil {
+		return fmt.Errorf("look how the signup stands: %w", err)
 	}
-	return undone, nil
+	switch {
+	case undone:
+		return ErrUndone
+	case committed:
+		return ErrCommitted
+	}
+	return nil
+}
+
+// querier is what a pool and a transaction have in common.
+type querier interface {
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // Bury records that the signup is being rolled back: from then on it can make nothing. Idempotent.
@@ -116,7 +134,7 @@ func (r *Registry) EmailTaken(ctx context.Context, email string) (taken bool, er
 	return taken, nil
 }
 
-// insert runs an INSERT … ON CONFLICT (id) DO NOTHING for owner, unless the signup was undone. A row
+// insert runs an INSERT … ON CONFLICT (id) DO NOTHING for owner, if the signup is permitted to. A row
 // that is there already is owner's own (an earlier attempt's, whose answer was lost), or ErrNotOwned.
 // before, if not nil, runs first in the same transaction.
 func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf string, args pgx.NamedArgs, before func(pgx.Tx) error) error {
@@ -124,12 +142,8 @@ func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf s
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return err
 		}
-		var undone bool
-		if err := tx.QueryRow(ctx, isUndone, owner.SignupID).Scan(&undone); err != nil {
+		if err := permit(ctx, tx, owner); err != nil {
 			return err
-		}
-		if undone {
-			return ErrUndone
 		}
 		if before != nil {
 			if err := before(tx); err != nil {

@@ -5,10 +5,11 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// The search attributes of a signup. None holds personal data.
+// The search attributes of a signup, written at its start and when something goes wrong. None holds
+// personal data.
 var (
 	TenantID   = temporal.NewSearchAttributeKeyKeyword("TenantId")
-	SignupStep = temporal.NewSearchAttributeKeyKeyword("SignupStep")
+	SignupStep = temporal.NewSearchAttributeKeyKeyword("SignupStep") // the step it began with, that failed, or the compensation that is stuck
 	Outcome    = temporal.NewSearchAttributeKeyKeyword("SignupOutcome")
 	FailedStep = temporal.NewSearchAttributeKeyKeyword("FailedStep")
 )
@@ -20,4 +21,9 @@ func SearchAttributes() map[string]enumspb.IndexedValueType {
 		all[key.GetName()] = key.GetValueType()
 	}
 	return all
+}
+
+// startAttributes are the search attributes that a signup starts with.
+func startAttributes(tenantID string) temporal.SearchAttributes {
+	return temporal.NewSearchAttributes(TenantID.ValueSet(tenantID), SignupStep.ValueSet(firstStep), Outcome.ValueSet(OutcomeCreated))
 }

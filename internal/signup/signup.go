@@ -8,11 +8,20 @@ import "time"
 // Workflow is the registered name of the signup workflow.
 const Workflow = "Signup"
 
-// Step is an activity with the activity that undoes it. Undo is empty for the commit point.
+// Step is an activity with the activity that undoes it, and what each is to people. Undo is empty for the
+// commit point. In the texts {database} stands for the tenant's database and {server} for its server.
 type Step struct {
 	Do   string
 	Undo string
+
+	Doing   string // "create role and database {database} on {server}"
+	Undoing string // "drop database and role {database} on {server}"
 }
+
+const firstStep = "CreateDatabase"
+
+// Activities other than the steps and what undoes them.
+const IsTenantOpen = "IsTenantOpen" // takes a StepInput, returns a bool
 
 // Types of the application errors that an activity or the workflow fails with.
 const (
@@ -23,8 +32,10 @@ const (
 	ErrorSealing    = "Sealing"    // sealed data could not be opened or made; never retried
 )
 
-// Values of the search attribute SignupOutcome.
+// Values of the search attribute SignupOutcome. Each signup starts with the first: only what goes wrong is
+// written later. A signup that is created is one that has completed, too.
 const (
+	OutcomeCreated       = "created"
 	OutcomeRefused       = "refused"        // rolled back because the email was taken
 	OutcomeRolledBack    = "rolled_back"    // rolled back after a failure or a cancel
 	OutcomeRollbackStuck = "rollback_stuck" // a compensation keeps failing; it is still being tried

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/url"
 	"strconv"
 	"time"
@@ -42,6 +43,12 @@ func Open(ctx context.Context, adminURL string) (*Server, error) {
 		return nil, fmt.Errorf("open tenant server: %w", err)
 	}
 	return &Server{pool: pool, base: *base}, nil
+}
+
+// Name is the server's host:port.
+func (s *Server) Name() string {
+	_, host, port, _ := s.Location(Database{})
+	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
 // Close closes the server's connections.

@@ -43,6 +43,21 @@ func given(name string) (found bool) {
 	return found
 }
 
+// Folder makes an empty folder that other users can reach: tests may run as root, and PostgreSQL then runs
+// as another user. It is removed when the test ends.
+func Folder(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "narthex-test-")
+	if err == nil {
+		err = os.Chmod(dir, 0o711)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
 // shared is a server that is started once a process.
 type shared struct {
 	start func(dir string) (address string, stop func() error, err error)

@@ -166,7 +166,7 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 		WorkerStopTimeout: workerDrain,
 		OnFatalError:      func(err error) { fail(fmt.Errorf("the worker cannot go on: %w", err)) },
 	})
-	workflows.Register(w)
+	(&workflows.Workflows{Server: server.Name()}).Register(w)
 	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: keys})
 	if err := startWhenReachable(ctx, w, c.Log); err != nil {
 		server.Close()

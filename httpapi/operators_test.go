@@ -1,0 +1,114 @@
+package httpapi_test
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	sdkpb "go.temporal.io/api/sdk/v1"
+	"go.temporal.io/sdk/converter"
+	sdk "go.temporal.io/sdk/temporal"
+
+	"narthex/internal/codec"
+	"narthex/internal/signup"
+)
+
+// TestOperatorsReadWhatASignupDoes looks at what Temporal's UI shows of a signup: its summary and details,
+// the summary of each activity, the checklist and the search attributes.
+func TestOperatorsReadWhatASignupDoes(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault      fault
+		status     int
+		checklist  []string
+		summaries  []string
+		attributes map[string]string
+	}{
+		"completed": {
+			status:     http.StatusCreated,
+			checklist:  []string{"- [x] create role and database {database} on {server}\n", "- [x] open the church\n"},
+			summaries:  []string{"create role and database {database} on {server}", "open the church"},
+			attributes: map[string]string{"SignupOutcome": "created", "SignupStep": "CreateDatabase", "FailedStep": ""},
+		},
+		"rolled back": {
+			fault: failsAfter, status: http.StatusInternalServerError,
+			checklist: []string{"- [x] create role and database {database} on {server}; undo: done\n",
+				"- [ ] enter in the registry where {database} is: **failed**; undo: done\n", "- [ ] open the church\n"},
+			summaries:  []string{"enter in the registry where {database} is", "undo: drop database and role {database} on {server}"},
+			attributes: map[string]string{"SignupOutcome": "rolled_back", "SignupStep": "CreateTenant", "FailedStep": "CreateTenant"},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t)
+			s.faults.always("CreateTenant", c.fault)
+			body := applicant()
+			if got := s.post("/api/auth/register", body); got.status != c.status {
+				t.Fatalf("register: status %d, want %d\n%s", got.status, c.status, got.body)
+			}
+			tenantID := s.inputOf(body["email"].(string)).TenantID
+			config := s.server.Config().ConnConfig
+			fill := strings.NewReplacer("{database}", "tenant_"+tenantID, "{server}", config.Host+":"+strconv.Itoa(int(config.Port))).Replace
+
+			workflowID, runID := s.newest(body["email"])
+			described, err := s.temporal.DescribeWorkflow(t.Context(), workflowID, runID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if summary, err := described.GetStaticSummary(); err != nil || summary != "sign up tenant_"+tenantID {
+				t.Errorf("summary %q (%v), want %q", summary, err, "sign up tenant_"+tenantID)
+			}
+			if details, err := described.GetStaticDetails(); err != nil || !strings.Contains(details, "- database and role: `tenant_"+tenantID+"`") {
+				t.Errorf("details %q (%v), want the database's name in them", details, err)
+			}
+			answer, err := s.temporal.QueryWorkflow(t.Context(), workflowID, runID, "__temporal_workflow_metadata")
+			if err != nil {
+				t.Fatal(err)
+			}
+			var metadata sdkpb.WorkflowMetadata
+			if err := answer.Get(&metadata); err != nil {
+				t.Fatal(err)
+			}
+			wantIn(t, "the checklist", metadata.CurrentDetails, fill, c.checklist)
+			wantIn(t, "the activities' summaries", s.summaries(workflowID, runID), fill, c.summaries)
+			for key, want := range c.attributes {
+				got, _ := described.TypedSearchAttributes.GetKeyword(sdk.NewSearchAttributeKeyKeyword(key))
+				if got != want {
+					t.Errorf("search attribute %s is %q, want %q", key, got, want)
+				}
+			}
+			if got, _ := described.TypedSearchAttributes.GetKeyword(signup.TenantID); got != tenantID {
+				t.Errorf("search attribute TenantId is %q, want %q", got, tenantID)
+			}
+		})
+	}
+}
+
+func wantIn(t *testing.T, where, text string, fill func(string) string, wanted []string) {
+	t.Helper()
+	for _, want := range wanted {
+		if !strings.Contains(text, fill(want)) {
+			t.Errorf("%s is\n%s\nwant in it %q", where, text, fill(want))
+		}
+	}
+}
+
+// summaries returns the summaries of a run's activities, a line each.
+func (s *stack) summaries(workflowID, runID string) string {
+	s.t.Helper()
+	opening := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), codec.New(s.keys))
+	var lines strings.Builder
+	for _, event := range s.history(workflowID, runID).Events {
+		if event.EventType != enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED {
+			continue
+		}
+		var summary string
+		if err := opening.FromPayload(event.GetUserMetadata().GetSummary(), &summary); err != nil {
+			s.t.Fatalf("read the summary of event %d: %v", event.EventId, err)
+		}
+		lines.WriteString(summary + "\n")
+	}
+	return lines.String()
+}

@@ -1,0 +1,26 @@
+package signup
+
+import (
+	"fmt"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+)
+
+// StartOptions says how a signup is started: whoever starts it, a running one with the same email is an
+// error (serviceerror.WorkflowExecutionAlreadyStarted), and people read in Temporal's UI what it is.
+func StartOptions(taskQueue string, in Input) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{
+		ID:                                       WorkflowID(in.EmailHash),
+		TaskQueue:                                taskQueue,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		EnableEagerStart:                         true,
+		TypedSearchAttributes:                    startAttributes(in.TenantID),
+		StaticSummary:                            "sign up tenant_" + in.TenantID,
+		StaticDetails: fmt.Sprintf("Requested at %s\n\n- tenant and church: `%s`\n- database and role: `tenant_%[2]s`\n- PRIMARY admin: `%s`\n- trial until %s\n",
+			in.RequestedAt.Format(time.RFC3339), in.TenantID, in.AdminID, in.TrialEndsAt.Format(time.DateOnly)),
+	}
+}

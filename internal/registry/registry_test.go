@@ -84,10 +84,15 @@ func TestInsertsAreIdempotentForTheirOwnerAlone(t *testing.T) {
 	t.Parallel()
 	r, _ := open(t)
 	owner := newOwner()
-	enter(t, r, owner, "hash")
 	church := registry.Church{Name: "Grace Chapel", Email: "pat@example.org", EmailHash: "hash", TrialEndsAt: now, CreatedAt: now}
-	if err := r.InsertChurch(t.Context(), owner, church); err != nil {
-		t.Errorf("the same again: %v", err)
+	for range 2 {
+		if err := r.InsertChurch(t.Context(), owner, church); err != nil {
+			t.Errorf("insert church, the same again: %v", err)
+		}
+	}
+	enter(t, r, owner, "hash")
+	if err := r.InsertChurch(t.Context(), owner, church); !errors.Is(err, registry.ErrCommitted) {
+		t.Errorf("the same again in a church that is open: %v, want ErrCommitted", err)
 	}
 	other := registry.Owner{SignupID: ids.New(), TenantID: owner.TenantID}
 	if err := r.InsertChurch(t.Context(), other, church); !errors.Is(err, registry.ErrNotOwned) {

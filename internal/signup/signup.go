@@ -20,8 +20,8 @@ type Step struct {
 
 const firstStep = "CreateDatabase"
 
-// Activities other than the steps and what undoes them.
-const IsTenantOpen = "IsTenantOpen" // takes a StepInput, returns a bool
+// IsTenantOpen is the activity that a reset asks: it takes a StepInput and returns a bool.
+const IsTenantOpen = "IsTenantOpen"
 
 // Types of the application errors that an activity or the workflow fails with.
 const (

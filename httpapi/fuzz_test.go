@@ -12,6 +12,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"narthex/internal/signups"
 	"narthex/internal/testenv"
 )
 
@@ -106,7 +107,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 // FuzzSignupID looks for an id that opens without having been given out.
 func FuzzSignupID(f *testing.F) {
 	a := &api{Options: Options{Keys: testenv.Keys(f)}}
-	id, err := a.signupID("workflow", "run")
+	id, err := signups.PublicID(a.Keys, signups.Run{WorkflowID: "workflow", RunID: "run"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -114,8 +115,8 @@ func FuzzSignupID(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if workflowID, runID, ok := a.openSignupID(text); ok != (text == id) {
-			t.Errorf("%q opens to %q, %q: %t", text, workflowID, runID, ok)
+		if run, ok := signups.OpenPublicID(a.Keys, text); ok != (text == id) {
+			t.Errorf("%q opens to %v: %t", text, run, ok)
 		}
 	})
 }

@@ -12,6 +12,7 @@ import (
 
 	"narthex/internal/registry"
 	"narthex/internal/signup"
+	"narthex/internal/signups"
 )
 
 const maxIdempotencyKey = 255 // characters
@@ -144,6 +145,6 @@ func (a *api) findRun(ctx context.Context, input signup.Input) (registry.Run, er
 		return registry.Run{}, nil
 	}
 	runID := info.GetExecution().GetRunId()
-	publicID, err := a.signupID(workflowID, runID)
+	publicID, err := signups.PublicID(a.Keys, signups.Run{WorkflowID: workflowID, RunID: runID})
 	return registry.Run{ID: runID, PublicID: publicID}, err
 }

@@ -20,6 +20,7 @@ import (
 	"narthex/internal/ids"
 	"narthex/internal/registry"
 	"narthex/internal/signup"
+	"narthex/internal/signups"
 	"narthex/internal/tenantdb"
 )
 
@@ -201,7 +202,7 @@ func (a *api) start(ctx context.Context, input signup.Input) (registry.Run, erro
 	case err != nil:
 		return registry.Run{}, errNotStarted.with(err)
 	}
-	publicID, err := a.signupID(run.GetID(), run.GetRunID())
+	publicID, err := signups.PublicID(a.Keys, signups.Run{WorkflowID: run.GetID(), RunID: run.GetRunID()})
 	return registry.Run{ID: run.GetRunID(), PublicID: publicID}, err
 }
 

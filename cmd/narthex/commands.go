@@ -14,6 +14,7 @@ import (
 	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
+	"narthex/internal/signups"
 )
 
 func newCommand() *cobra.Command {
@@ -32,7 +33,7 @@ func newCommand() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they win over those that are set")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), keysCommand(), versionCommand())
+	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signupsCommand(), keysCommand(), versionCommand())
 	return root
 }
 
@@ -107,7 +108,7 @@ func run(cmd *cobra.Command, c service.Config, logging config.Log) (err error) {
 
 // describe says what kept a command from its work, in words that hold nobody's data.
 func describe(err error) string {
-	for _, known := range []error{registry.ErrSealKeys, registry.ErrIndexKeys, registry.ErrNotMigrated, secrets.ErrSealed} {
+	for _, known := range []error{registry.ErrSealKeys, registry.ErrIndexKeys, registry.ErrNotMigrated, secrets.ErrSealed, signups.ErrNoWorker} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}

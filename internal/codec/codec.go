@@ -32,9 +32,18 @@ var _ converter.PayloadCodec = Codec{}
 
 // Seal makes a client, and the workers made from it, seal all that they hand to Temporal.
 func Seal(options *client.Options, keys *secrets.Keys) {
-	options.DataConverter = converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), New(keys))
-	options.FailureConverter = temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{
-		DataConverter: options.DataConverter, EncodeCommonAttributes: true,
+	options.DataConverter, options.FailureConverter = Converter(keys), FailureConverter(keys)
+}
+
+// Converter turns values into sealed payloads and back.
+func Converter(keys *secrets.Keys) converter.DataConverter {
+	return converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), New(keys))
+}
+
+// FailureConverter turns errors into failures with sealed messages and back.
+func FailureConverter(keys *secrets.Keys) converter.FailureConverter {
+	return temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{
+		DataConverter: Converter(keys), EncodeCommonAttributes: true,
 	})
 }
 

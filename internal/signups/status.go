@@ -5,13 +5,11 @@ package signups
 import (
 	"context"
 	"errors"
-	"fmt"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/signup"
@@ -37,8 +35,14 @@ const (
 
 // Activity is how a step or a compensation stands.
 type Activity struct {
-	Name  string `json:"name"`
-	State State  `json:"state"`
+	Name      string     `json:"name"`
+	State     State      `json:"state"`
+	Attempts  int        `json:"attempts,omitempty"` // once it has ended
+	StartedAt *time.Time `json:"startedAt,omitempty"`
+	EndedAt   *time.Time `json:"endedAt,omitempty"`
+
+	// Failure is what it, or the attempt before its last, failed with: for operators alone.
+	Failure *failurepb.Failure `json:"-"`
 }
 
 // Step is a step with its compensation, once that has begun.
@@ -57,73 +61,109 @@ type Status struct {
 	Steps      []Step     `json:"steps"`
 }
 
-// Read returns how the signup of this run stands, by its steps in their order. Errors: ErrNotFound, or
-// why Temporal did not answer.
-func Read(ctx context.Context, temporal client.Client, workflowID, runID string, steps []signup.Step) (Status, error) {
-	r := reader{activities: map[string]State{}, scheduled: map[int64]string{}}
-	history := temporal.GetWorkflowHistory(ctx, workflowID, runID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+// Read returns how a signup's run stands, by its steps in their order. Errors: ErrNotFound, or why Temporal
+// did not answer.
+func Read(ctx context.Context, temporal client.Client, run Run, steps []signup.Step) (Status, error) {
+	r := newReader(steps)
+	history := temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for history.HasNext() {
 		event, err := history.Next()
-		var notFound *serviceerror.NotFound
-		if errors.As(err, &notFound) {
-			return Status{}, ErrNotFound
-		}
 		if err != nil {
-			return Status{}, fmt.Errorf("read history: %w", err)
+			return Status{}, inTemporal("read history", err)
 		}
 		r.apply(event)
 	}
-	return r.status(steps), nil
+	return r.status(), nil
+}
+
+// Watch calls show with how a signup's run stands, now and whenever that changes, until it has ended.
+// Errors: ErrNotFound, ctx's, or why Temporal did not answer.
+func Watch(ctx context.Context, temporal client.Client, run Run, steps []signup.Step, show func(Status)) error {
+	r := newReader(steps)
+	history := temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, true, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for history.HasNext() {
+		event, err := history.Next()
+		if err != nil {
+			return inTemporal("read history", err)
+		}
+		r.apply(event)
+		show(r.status())
+	}
+	return nil
 }
 
 // reader folds a history into states.
 type reader struct {
+	steps      []signup.Step
 	startedAt  time.Time
 	closedAt   *time.Time
 	close      enumspb.EventType
 	scheduled  map[int64]string // activity by the event that scheduled it
-	activities map[string]State
+	activities map[string]*Activity
 	failedStep string
 	reason     string
 }
 
+func newReader(steps []signup.Step) *reader {
+	return &reader{steps: steps, activities: map[string]*Activity{}, scheduled: map[int64]string{}}
+}
+
 func (r *reader) apply(event *historypb.HistoryEvent) {
+	at := event.EventTime.AsTime()
 	switch event.EventType {
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
-		r.startedAt = event.EventTime.AsTime()
+		r.startedAt = at
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
 		name := event.GetActivityTaskScheduledEventAttributes().ActivityType.Name
 		r.scheduled[event.EventId] = name
-		r.activities[name] = Running
+		r.activities[name] = &Activity{Name: name, State: Running, StartedAt: &at}
+	case enumspb.EVENT_TYPE_ACTIVITY_TASK_STARTED: // written when it ends
+		attributes := event.GetActivityTaskStartedEventAttributes()
+		activity := r.of(attributes.ScheduledEventId)
+		activity.Attempts, activity.Failure = int(attributes.Attempt), attributes.LastFailure
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
-		r.activities[r.scheduled[event.GetActivityTaskCompletedEventAttributes().ScheduledEventId]] = Completed
+		r.end(event.GetActivityTaskCompletedEventAttributes().ScheduledEventId, Completed, at, nil)
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_FAILED:
 		attributes := event.GetActivityTaskFailedEventAttributes()
-		r.fail(attributes.ScheduledEventId, Failed, reason(attributes.Failure))
+		r.fail(attributes.ScheduledEventId, Failed, at, attributes.Failure)
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_TIMED_OUT:
 		attributes := event.GetActivityTaskTimedOutEventAttributes()
-		r.fail(attributes.ScheduledEventId, Failed, reason(attributes.Failure))
+		r.fail(attributes.ScheduledEventId, Failed, at, attributes.Failure)
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_CANCELED:
-		r.fail(event.GetActivityTaskCanceledEventAttributes().ScheduledEventId, Cancelled, "Cancelled")
+		r.fail(event.GetActivityTaskCanceledEventAttributes().ScheduledEventId, Cancelled, at, nil)
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCEL_REQUESTED:
 		if r.reason == "" {
-			r.reason = "Cancelled"
+			r.reason = reasonCancelled
 		}
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
 		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
 		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
-		closedAt := event.EventTime.AsTime()
-		r.closedAt, r.close = &closedAt, event.EventType
+		r.closedAt, r.close = &at, event.EventType
 	}
 }
 
-func (r *reader) fail(scheduledEvent int64, state State, why string) {
-	name := r.scheduled[scheduledEvent]
-	r.activities[name] = state
-	if r.failedStep == "" {
-		r.failedStep, r.reason = name, why
+func (r *reader) of(scheduledEvent int64) *Activity { return r.activities[r.scheduled[scheduledEvent]] }
+
+func (r *reader) end(scheduledEvent int64, state State, at time.Time, failure *failurepb.Failure) {
+	activity := r.of(scheduledEvent)
+	activity.State, activity.EndedAt = state, &at
+	if failure != nil {
+		activity.Failure = failure
 	}
 }
+
+func (r *reader) fail(scheduledEvent int64, state State, at time.Time, failure *failurepb.Failure) {
+	r.end(scheduledEvent, state, at, failure)
+	if r.failedStep != "" {
+		return
+	}
+	r.failedStep, r.reason = r.scheduled[scheduledEvent], reason(failure)
+	if state == Cancelled {
+		r.reason = reasonCancelled
+	}
+}
+
+const reasonCancelled = "Cancelled"
 
 // reason returns the type of the innermost failure that says one.
 func reason(failure *failurepb.Failure) string {
@@ -136,17 +176,18 @@ func reason(failure *failurepb.Failure) string {
 	return why
 }
 
-func (r *reader) status(steps []signup.Step) Status {
+func (r *reader) status() Status {
 	status := Status{StartedAt: r.startedAt, ClosedAt: r.closedAt, FailedStep: r.failedStep, Reason: r.reason}
 	undone := true
-	for _, s := range steps {
+	for _, s := range r.steps {
 		step := Step{Activity: Activity{Name: s.Do, State: Pending}}
-		if state, ok := r.activities[s.Do]; ok {
-			step.State = state
-			undone = undone && (s.Undo == "" || r.activities[s.Undo] == Completed)
+		if done, ok := r.activities[s.Do]; ok {
+			step.Activity = *done
+			undone = undone && (s.Undo == "" || r.activities[s.Undo] != nil && r.activities[s.Undo].State == Completed)
 		}
-		if state, ok := r.activities[s.Undo]; ok {
-			step.Undo = &Activity{Name: s.Undo, State: state}
+		if undo, ok := r.activities[s.Undo]; ok {
+			copied := *undo
+			step.Undo = &copied
 		}
 		status.Steps = append(status.Steps, step)
 	}
@@ -154,7 +195,7 @@ func (r *reader) status(steps []signup.Step) Status {
 	case r.closedAt == nil:
 		status.State = Running
 	case r.close == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
-		status.State, status.Reason = Completed, ""
+		status.State, status.FailedStep, status.Reason = Completed, "", ""
 	case undone && r.close != enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED && r.close != enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
 		status.State = RolledBack
 	default:

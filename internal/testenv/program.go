@@ -3,6 +3,7 @@ package testenv
 import (
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -54,6 +55,12 @@ type Run struct {
 // those in environment (NAME=value) alone. It is killed when the test ends before it does.
 func Start(t testing.TB, environment []string, program string, arguments ...string) *Run {
 	t.Helper()
+	return StartReading(t, nil, environment, program, arguments...)
+}
+
+// StartReading does as Start does, with input on the program's standard input.
+func StartReading(t testing.TB, input io.Reader, environment []string, program string, arguments ...string) *Run {
+	t.Helper()
 	path, err := Program(program)
 	if err == nil {
 		err = dependOnSources()
@@ -63,7 +70,7 @@ func Start(t testing.TB, environment []string, program string, arguments ...stri
 	}
 	r := &Run{t: t, cmd: exec.Command(path, arguments...), output: &output{grown: make(chan struct{}, 1)}, done: make(chan struct{})}
 	r.cmd.Env = append(neutralEnvironment(), environment...)
-	r.cmd.Stdout, r.cmd.Stderr = r.output, r.output
+	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = input, r.output, r.output
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"strings"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"golang.org/x/term"
+
+	"narthex/cmd/internal/service"
+	"narthex/httpapi"
+	"narthex/internal/codec"
+	"narthex/internal/config"
+	"narthex/internal/secrets"
+	"narthex/internal/signups"
+	"narthex/workflows"
+)
+
+func signupsCommand() *cobra.Command {
+	cmd := &cobra.Command{
+		Use: "signups", Short: "See signups, replay those that failed, cancel those that run", Args: cobra.NoArgs,
+		Long: `See signups, replay those that failed, cancel those that run. Where an ID is asked for, it is a tenant
+id, a workflow id, or the id that the API gave out; --email reads an email from standard input instead.`,
+	}
+	cmd.AddCommand(listSignupsCommand(), showSignupCommand(), watchSignupCommand(), replaySignupsCommand(), cancelSignupCommand())
+	return cmd
+}
+
+// asOperator opens what the commands work with, and does something with it.
+func asOperator(cmd *cobra.Command, do func(context.Context, *signups.Operator) error) error {
+	var c struct {
+		config.Keys
+		config.Queue
+	}
+	if err := config.Parse(&c); err != nil {
+		return err
+	}
+	options, err := service.TemporalOptions()
+	if err != nil {
+		return err
+	}
+	keys := secrets.New(c.SealKeyset, c.IndexKeyset)
+	codec.Seal(&options, keys)
+	options.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler)) // errors are told once, by the commands
+	temporal, err := client.DialContext(cmd.Context(), options)
+	if err != nil {
+		return fmt.Errorf("Temporal at %s does not answer: look whether it runs, and at TEMPORAL_ADDRESS", options.HostPort)
+	}
+	defer temporal.Close()
+	namespace := options.Namespace
+	if namespace == "" {
+		namespace = client.DefaultNamespace
+	}
+	err = do(cmd.Context(), &signups.Operator{Temporal: temporal, Keys: keys, Namespace: namespace, TaskQueue: c.TaskQueue, Steps: workflows.Steps})
+	if err != nil && cmd.Context().Err() != nil {
+		return errors.New("stopped")
+	}
+	return err
+}
+
+// naming is how a command's signup is named.
+type naming struct{ email bool }
+
+func (n *naming) flag(cmd *cobra.Command) {
+	cmd.Flags().BoolVar(&n.email, "email", false, "read the email of the signup from standard input, instead of an ID")
+}
+
+// arguments checks that there is either an ID or --email.
+func (n *naming) arguments(_ *cobra.Command, ids []string) error {
+	if i := slices.IndexFunc(ids, func(id string) bool { return strings.Contains(id, "@") }); i >= 0 {
+		return errors.New("an email is no argument, which other users of this machine can read: give it on standard input, with --email")
+	}
+	if n.email && len(ids) > 0 || !n.email && len(ids) != 1 {
+		return errors.New("give one ID, or --email and an email on standard input")
+	}
+	return nil
+}
+
+// find returns the run that the arguments, or standard input, name.
+func (n *naming) find(ctx context.Context, o *signups.Operator, in io.Reader, ids []string) (signups.Run, error) {
+	if !n.email {
+		run, err := o.Find(ctx, ids[0])
+		return run, about(ids[0], err)
+	}
+	if file, ok := in.(*os.File); ok && term.IsTerminal(int(file.Fd())) {
+		fmt.Fprint(os.Stderr, "Email: ")
+	}
+	line, err := bufio.NewReader(io.LimitReader(in, 1000)).ReadString('\n')
+	if err != nil && !errors.Is(err, io.EOF) {
+		return signups.Run{}, errors.New("standard input cannot be read")
+	}
+	email := httpapi.NormaliseEmail(line)
+	if problem := httpapi.CheckEmail(email); problem != "" {
+		return signups.Run{}, errors.New("what standard input holds " + problem)
+	}
+	run, err := o.FindByEmail(ctx, email)
+	return run, about("of this email", err)
+}
+
+// about says of which signup an error speaks, in words that hold nobody's data.
+func about(id string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, signups.ErrNotFound):
+		return fmt.Errorf("there is no signup %s (Temporal keeps one for 30 days)", id)
+	}
+	return fmt.Errorf("signup %s: %s", id, describe(err))
+}
+
+func listSignupsCommand() *cobra.Command {
+	var outcome, step string
+	var since time.Duration
+	var limit int
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "list", Short: "List signups, newest first", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			filter, err := newFilter(outcome, step, since)
+			if err != nil {
+				return err
+			}
+			if filter.Limit = limit; limit < 1 {
+				return errors.New("--limit must be at least 1")
+			}
+			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
+				entries, err := o.List(ctx, filter)
+				if err != nil {
+					return errors.New(describe(err))
+				}
+				if asJSON {
+					return writeJSON(cmd.OutOrStdout(), append([]signups.Entry{}, entries...))
+				}
+				return writeTable(cmd.OutOrStdout(), entries)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&outcome, "outcome", "", "only those with this `OUTCOME`: "+strings.Join(signups.Outcomes(), ", "))
+	cmd.Flags().StringVar(&step, "step", "", "only those in which this `STEP` failed, like CreateDatabase")
+	cmd.Flags().DurationVar(&since, "since", 0, "only those that started within this `DURATION`, like 24h")
+	cmd.Flags().IntVar(&limit, "limit", 50, "at most `N`")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func newFilter(outcome, step string, since time.Duration) (signups.Filter, error) {
+	if outcome != "" && !slices.Contains(signups.Outcomes(), outcome) {
+		return signups.Filter{}, fmt.Errorf("there is no outcome %q: it is one of %s", outcome, strings.Join(signups.Outcomes(), ", "))
+	}
+	var steps []string
+	for _, s := range workflows.Steps {
+		steps = append(steps, s.Do)
+	}
+	if step != "" && !slices.Contains(steps, step) {
+		return signups.Filter{}, fmt.Errorf("there is no step %q: it is one of %s", step, strings.Join(steps, ", "))
+	}
+	if since < 0 {
+		return signups.Filter{}, errors.New("--since must not be negative")
+	}
+	filter := signups.Filter{Outcome: outcome, FailedStep: step}
+	if since > 0 {
+		filter.Since = time.Now().Add(-since)
+	}
+	return filter, nil
+}
+
+func writeJSON(out io.Writer, value any) error {
+	encoder := json.NewEncoder(out)
+	encoder.SetIndent("", "  ")
+	return encoder.Encode(value)
+}
+
+func writeTable(out io.Writer, entries []signups.Entry) error {
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "STARTED\tTENANT\tOUTCOME\tFAILED STEP\tTOOK")
+	for _, e := range entries {
+		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\n", inUTC(e.StartedAt), e.TenantID, e.Outcome, dash(e.FailedStep), took(e.StartedAt, e.ClosedAt))
+	}
+	return table.Flush()
+}
+
+func inUTC(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
+
+func dash(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}
+
+func took(from time.Time, to *time.Time) string {
+	if to == nil {
+		return "-"
+	}
+	return to.Sub(from).Round(time.Millisecond).String()
+}

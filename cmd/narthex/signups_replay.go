@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"narthex/internal/signup"
+	"narthex/internal/signups"
+)
+
+// replayOptions say which signups to replay, and how quickly.
+type replayOptions struct {
+	named  naming
+	failed bool
+	since  time.Duration
+	rate   float64
+	atOnce int
+	wait   time.Duration
+}
+
+func replaySignupsCommand() *cobra.Command {
+	var r replayOptions
+	cmd := &cobra.Command{
+		Use: "replay {ID... | --email | --failed --since DURATION}", Short: "Start failed signups again, each with its own input",
+		Long: `Start failed signups again, each with its own input: the same email, ids and password. One that is
+running or has succeeded is refused. One that was terminated goes on with what it has made.
+--failed takes all that were rolled back or terminated, but for those whose email was taken.`,
+		Args: r.arguments,
+		RunE: func(cmd *cobra.Command, ids []string) error {
+			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
+				if err := o.CheckWorker(ctx); err != nil {
+					return errors.New(describe(err))
+				}
+				found, err := r.find(ctx, o, cmd, ids)
+				if err != nil {
+					return err
+				}
+				return r.replay(ctx, o, cmd, found)
+			})
+		},
+	}
+	r.named.flag(cmd)
+	cmd.Flags().BoolVar(&r.failed, "failed", false, "replay all that failed within --since")
+	cmd.Flags().DurationVar(&r.since, "since", 0, "with --failed: those that started within this `DURATION`, like 24h")
+	cmd.Flags().Float64Var(&r.rate, "rate", 2, "start at most `N` a second")
+	cmd.Flags().IntVar(&r.atOnce, "at-once", 4, "have at most `N` running at once")
+	cmd.Flags().DurationVar(&r.wait, "wait", time.Minute, "wait this `DURATION` for each to end")
+	return cmd
+}
+
+func (r *replayOptions) arguments(cmd *cobra.Command, ids []string) error {
+	switch {
+	case r.rate <= 0 || r.atOnce < 1 || r.wait <= 0:
+		return errors.New("--rate, --at-once and --wait must be more than 0")
+	case r.failed != (r.since > 0):
+		return errors.New("--failed needs a --since, like 24h, and --since a --failed")
+	case r.failed && (r.named.email || len(ids) > 0):
+		return errors.New("give IDs, --email or --failed: one of them")
+	case r.failed, len(ids) > 1 && !r.named.email && !strings.Contains(strings.Join(ids, ""), "@"):
+		return nil
+	}
+	return r.named.arguments(cmd, ids)
+}
+
+// target is a signup to replay, and the name by which the operator knows it.
+type target struct{ name, workflowID string }
+
+func (r *replayOptions) find(ctx context.Context, o *signups.Operator, cmd *cobra.Command, ids []string) (found []target, err error) {
+	if r.failed {
+		return failedSince(ctx, o, time.Now().Add(-r.since))
+	}
+	if r.named.email {
+		ids = []string{"of this email"}
+	}
+	for _, id := range ids {
+		run, err := r.named.find(ctx, o, cmd.InOrStdin(), []string{id})
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(found, func(t target) bool { return t.workflowID == run.WorkflowID }) {
+			found = append(found, target{id, run.WorkflowID})
+		}
+	}
+	return found, nil
+}
+
+// failedSince returns the signups whose newest run has failed, and might not if it were tried again.
+func failedSince(ctx context.Context, o *signups.Operator, since time.Time) (found []target, err error) {
+	entries, err := o.List(ctx, signups.Filter{Since: since})
+	if err != nil {
+		return nil, errors.New(describe(err))
+	}
+	seen := map[string]bool{}
+	for _, e := range entries { // newest first
+		if !seen[e.WorkflowID] && (e.Outcome == signup.OutcomeRolledBack || e.Outcome == signups.OutcomeTerminated) {
+			found = append(found, target{e.TenantID, e.WorkflowID})
+		}
+		seen[e.WorkflowID] = true
+	}
+	return found, nil
+}
+
+// replay replays the signups, and prints what becomes of each.
+func (r *replayOptions) replay(ctx context.Context, o *signups.Operator, cmd *cobra.Command, found []target) error {
+	bar := newBar(len(found), "replay")
+	var mu sync.Mutex
+	ended, failed := 0, 0
+	report := func(t target, result string, ok bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		if ended++; !ok {
+			failed++
+		}
+		bar.clear()
+		fmt.Fprintf(cmd.OutOrStdout(), "%d of %d, %s: %s\n", ended, len(found), t.name, result)
+		bar.set(ended)
+	}
+	limiter := rate.NewLimiter(rate.Limit(r.rate), 1)
+	var group errgroup.Group
+	group.SetLimit(r.atOnce)
+	for _, t := range found {
+		if limiter.Wait(ctx) != nil {
+			break
+		}
+		group.Go(func() error {
+			result, ok := r.one(ctx, o, t)
+			report(t, result, ok)
+			return nil
+		})
+	}
+	_ = group.Wait() // what went wrong is in the reports
+	bar.clear()
+	switch {
+	case ended < len(found):
+		return fmt.Errorf("stopped after %d of %d signups", ended, len(found))
+	case failed > 0:
+		return fmt.Errorf("%d of %d signups were not created", failed, len(found))
+	case len(found) == 0:
+		fmt.Fprintln(cmd.OutOrStdout(), "There is nothing to replay.")
+	}
+	return nil
+}
+
+func (r *replayOptions) one(ctx context.Context, o *signups.Operator, t target) (result string, ok bool) {
+	run, err := o.Replay(ctx, t.workflowID)
+	switch {
+	case errors.Is(err, signups.ErrRunning), errors.Is(err, signups.ErrSucceeded):
+		return "not replayed: " + err.Error(), false
+	case err != nil:
+		return "not replayed: " + describe(err), false
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.wait)
+	defer cancel()
+	status, err := o.Await(ctx, run)
+	if err != nil {
+		return "replayed, and out of sight: " + describe(err), false
+	}
+	return became(status), status.State == signups.Completed
+}

@@ -1,0 +1,247 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"go.temporal.io/sdk/client"
+
+	"narthex/internal/ids"
+	"narthex/internal/signups"
+	"narthex/internal/testenv"
+)
+
+// operated is a service with a role that may not make databases until it is allowed to.
+type operated struct {
+	t         *testing.T
+	variables []string
+	url       string
+	server    *pgx.Conn // as superuser
+	registry  *pgx.Conn
+	role      string
+}
+
+func newOperated(t *testing.T) *operated {
+	t.Helper()
+	o := &operated{t: t, role: "service_" + ids.New(), server: connect(t, testenv.PostgresURL(t))}
+	o.exec(`CREATE ROLE ` + o.role + ` LOGIN CREATEROLE PASSWORD 'service'`)
+	server, err := url.Parse(testenv.PostgresURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.User = url.UserPassword(o.role, "service")
+	o.variables = append(environment(t, sharedTemporal(t)), "SIGNUP_WAIT=1m", "TENANT_SERVER_URL="+server.String())
+	wantPrinted(t, o.variables, "migrate")
+	o.registry = connect(t, strings.TrimPrefix(variable(o.variables, "REGISTRY_URL"), "REGISTRY_URL="))
+	o.url = ready(testenv.Start(t, o.variables, "narthex", "serve"))
+	return o
+}
+
+func connect(t *testing.T, url string) *pgx.Conn {
+	t.Helper()
+	conn, err := pgx.Connect(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
+}
+
+func (o *operated) exec(sql string) {
+	o.t.Helper()
+	if _, err := o.server.Exec(o.t.Context(), sql); err != nil {
+		o.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// list returns what `signups list` says, newest first, once it says of the newest what is wanted.
+func (o *operated) list(newest string) (entries []signups.Entry) {
+	o.t.Helper()
+	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+		if err := json.Unmarshal([]byte(wantPrinted(o.t, o.variables, "signups", "list", "--json")), &entries); err != nil {
+			o.t.Fatal(err)
+		}
+		// Other tests' signups are in the same namespace.
+		entries = o.own(entries)
+		if len(entries) > 0 && entries[0].Outcome == newest {
+			return entries
+		}
+		if time.Now().After(deadline) {
+			o.t.Fatalf("signups list: %v, want the newest %s", entries, newest)
+		}
+	}
+}
+
+// own keeps the entries of signups that this registry's audit log, or its rows, know.
+func (o *operated) own(entries []signups.Entry) (own []signups.Entry) {
+	o.t.Helper()
+	for _, e := range entries {
+		var known bool
+		err := o.registry.QueryRow(o.t.Context(), `
+			SELECT EXISTS (SELECT FROM audit_log WHERE tenant_id = $1) OR EXISTS (SELECT FROM churches WHERE id = $1)`, e.TenantID).Scan(&known)
+		if err != nil {
+			o.t.Fatal(err)
+		}
+		if known {
+			own = append(own, e)
+		}
+	}
+	return own
+}
+
+// wantIn checks what a command printed.
+func wantIn(t *testing.T, output string, wanted ...string) {
+	t.Helper()
+	for _, want := range wanted {
+		if !strings.Contains(strings.Join(strings.Fields(output), " "), want) {
+			t.Errorf("it prints\n%s\nwant in it %q", output, want)
+		}
+	}
+}
+
+// TestOperatorsSeeAndReplayAFailedSignup goes the way of somebody on call.
+func TestOperatorsSeeAndReplayAFailedSignup(t *testing.T) {
+	t.Parallel()
+	o := newOperated(t)
+	person := applicant()
+	status, problem := post(t, o.url+"/api/auth/register", person)
+	if status != http.StatusInternalServerError {
+		t.Fatalf("register: status %d, want 500: %v", status, problem)
+	}
+	failed := o.list("rolled_back")[0]
+	if failed.FailedStep != "CreateDatabase" || failed.ClosedAt == nil {
+		t.Errorf("signups list: %v, want CreateDatabase as the failed step and when it was closed", failed)
+	}
+	table := wantPrinted(t, o.variables, "signups", "list", "--outcome", "rolled_back", "--step", "CreateDatabase", "--since", "1h")
+	wantIn(t, table, "STARTED TENANT OUTCOME FAILED STEP TOOK", failed.TenantID+" rolled_back CreateDatabase")
+
+	for _, id := range []string{failed.TenantID, failed.WorkflowID, problem["signupId"].(string)} {
+		shown := wantPrinted(t, o.variables, "signups", "show", id)
+		wantIn(t, shown, "state rolled_back", "failed CreateDatabase (Database)", "CreateDatabase failed 1", "PostgreSQL error 42501", "MigrateDatabase pending", "DropDatabase completed 1")
+	}
+	byEmail := testenv.StartReading(t, strings.NewReader("  "+strings.ToUpper(person["email"])+"\n"), o.variables, "narthex", "signups", "show", "--email")
+	if status := byEmail.Exit(); status != 0 {
+		t.Errorf("show --email: status %d, want 0", status)
+	}
+	wantIn(t, byEmail.Output(), failed.WorkflowID, "state rolled_back")
+	wantIn(t, wantPrinted(t, o.variables, "signups", "show", "--json", failed.TenantID), `"state": "rolled_back"`, `"CreateDatabase": "create database: create database`)
+	wantIn(t, wantPrinted(t, o.variables, "signups", "watch", failed.TenantID), "CreateDatabase failed", "DropDatabase completed", "rolled back: CreateDatabase (Database)")
+
+	status, output := narthex(t, o.variables, "signups", "replay", failed.TenantID)
+	if status != 1 {
+		t.Errorf("replay while the cause is there: status %d, want 1\n%s", status, output)
+	}
+	wantIn(t, output, "1 of 1, "+failed.TenantID+": rolled back: CreateDatabase (Database)", "narthex: 1 of 1 signups were not created")
+
+	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
+	wantIn(t, wantPrinted(t, o.variables, "signups", "replay", failed.TenantID), "1 of 1, "+failed.TenantID+": created")
+	session := wantOK(t, o.url+"/api/auth/login", map[string]string{"email": person["email"], "password": person["password"]})
+	if session["tenantId"] != failed.TenantID {
+		t.Errorf("login leads to %v, want the tenant %s that was replayed", session["tenantId"], failed.TenantID)
+	}
+	o.list("created")
+	status, output = narthex(t, o.variables, "signups", "replay", failed.TenantID)
+	wantIn(t, output, "not replayed: it has succeeded")
+	if status != 1 || strings.Contains(table+output+byEmail.Output(), person["email"]) {
+		t.Errorf("status %d, want 1 and no email in\n%s", status, output)
+	}
+}
+
+func TestSignupsRefuse(t *testing.T) {
+	t.Parallel()
+	variables := environment(t, sharedTemporal(t))
+	unknown := ids.New()
+	wantRefusal(t, "no worker takes signups from the task queue", variables, "signups", "replay", unknown)
+	wantRefusal(t, "there is no signup "+unknown, variables, "signups", "show", unknown)
+	wantRefusal(t, "there is no signup nonsense", variables, "signups", "cancel", "nonsense")
+	wantRefusal(t, "there is no signup signup-' OR", variables, "signups", "watch", "signup-' OR 1=1")
+	wantRefusal(t, "an email is no argument", variables, "signups", "show", "5ecret@example.org")
+	wantRefusal(t, "an email is no argument", variables, "signups", "replay", unknown, "5ecret@example.org")
+	wantRefusal(t, "what standard input holds must not be empty", variables, "signups", "show", "--email")
+	wantRefusal(t, "give one ID, or --email", variables, "signups", "show")
+	wantRefusal(t, "--failed needs a --since", variables, "signups", "replay", "--failed")
+	wantRefusal(t, `there is no outcome "lost"`, variables, "signups", "list", "--outcome", "lost")
+	wantRefusal(t, `there is no step "Drop"`, variables, "signups", "list", "--step", "Drop")
+	wantRefusal(t, "--limit must be at least 1", variables, "signups", "list", "--limit", "0")
+	wantRefusal(t, "SEAL_KEYSET is not set; INDEX_KEYSET is not set", nil, "signups", "list")
+	wantRefusal(t, "Temporal at 127.0.0.1:1 does not answer", append(variables, "TEMPORAL_ADDRESS=127.0.0.1:1"), "signups", "list")
+}
+
+// held makes signups wait at CreateTenant until it is released.
+func (o *operated) held() (release func()) {
+	o.t.Helper()
+	lock := connect(o.t, o.registry.Config().ConnString())
+	tx, err := lock.Begin(o.t.Context())
+	if err == nil {
+		_, err = tx.Exec(o.t.Context(), `LOCK TABLE tenants IN EXCLUSIVE MODE`)
+	}
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	return func() {
+		if err := tx.Rollback(context.Background()); err != nil {
+			o.t.Error(err)
+		}
+	}
+}
+
+// begin starts a signup that is held, and returns how it is answered, and its entry.
+func (o *operated) begin() (answered chan string, entry signups.Entry) {
+	o.t.Helper()
+	answered = make(chan string, 1)
+	go func() {
+		status, answer := post(o.t, o.url+"/api/auth/register", applicant())
+		answered <- fmt.Sprint(status, " ", answer["type"])
+	}()
+	return answered, o.list("running")[0]
+}
+
+func TestOperatorsCancelARunningSignup(t *testing.T) {
+	t.Parallel()
+	o := newOperated(t)
+	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
+	release := o.held()
+	answered, entry := o.begin()
+	status, output := narthex(t, o.variables, "signups", "replay", entry.TenantID)
+	if wantIn(t, output, "not replayed: it is running"); status != 1 {
+		t.Errorf("replay of a running signup: status %d, want 1", status)
+	}
+	wantIn(t, wantPrinted(t, o.variables, "signups", "cancel", entry.TenantID), "rolls back")
+	release()
+	if got := <-answered; got != "500 /problems/signup-rolled-back" {
+		t.Errorf("the signup was answered with %s, want 500 signup-rolled-back", got)
+	}
+	o.list("rolled_back")
+	wantRefusal(t, "this signup has ended", o.variables, "signups", "cancel", entry.TenantID)
+}
+
+// A signup that was terminated is left half-made: a replay makes it whole.
+func TestOperatorsReplayWhatWasTerminated(t *testing.T) {
+	t.Parallel()
+	o := newOperated(t)
+	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
+	release := o.held()
+	answered, entry := o.begin()
+	temporal, err := client.Dial(client.Options{HostPort: sharedTemporal(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer temporal.Close()
+	if err := temporal.TerminateWorkflow(t.Context(), entry.WorkflowID, "", "a test"); err != nil {
+		t.Fatal(err)
+	}
+	if got := <-answered; got != "500 /problems/signup-failed" {
+		t.Errorf("the signup was answered with %s, want 500 signup-failed", got)
+	}
+	release()
+	o.list("terminated")
+	wantIn(t, wantPrinted(t, o.variables, "signups", "replay", entry.TenantID), entry.TenantID+": created")
+	wantOnlyActiveTenants(t, o.variables)
+}

@@ -211,6 +211,7 @@ func (a *api) start(ctx context.Context, input signup.Input) (registry.Run, erro
 	case err != nil:
 		return registry.Run{}, errNotStarted.with(err)
 	}
+	a.Log.InfoContext(ctx, "signup started", "workflowId", run.GetID(), "runId", run.GetRunID(), "tenantId", input.TenantID)
 	publicID, err := a.signupID(run.GetID(), run.GetRunID())
 	return registry.Run{ID: run.GetRunID(), PublicID: publicID}, err
 }

@@ -25,5 +25,6 @@ func Invitation(ctx workflow.Context, in invitation.Input) error {
 			return rollBack(ctx, saga, step.Do, err)
 		}
 	}
+	ended(ctx, signup.OutcomeCompleted, "")
 	return nil
 }

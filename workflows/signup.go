@@ -36,6 +36,7 @@ func Signup(ctx workflow.Context, in signup.Input) error {
 			return rollBack(ctx, saga, step.Do, err)
 		}
 	}
+	ended(ctx, signup.OutcomeCompleted, "")
 	return nil
 }
 
@@ -76,8 +77,7 @@ func rollBack(ctx workflow.Context, saga *Saga, failedStep string, cause error) 
 	upsert(ctx, signup.FailedStep.ValueSet(failedStep))
 	saga.Compensate(ctx)
 	upsert(ctx, signup.Outcome.ValueSet(outcome))
-	workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"outcome": outcome, "step": failedStep}).
-		Counter("signup_rolled_back").Inc(1)
+	ended(ctx, outcome, failedStep)
 	return cause
 }
 

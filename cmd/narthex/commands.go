@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"runtime/debug"
 
@@ -14,6 +13,7 @@ import (
 	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
+	"narthex/internal/telemetry"
 )
 
 func newCommand() *cobra.Command {
@@ -47,12 +47,13 @@ func serveCommand() *cobra.Command {
 				config.API
 				config.Codec
 				config.Worker
+				config.Operations
 				config.Log
 			}
 			if err := config.Parse(&c); err != nil {
 				return err
 			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker}, c.Log)
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker, Operations: c.Operations}, c.Log)
 		},
 	}
 }
@@ -67,12 +68,13 @@ func apiCommand() *cobra.Command {
 				config.Queue
 				config.API
 				config.Codec
+				config.Operations
 				config.Log
 			}
 			if err := config.Parse(&c); err != nil {
 				return err
 			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec}, c.Log)
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Operations: c.Operations}, c.Log)
 		},
 	}
 }
@@ -86,22 +88,23 @@ func workerCommand() *cobra.Command {
 				config.Keys
 				config.Queue
 				config.Worker
+				config.Operations
 				config.Log
 			}
 			if err := config.Parse(&c); err != nil {
 				return err
 			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, Worker: &c.Worker}, c.Log)
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, Worker: &c.Worker, Operations: c.Operations}, c.Log)
 		},
 	}
 }
 
 func run(cmd *cobra.Command, c service.Config, logging config.Log) (err error) {
-	c.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: logging.LogLevel}))
+	c.Log = telemetry.NewLogger(os.Stderr, logging.LogLevel)
 	if c.Temporal, err = service.TemporalOptions(); err != nil {
 		return err
 	}
-	c.Ready = func(address string) { c.Log.Info("ready", "http", address) }
+	c.Ready = func(http, operations string) { c.Log.Info("ready", "http", http, "operations", operations) }
 	return service.Run(cmd.Context(), c)
 }
 

@@ -23,8 +23,9 @@ const (
 	ErrorSealing    = "Sealing"    // sealed data could not be opened or made; never retried
 )
 
-// Values of the search attribute SignupOutcome.
+// Values of the search attribute SignupOutcome, which a completed signup lacks.
 const (
+	OutcomeCompleted     = "completed"
 	OutcomeRefused       = "refused"        // rolled back because the email was taken
 	OutcomeRolledBack    = "rolled_back"    // rolled back after a failure or a cancel
 	OutcomeRollbackStuck = "rollback_stuck" // a compensation keeps failing; it is still being tried

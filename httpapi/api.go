@@ -12,6 +12,9 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/registry"
@@ -39,12 +42,15 @@ type Options struct {
 	TrustedProxies []netip.Prefix // whose word on a client's address (X-Forwarded-For) is taken
 	SpareLoopback  bool           // do not throttle clients on this machine
 	Log            *slog.Logger
+	Metrics        prometheus.Registerer // of the requests; nil keeps none
+	Traces         trace.TracerProvider  // of the requests; nil makes none
 	Now            func() time.Time
 }
 
 type api struct {
 	Options
 	hasher *hasher
+	took   *prometheus.HistogramVec
 }
 
 // New returns the API's handler.
@@ -53,7 +59,10 @@ func New(options Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{Options: options, hasher: hasher}
+	a := &api{Options: options, hasher: hasher, took: requestDurations(options.Metrics)}
+	if a.Traces == nil {
+		a.Traces = noop.NewTracerProvider()
+	}
 
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
@@ -67,7 +76,7 @@ func New(options Options) (http.Handler, error) {
 	if err := engine.SetTrustedProxies(proxies); err != nil {
 		return nil, fmt.Errorf("trust proxies: %w", err)
 	}
-	engine.Use(a.logRequests, secureHeaders, a.recoverPanics)
+	engine.Use(identify, a.trace, a.observe, secureHeaders, a.recoverPanics)
 	engine.NoRoute(a.handle(func(*gin.Context) error { return errNoRoute }))
 	engine.NoMethod(a.handle(func(*gin.Context) error { return errNoMethod }))
 	a.routes(engine)

@@ -3,9 +3,7 @@ package httpapi
 import (
 	"crypto/sha256"
 	"crypto/subtle"
-	"net"
 	"net/http"
-	"net/netip"
 	"slices"
 	"strings"
 
@@ -14,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"narthex/internal/codec"
+	"narthex/internal/loopback"
 	"narthex/internal/secrets"
 )
 
@@ -72,14 +71,7 @@ func handle(handler func(*gin.Context) error) gin.HandlerFunc {
 }
 
 func (h *codecHandler) checkHost(c *gin.Context) {
-	if !h.Loopback {
-		return
-	}
-	host, _, err := net.SplitHostPort(c.Request.Host)
-	if err != nil {
-		host = c.Request.Host
-	}
-	if address, err := netip.ParseAddr(strings.Trim(host, "[]")); host != "localhost" && (err != nil || !address.IsLoopback()) {
+	if h.Loopback && !loopback.Names(c.Request.Host) {
 		sendProblem(c, errCodecHost)
 	}
 }

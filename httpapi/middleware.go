@@ -4,20 +4,11 @@ import (
 	"fmt"
 	"net/http"
 	"runtime/debug"
-	"time"
 
 	"github.com/gin-gonic/gin"
 )
 
 var errInternal = newProblem(http.StatusInternalServerError, "internal", "Something went wrong here", "")
-
-// logRequests writes one line a request: the route's pattern, never its path, query or body.
-func (a *api) logRequests(c *gin.Context) {
-	began := time.Now()
-	c.Next()
-	a.Log.Info("request", "method", c.Request.Method, "route", c.FullPath(), "status", c.Writer.Status(),
-		"duration_ms", time.Since(began).Milliseconds())
-}
 
 // secureHeaders tells browsers to make nothing of an answer but data, and caches to keep none.
 func secureHeaders(c *gin.Context) {
@@ -37,7 +28,7 @@ func secureHeaders(c *gin.Context) {
 func (a *api) recoverPanics(c *gin.Context) {
 	defer func() {
 		if value := recover(); value != nil {
-			a.Log.Error("panic", "route", c.FullPath(), "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
+			a.Log.ErrorContext(c.Request.Context(), "panic", "route", c.FullPath(), "type", fmt.Sprintf("%T", value), "stack", string(debug.Stack()))
 			if !c.Writer.Written() {
 				a.writeProblem(c, errInternal)
 			}

@@ -154,7 +154,7 @@ func problemFor(err error) *problem {
 func (a *api) writeProblem(c *gin.Context, err error) {
 	p := problemFor(err)
 	if cause := p.Unwrap(); cause != nil && !errors.Is(c.Request.Context().Err(), context.Canceled) && !errors.Is(cause, context.Canceled) {
-		a.Log.Error("request failed", "route", c.FullPath(), "status", p.Status, "problem", p.Type, "error", redact.Error(cause))
+		a.Log.ErrorContext(c.Request.Context(), "request failed", "route", c.FullPath(), "status", p.Status, "problem", p.Type, "error", redact.Error(cause))
 	}
 	sendProblem(c, p)
 }

@@ -202,6 +202,7 @@ func (a *api) start(ctx context.Context, input signup.Input) (registry.Run, erro
 	case err != nil:
 		return registry.Run{}, errNotStarted.with(err)
 	}
+	a.Log.InfoContext(ctx, "signup started", "workflowId", run.GetID(), "runId", run.GetRunID(), "tenantId", input.TenantID)
 	publicID, err := signups.PublicID(a.Keys, signups.Run{WorkflowID: run.GetID(), RunID: run.GetRunID()})
 	return registry.Run{ID: run.GetRunID(), PublicID: publicID}, err
 }

@@ -31,6 +31,7 @@ import (
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
 	"narthex/internal/signup"
+	"narthex/internal/telemetry"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
 	"narthex/internal/testenv"
@@ -55,6 +56,7 @@ type stack struct {
 	tokens      *tokens.Issuer
 	faults      *faults
 	log         *syncBuffer
+	watch       *telemetry.Telemetry
 }
 
 const readLimit = 10 * time.Second // of a request
@@ -83,6 +85,7 @@ func newStackOn(t *testing.T, serverURL string, options ...stackOption) *stack {
 	s := &stack{t: t, faults: newFaults(), log: &syncBuffer{}}
 	t.Cleanup(s.showErrors)
 	logger := s.logger()
+	s.watch = s.startWatch()
 
 	home := testenv.PostgresURL(t)
 	s.server = openPool(t, home)
@@ -99,7 +102,7 @@ func newStackOn(t *testing.T, serverURL string, options ...stackOption) *stack {
 	s.keys = testenv.Keys(t)
 	reg := s.openRegistry()
 
-	s.temporal = dial(t, logger, s.keys)
+	s.temporal = dial(t, logger, s.keys, s.watch)
 	s.queue = "signups-" + strings.ToLower(rand.Text())
 	server, err := tenantserver.Open(ctx, serviceURL)
 	if err != nil {
@@ -134,9 +137,10 @@ func (s *stack) serve(options ...stackOption) (url string) {
 	reg := s.openRegistry()
 	router := tenantdb.NewRouter(reg, s.keys, 50, logger)
 	s.t.Cleanup(router.Close)
+	s.watch.Metrics.MustRegister(router)
 	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Keys: s.keys, Tokens: s.tokens,
 		TaskQueue: s.queue, SignupWait: unhurried, AnswerLimit: unhurried, Log: logger, Now: time.Now, SpareLoopback: true,
-		Services: services.Routes()}
+		Services: services.Routes(), Metrics: s.watch.Metrics, Traces: s.watch.Traces}
 	for _, option := range options {
 		option(&o)
 	}
@@ -155,12 +159,22 @@ func (s *stack) serve(options ...stackOption) (url string) {
 func (s *stack) another(options ...stackOption) *stack {
 	s.t.Helper()
 	other := *s
-	other.url = s.serve(options...)
+	other.watch = s.startWatch()
+	other.url = other.serve(options...)
 	return &other
 }
 
 func (s *stack) logger() *slog.Logger {
-	return slog.New(slog.NewJSONHandler(s.log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	return telemetry.NewLogger(s.log, slog.LevelDebug)
+}
+
+func (s *stack) startWatch() *telemetry.Telemetry {
+	s.t.Helper()
+	watch, err := telemetry.Start(s.t.Context(), s.logger())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return watch
 }
 
 func (s *stack) openRegistry() *registry.Registry {
@@ -218,10 +232,13 @@ func openPool(t *testing.T, url string) *pgxpool.Pool {
 	return pool
 }
 
-func dial(t *testing.T, logger *slog.Logger, keys *secrets.Keys) client.Client {
+func dial(t *testing.T, logger *slog.Logger, keys *secrets.Keys, watch *telemetry.Telemetry) client.Client {
 	t.Helper()
 	options := client.Options{HostPort: testenv.TemporalAddress(t), Logger: log.NewStructuredLogger(logger), Identity: "narthex"}
 	codec.Seal(&options, keys)
+	if err := watch.Instrument(&options); err != nil {
+		t.Fatal(err)
+	}
 	c, err := client.Dial(options)
 	if err != nil {
 		t.Fatalf("dial Temporal: %v", err)

@@ -28,5 +28,6 @@ func (w *Workflows) Invitation(ctx workflow.Context, in invitation.Input) error 
 			return rollBack(ctx, saga, step.Do, err)
 		}
 	}
+	ended(ctx, signup.OutcomeCreated, "")
 	return nil
 }

@@ -47,11 +47,12 @@ func (w *Workflows) Signup(ctx workflow.Context, in signup.Input) error {
 	for _, step := range Steps {
 		if err := saga.Do(ctx, step, input); err != nil {
 			if openBefore(ctx, input) {
-				return nil
+				break
 			}
 			return rollBack(ctx, saga, step.Do, err)
 		}
 	}
+	ended(ctx, signup.OutcomeCreated, "")
 	return nil
 }
 
@@ -117,8 +118,7 @@ func rollBack(ctx workflow.Context, saga *Saga, failedStep string, cause error) 
 	upsert(ctx, signup.FailedStep.ValueSet(failedStep), signup.SignupStep.ValueSet(failedStep))
 	saga.Compensate(ctx)
 	upsert(ctx, signup.Outcome.ValueSet(outcome))
-	workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"outcome": outcome, "step": failedStep}).
-		Counter("signup_rolled_back").Inc(1)
+	ended(ctx, outcome, failedStep)
 	return cause
 }
 

@@ -25,13 +25,15 @@ import (
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
 	"narthex/internal/signup"
+	"narthex/internal/telemetry"
 	"narthex/internal/temporaldev"
 )
 
 // flags are where the stack keeps its data and listens.
 type flags struct {
-	data, http, temporal, ui, postgres, codec string
-	throttle                                  bool
+	data, http, temporal, ui, postgres, codec, operations string
+
+	throttle bool
 }
 
 // runStack starts the whole stack, says when it is ready, and stops it in order when ctx ends or a
@@ -72,6 +74,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		config.API
 		config.Codec
 		config.Worker
+		config.Operations
 	}
 	if err := config.ParseFrom(&c, variables(databases, keys, f.http)); err != nil {
 		return fmt.Errorf("the keys or addresses of the data folder %s are damaged: begin anew with another --data: %w", folder.Path, err)
@@ -90,6 +93,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	if ui == "" {
 		c.CodecAddress = "" // nobody's UI knows of it
 	}
+	c.OperationsAddress = config.Address(f.operations)
 	c.CodecOrigins = []string{ui, strings.Replace(ui, "127.0.0.1", "localhost", 1)}
 
 	logFile, err := os.OpenFile(filepath.Join(folder.Path, "narthex.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
@@ -99,12 +103,12 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	defer logFile.Close()
 	defer folder.Forget()
 	return service.Run(ctx, service.Config{
-		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker,
+		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker, Operations: c.Operations,
 		SpareLoopback: !f.throttle,
 		Temporal:      temporal,
-		Log:           slog.New(slog.NewJSONHandler(logFile, nil)),
-		Ready: func(address string) {
-			stack := devstack.Stack{HTTP: "http://" + address, Temporal: temporal.HostPort, Namespace: temporal.Namespace, UI: ui,
+		Log:           telemetry.NewLogger(logFile, slog.LevelInfo),
+		Ready: func(http, operations string) {
+			stack := devstack.Stack{HTTP: "http://" + http, Operations: "http://" + operations, Temporal: temporal.HostPort, Namespace: temporal.Namespace, UI: ui,
 				Postgres: databases.AdminURL, Registry: databases.RegistryURL, PID: os.Getpid()}
 			if err := folder.Announce(stack, environment(stack, databases, keys)); err != nil {
 				fail(err)
@@ -117,7 +121,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 
 // checkAddresses finds addresses that are malformed or taken before anything has been started.
 func checkAddresses(f flags) error {
-	addresses := []struct{ flag, address string }{{"--http", f.http}}
+	addresses := []struct{ flag, address string }{{"--http", f.http}, {"--operations", f.operations}}
 	if os.Getenv("DATABASE_URL") == "" {
 		addresses = append(addresses, struct{ flag, address string }{"--postgres", f.postgres})
 	}
@@ -272,10 +276,11 @@ Narthex is ready.
   API          %s
   Temporal UI  %s
   Temporal     %s, namespace %s
+  Metrics      %s/metrics
   Data, log    %s
 Sign a church up:
   curl -s %s/api/auth/register -H 'Content-Type: application/json' \
     -d '{"churchName":"Grace Chapel","email":"pat@example.org","password":"correct horse","firstName":"Pat","lastName":"Muster"}'
 Ctrl-C stops everything.
-`, stack.HTTP, ui, stack.Temporal, stack.Namespace, folder, stack.HTTP)
+`, stack.HTTP, ui, stack.Temporal, stack.Namespace, stack.Operations, folder, stack.HTTP)
 }

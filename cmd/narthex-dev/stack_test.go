@@ -30,7 +30,7 @@ func dataFolder(t *testing.T) string {
 }
 
 // freePorts lets the stack choose its ports.
-var freePorts = []string{"--http", "127.0.0.1:0", "--temporal", "127.0.0.1:0", "--ui", "127.0.0.1:0", "--postgres", "127.0.0.1:0", "--codec", "127.0.0.1:0"}
+var freePorts = []string{"--http", "127.0.0.1:0", "--temporal", "127.0.0.1:0", "--ui", "127.0.0.1:0", "--postgres", "127.0.0.1:0", "--codec", "127.0.0.1:0", "--operations", "127.0.0.1:0"}
 
 type runningStack struct {
 	*testenv.Run
@@ -177,7 +177,7 @@ func checkStackFile(t *testing.T, s *runningStack) {
 	if s.PID != s.ProcessID() || s.Namespace != "default" {
 		t.Errorf("stack.json says pid %d and namespace %q, want %d and \"default\"", s.PID, s.Namespace, s.ProcessID())
 	}
-	for _, url := range []string{s.HTTP + "/readyz", s.UI} {
+	for _, url := range []string{s.HTTP + "/readyz", s.Operations + "/metrics", s.UI} {
 		response, err := http.Get(url)
 		if err != nil {
 			t.Fatal(err)

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"runtime/debug"
 
@@ -15,6 +14,7 @@ import (
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/signups"
+	"narthex/internal/telemetry"
 )
 
 func newCommand() *cobra.Command {
@@ -48,12 +48,13 @@ func serveCommand() *cobra.Command {
 				config.API
 				config.Codec
 				config.Worker
+				config.Operations
 				config.Log
 			}
 			if err := config.Parse(&c); err != nil {
 				return err
 			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker}, c.Log)
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker, Operations: c.Operations}, c.Log)
 		},
 	}
 }
@@ -68,12 +69,13 @@ func apiCommand() *cobra.Command {
 				config.Queue
 				config.API
 				config.Codec
+				config.Operations
 				config.Log
 			}
 			if err := config.Parse(&c); err != nil {
 				return err
 			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec}, c.Log)
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Operations: c.Operations}, c.Log)
 		},
 	}
 }
@@ -87,22 +89,23 @@ func workerCommand() *cobra.Command {
 				config.Keys
 				config.Queue
 				config.Worker
+				config.Operations
 				config.Log
 			}
 			if err := config.Parse(&c); err != nil {
 				return err
 			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, Worker: &c.Worker}, c.Log)
+			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, Worker: &c.Worker, Operations: c.Operations}, c.Log)
 		},
 	}
 }
 
 func run(cmd *cobra.Command, c service.Config, logging config.Log) (err error) {
-	c.Log = slog.New(slog.NewJSONHandler(os.Stderr, &slog.HandlerOptions{Level: logging.LogLevel}))
+	c.Log = telemetry.NewLogger(os.Stderr, logging.LogLevel)
 	if c.Temporal, err = service.TemporalOptions(); err != nil {
 		return err
 	}
-	c.Ready = func(address string) { c.Log.Info("ready", "http", address) }
+	c.Ready = func(http, operations string) { c.Log.Info("ready", "http", http, "operations", operations) }
 	return service.Run(cmd.Context(), c)
 }
 

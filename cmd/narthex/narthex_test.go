@@ -146,6 +146,7 @@ func TestSchemaKeysAndAddressAreCheckedAtTheStart(t *testing.T) {
 		t.Fatalf("migrate: status %d, %s", status, output)
 	}
 	wantRefusal(t, "the HTTP address "+taken+" is taken", append(variables, "HTTP_ADDRESS="+taken), "api")
+	wantRefusal(t, "the operations address "+taken+" is taken", append(variables, "OPERATIONS_ADDRESS="+taken), "worker")
 	wantRefusal(t, "the codec address "+taken+" is taken",
 		append(variables, "HTTP_ADDRESS=127.0.0.1:0", "CODEC_ADDRESS="+taken, "CODEC_TOKEN="+strings.Repeat("t", 32)), "api")
 

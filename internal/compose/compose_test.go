@@ -143,6 +143,7 @@ func TestEnvironmentsAreComplete(t *testing.T) {
 			config.Queue
 			config.API
 			config.Codec
+			config.Operations
 			config.Log
 		}{},
 		"worker": &struct {
@@ -150,6 +151,7 @@ func TestEnvironmentsAreComplete(t *testing.T) {
 			config.Keys
 			config.Queue
 			config.Worker
+			config.Operations
 			config.Log
 		}{},
 	} {

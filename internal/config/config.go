@@ -1,6 +1,6 @@
 // Package config reads Narthex's configuration from environment variables: the one place where they
 // are named. .env.example documents each. Temporal's own (TEMPORAL_ADDRESS, …) are read by the SDK's
-// envconfig.
+// envconfig, OpenTelemetry's (OTEL_…) by its SDK.
 package config
 
 import (
@@ -95,6 +95,11 @@ func (t *CodecToken) UnmarshalText(text []byte) error {
 // Queue is the task queue on which the API and the workers meet.
 type Queue struct {
 	TaskQueue string `env:"TASK_QUEUE" envDefault:"signups"`
+}
+
+// Operations is where operators see a process from outside. Without an address there is no such listener.
+type Operations struct {
+	OperationsAddress Address `env:"OPERATIONS_ADDRESS"`
 }
 
 // Log is how the program logs.

@@ -19,6 +19,7 @@ type all struct {
 	config.API
 	config.Codec
 	config.Worker
+	config.Operations
 	config.Log
 }
 
@@ -143,7 +144,7 @@ func TestEnvExampleIsComplete(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	documented := map[string]bool{"TEMPORAL_ADDRESS": false, "TEMPORAL_NAMESPACE": false}
+	documented := map[string]bool{"TEMPORAL_ADDRESS": false, "TEMPORAL_NAMESPACE": false, "OTEL_EXPORTER_OTLP_ENDPOINT": false}
 	for _, name := range names {
 		documented[name] = false
 	}

@@ -14,6 +14,7 @@ import (
 
 	"narthex/internal/schema"
 	"narthex/internal/secrets"
+	"narthex/internal/sqltrace"
 	"narthex/migrations"
 )
 
@@ -52,6 +53,7 @@ func Open(ctx context.Context, url string, keys *secrets.Keys) (*Registry, error
 		return nil, errors.New("the registry's URL is malformed")
 	}
 	config.MaxConns = max(config.MaxConns, leastConnections)
+	config.ConnConfig.Tracer = sqltrace.Tracer{}
 	config.ConnConfig.RuntimeParams["search_path"] = "public"
 	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = idleLimit
 	pool, err := pgxpool.NewWithConfig(ctx, config)

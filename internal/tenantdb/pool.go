@@ -13,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"narthex/internal/registry"
+	"narthex/internal/sqltrace"
 )
 
 const (
@@ -47,6 +48,7 @@ func (r *Router) newPool(record *registry.Tenant) (*pool, error) {
 	config.MaxConnIdleTime = idleConnection
 	config.HealthCheckPeriod = idleConnection / 2
 	config.AfterRelease = func(*pgx.Conn) bool { return r.budget.keep() }
+	config.ConnConfig.Tracer = sqltrace.Tracer{}
 	config.ConnConfig.DialFunc = r.budget.dial
 	config.ConnConfig.ConnectTimeout = connectLimit
 	config.ConnConfig.RuntimeParams["search_path"] = "public"

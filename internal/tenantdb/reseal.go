@@ -10,6 +10,7 @@ import (
 	"narthex/internal/registry"
 	"narthex/internal/reseal"
 	"narthex/internal/secrets"
+	"narthex/internal/sqltrace"
 )
 
 var sealedTables = []reseal.Table{
@@ -55,6 +56,7 @@ func Connect(ctx context.Context, reg *registry.Registry, tenantID string) (*pgx
 	if err != nil {
 		return nil, errors.New("the tenant's database URL is malformed") // not err: it may quote the URL
 	}
+	config.Tracer = sqltrace.Tracer{}
 	config.RuntimeParams["search_path"] = "public"
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"narthex/internal/ids"
+	"narthex/internal/sqltrace"
 )
 
 var (
@@ -38,7 +39,12 @@ func Open(ctx context.Context, adminURL string) (*Server, error) {
 	if err != nil {
 		return nil, errors.New("the tenant server's URL is malformed")
 	}
-	pool, err := pgxpool.New(ctx, adminURL)
+	config, err := pgxpool.ParseConfig(adminURL)
+	if err != nil {
+		return nil, errors.New("the tenant server's URL is malformed")
+	}
+	config.ConnConfig.Tracer = sqltrace.Tracer{}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open tenant server: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"narthex/internal/schema"
+	"narthex/internal/sqltrace"
 	"narthex/migrations"
 )
 
@@ -77,6 +78,7 @@ func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, error
 	if err != nil {
 		return nil, errors.New("the tenant server's URL gives no usable tenant URL")
 	}
+	config.Tracer = sqltrace.Tracer{}
 	config.RuntimeParams["idle_session_timeout"] = idleLimit
 	return config, nil
 }

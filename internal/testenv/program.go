@@ -51,7 +51,7 @@ type Run struct {
 	done   chan struct{}
 }
 
-// Start runs one of this module's programs. Of Narthex's, Temporal's and PostgreSQL's variables it gets
+// Start runs one of this module's programs. Of Narthex's, Temporal's, OpenTelemetry's and PostgreSQL's variables it gets
 // those in environment (NAME=value) alone. It is killed when the test ends before it does.
 func Start(t testing.TB, environment []string, program string, arguments ...string) *Run {
 	t.Helper()
@@ -111,7 +111,7 @@ func neutralEnvironment() (environment []string) {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		switch {
-		case strings.HasPrefix(name, "TEMPORAL_"), strings.HasPrefix(name, "PG"), strings.HasSuffix(name, "_URL"):
+		case strings.HasPrefix(name, "TEMPORAL_"), strings.HasPrefix(name, "OTEL_"), strings.HasPrefix(name, "PG"), strings.HasSuffix(name, "_URL"):
 		default:
 			environment = append(environment, variable)
 		}

@@ -25,6 +25,7 @@ import (
 	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
+	"narthex/internal/telemetry"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
 	"narthex/internal/tokens"
@@ -56,13 +57,16 @@ type Config struct {
 	Codec    config.Codec // beside the API
 	Worker   *config.Worker
 
+	Operations config.Operations
+
 	// SpareLoopback throttles no client on this machine. For development.
 	SpareLoopback bool
 
 	Temporal client.Options
 	Log      *slog.Logger
-	// Ready, if not nil, is called once everything answers, with the address that the API listens on.
-	Ready func(httpAddress string)
+	// Ready, if not nil, is called once everything answers, with the addresses that the API and operations
+	// listen on.
+	Ready func(http, operations string)
 }
 
 // TemporalOptions returns how to reach Temporal, from TEMPORAL_ADDRESS and its like.
@@ -80,6 +84,16 @@ func TemporalOptions() (client.Options, error) {
 func Run(ctx context.Context, c Config) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
+	watch, err := telemetry.Start(ctx, c.Log)
+	if err != nil {
+		return err
+	}
+	defer watch.Stop()
+	operations, stopOperations, err := serveOperations(c, watch)
+	if err != nil {
+		return err
+	}
+	defer stopOperations()
 	keys := secrets.New(c.Keys.SealKeyset, c.Keys.IndexKeyset)
 	reg, err := registry.Open(ctx, string(c.Registry.RegistryURL), keys)
 	if err != nil {
@@ -89,6 +103,9 @@ func Run(ctx context.Context, c Config) error {
 
 	c.Temporal.Logger = log.NewStructuredLogger(c.Log)
 	codec.Seal(&c.Temporal, keys)
+	if err := watch.Instrument(&c.Temporal); err != nil {
+		return fmt.Errorf("the Temporal client cannot be traced: %w", err)
+	}
 	temporal, err := client.NewLazyClient(c.Temporal)
 	if err != nil {
 		return fmt.Errorf("the Temporal client cannot be made: %w", err)
@@ -106,10 +123,10 @@ func Run(ctx context.Context, c Config) error {
 		defer stop()
 	}
 	if c.API != nil {
-		return serveAPI(ctx, c, temporal, reg, keys)
+		return serveAPI(ctx, c, watch, operations, temporal, reg, keys)
 	}
 	if c.Ready != nil {
-		c.Ready("")
+		c.Ready("", operations)
 	}
 	<-ctx.Done()
 	return whatEnded(ctx)
@@ -192,10 +209,11 @@ func startWhenReachable(ctx context.Context, w worker.Worker, log *slog.Logger) 
 	}
 }
 
-func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys) error {
+func serveAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, operations string, temporal client.Client, reg *registry.Registry, keys *secrets.Keys) error {
 	issuer := tokens.New(c.API.TokenKey, c.API.TokenIssuer, c.API.TokenAudience, time.Now)
 	router := tenantdb.NewRouter(reg, keys, int(c.API.TenantConnections), c.Log)
 	defer router.Close()
+	watch.Metrics.MustRegister(router)
 	if err := router.CheckBudget(ctx); errors.Is(err, tenantdb.ErrBudget) {
 		return fmt.Errorf("TENANT_CONNECTIONS does not fit (%w): lower it, or raise the server's max_connections", err)
 	} else if err != nil {
@@ -204,7 +222,7 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 	handler, err := httpapi.New(httpapi.Options{
 		Temporal: temporal, Registry: reg, Router: router, Keys: keys, Tokens: issuer,
 		TaskQueue: c.Queue.TaskQueue, SignupWait: c.API.SignupWait, AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
-		Services:       services.Routes(),
+		Services: services.Routes(), Metrics: watch.Metrics, Traces: watch.Traces,
 		TrustedProxies: c.API.TrustedProxies, SpareLoopback: c.SpareLoopback,
 	})
 	if err != nil {
@@ -233,7 +251,7 @@ func serveAPI(ctx context.Context, c Config, temporal client.Client, reg *regist
 		go func() { served <- server.Serve(listeners[i]) }()
 	}
 	if c.Ready != nil {
-		c.Ready(listener.Addr().String())
+		c.Ready(listener.Addr().String(), operations)
 	}
 	select {
 	case err := <-served:

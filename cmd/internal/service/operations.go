@@ -1,0 +1,35 @@
+package service
+
+import (
+	"errors"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"narthex/internal/telemetry"
+)
+
+// serveOperations begins to serve operators, before anything else is there, and returns the address, ""
+// where there is none, and what ends it.
+func serveOperations(c Config, watch *telemetry.Telemetry) (address string, stop func(), err error) {
+	if c.Operations.OperationsAddress == "" {
+		return "", func() {}, nil
+	}
+	listener, err := listen("operations", c.Operations.OperationsAddress)
+	if err != nil {
+		return "", nil, err
+	}
+	server := &http.Server{ // without a limit to an answer: a profile takes as long as its caller asks for
+		Handler:           watch.Handler(isLoopback(listener)),
+		ReadHeaderTimeout: 5 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    maxHeader,
+		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
+	}
+	go func() {
+		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
+			c.Log.Error("Operators are not served any more", "error", err.Error())
+		}
+	}()
+	return listener.Addr().String(), func() { server.Close() }, nil
+}

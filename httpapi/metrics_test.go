@@ -1,0 +1,182 @@
+package httpapi_test
+
+import (
+	"context"
+	"encoding/json"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.yaml.in/yaml/v3"
+
+	"narthex/internal/signup"
+	"narthex/workflows"
+)
+
+// scrape returns what Prometheus reads of the stack.
+func (s *stack) scrape() string {
+	s.t.Helper()
+	server := httptest.NewServer(s.watch.Handler(true))
+	defer server.Close()
+	response, err := http.Get(server.URL + "/metrics")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer response.Body.Close()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return string(content)
+}
+
+// A signup, one that fails, one whose rollback is stuck, and a request: all are counted, under no name that
+// is anybody's, and everything that the dashboard and the alerts ask for is there.
+func TestMetrics(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	body := applicant()
+	session := s.register(body)
+	token := session["accessToken"].(string)
+	s.get("/api/auth/me", token)
+	s.get("/nowhere/"+body["email"].(string), "")
+	s.faults.always("CreateTenantAdmin", failsBefore)
+	wantProblem(t, s.post("/api/auth/register", applicant()), http.StatusInternalServerError, "signup-rolled-back")
+	s.stickRollback()
+
+	scraped := s.scrape()
+	for _, want := range []string{
+		`narthex_http_request_duration_seconds_count{method="POST",route="/api/auth/register",status="201"} 1`,
+		`narthex_http_request_duration_seconds_count{method="",route="none",status="404"} 1`,
+		`narthex_tenant_connections 1`,
+		`narthex_tenant_connections_limit 50`,
+	} {
+		if !strings.Contains(scraped, want+"\n") {
+			t.Errorf("/metrics lacks %s", want)
+		}
+	}
+	for _, pattern := range []string{
+		`signup_ended_total\{.*outcome="created",.*workflow_type="Signup"\} 1`,
+		`signup_ended_total\{.*outcome="rolled_back",step="CreateTenantAdmin",.*workflow_type="Signup"\} 1`,
+		`signup_duration_seconds_bucket\{.*outcome="created",.*le="10"\} 1`,
+	} {
+		if !regexp.MustCompile(pattern).MatchString(scraped) {
+			t.Errorf("/metrics lacks %s", pattern)
+		}
+	}
+	for _, secret := range []string{body["email"].(string), "example.org", body["password"].(string), "Grace Chapel", "Muster", token,
+		session["tenantId"].(string), "postgres://", "$2a$", "signup-"} {
+		wantNothingOf(t, "/metrics", scraped, secret)
+	}
+	checkExpressions(t, scraped)
+}
+
+// stickRollback runs a signup, on a clock that skips waiting, whose rollback takes longer than it should.
+func (s *stack) stickRollback() {
+	s.t.Helper()
+	var options client.Options
+	if err := s.watch.Instrument(&options); err != nil {
+		s.t.Fatal(err)
+	}
+	var suite testsuite.WorkflowTestSuite
+	suite.SetMetricsHandler(options.MetricsHandler)
+	suite.SetLogger(log.NewStructuredLogger(s.logger()))
+	env := suite.NewTestWorkflowEnvironment()
+	tries := 0
+	for name, run := range map[string]func() error{
+		"CreateDatabase": func() error { return temporal.NewNonRetryableApplicationError("", "Injected", nil) },
+		"DropDatabase": func() error {
+			if tries++; tries < 12 {
+				return errInjected
+			}
+			return nil
+		},
+	} {
+		env.RegisterActivityWithOptions(func(context.Context, signup.StepInput) error { return run() }, activity.RegisterOptions{Name: name})
+	}
+	env.SetTestTimeout(unhurried)
+	env.ExecuteWorkflow(new(workflows.Workflows).Signup, signup.Input{RequestedAt: time.Now()})
+}
+
+// checkExpressions checks that the dashboard and the alerts ask for metrics that there are.
+func checkExpressions(t *testing.T, scraped string) {
+	t.Helper()
+	var dashboard struct {
+		Panels []struct {
+			Title   string
+			Targets []struct{ Expr string }
+		}
+	}
+	readFile(t, "../internal/telemetry/dashboards/narthex.json", json.Unmarshal, &dashboard)
+	var alerts struct {
+		Groups []struct {
+			Rules []struct{ Alert, Expr string }
+		}
+	}
+	readFile(t, "../internal/telemetry/alerts.yaml", yaml.Unmarshal, &alerts)
+	asked := map[string]string{}
+	for _, panel := range dashboard.Panels {
+		for _, target := range panel.Targets {
+			asked[target.Expr] = "the panel " + panel.Title
+		}
+	}
+	for _, group := range alerts.Groups {
+		for _, rule := range group.Rules {
+			asked[rule.Expr] = "the alert " + rule.Alert
+		}
+	}
+	there := append(metricNames(scraped), "up") // which is Prometheus's own
+	for expression, who := range asked {
+		named := namedIn(expression)
+		if len(named) == 0 {
+			t.Errorf("%s asks for no metric: %s", who, expression)
+		}
+		for _, name := range named {
+			if !slices.Contains(there, name) {
+				t.Errorf("%s asks for %s, which /metrics lacks", who, name)
+			}
+		}
+	}
+}
+
+func readFile(t *testing.T, path string, decode func([]byte, any) error, into any) {
+	t.Helper()
+	content, err := os.ReadFile(path)
+	if err == nil {
+		err = decode(content, into)
+	}
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+}
+
+// metricNames are the names of the lines of a scrape.
+func metricNames(scraped string) (names []string) {
+	for line := range strings.Lines(scraped) {
+		if name := regexp.MustCompile(`^\w+`).FindString(line); name != "" {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+var (
+	notAMetric = regexp.MustCompile(`\{[^}]*\}|\[[^\]]*\]|\b(by|without)\s*\([^)]*\)|\w+\s*\(`) // labels, times, groups, functions
+	metricName = regexp.MustCompile(`[a-z]+_\w+|\bup\b`)
+)
+
+// namedIn are the metrics in a PromQL expression.
+func namedIn(expression string) []string {
+	return metricName.FindAllString(notAMetric.ReplaceAllString(expression, " "), -1)
+}

@@ -1,0 +1,73 @@
+package httpapi
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/gin-gonic/gin"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/propagation"
+	"go.opentelemetry.io/otel/trace"
+
+	"narthex/internal/ids"
+	"narthex/internal/telemetry"
+)
+
+// What operators see of requests names routes by their patterns, and holds no path, query or body.
+
+// identify gives a request an id of our own, by which its log lines are found. One that a client sends is
+// not taken: it could be anything.
+func identify(c *gin.Context) {
+	id := ids.New()
+	c.Header("X-Request-Id", id)
+	c.Request = c.Request.WithContext(telemetry.WithRequestID(c.Request.Context(), id))
+}
+
+// trace begins a trace for a request of the API. A caller's own trace is linked to and not gone on with: its
+// id and its wish to be kept are the caller's to choose, and one caller could fill a trace without end.
+func (a *api) trace(c *gin.Context) {
+	if !strings.HasPrefix(c.FullPath(), "/api/") {
+		return // health checks and documentation
+	}
+	options := []trace.SpanStartOption{
+		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),
+		trace.WithAttributes(attribute.String("http.request.method", c.Request.Method), attribute.String("http.route", c.FullPath())),
+	}
+	caller := trace.SpanContextFromContext(propagation.TraceContext{}.Extract(c.Request.Context(), propagation.HeaderCarrier(c.Request.Header)))
+	if caller.IsValid() {
+		options = append(options, trace.WithLinks(trace.Link{SpanContext: caller.WithTraceState(trace.TraceState{})}))
+	}
+	ctx, span := a.Traces.Tracer("narthex/http").Start(c.Request.Context(), c.Request.Method+" "+c.FullPath(), options...)
+	defer span.End()
+	c.Request = c.Request.WithContext(ctx)
+	c.Next()
+	span.SetAttributes(attribute.Int("http.response.status_code", c.Writer.Status()))
+	if c.Writer.Status() >= http.StatusInternalServerError {
+		span.SetStatus(codes.Error, "")
+	}
+}
+
+// requestDurations counts requests and how long they take.
+func requestDurations(metrics prometheus.Registerer) *prometheus.HistogramVec {
+	return promauto.With(metrics).NewHistogramVec(prometheus.HistogramOpts{
+		Name: "narthex_http_request_duration_seconds", Help: "How long requests take, by route.", Buckets: telemetry.Buckets,
+	}, []string{"method", "route", "status"})
+}
+
+// observe measures a request, and writes one line about it.
+func (a *api) observe(c *gin.Context) {
+	began := time.Now()
+	c.Next()
+	took := time.Since(began)
+	method, route, status := c.Request.Method, c.FullPath(), c.Writer.Status()
+	if route == "" {
+		method, route = "", "none" // there the method too can be anything
+	}
+	a.took.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
+	a.Log.InfoContext(c.Request.Context(), "request", "method", method, "route", route, "status", status, "duration_ms", took.Milliseconds())
+}

@@ -1,0 +1,79 @@
+// Package sqltrace makes statements parts of the traces of what runs them. It records what kind of statement
+// ran, never its text or its parameters: they hold people's data and passwords' verifiers.
+package sqltrace
+
+import (
+	"context"
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+
+	"narthex/internal/redact"
+)
+
+// Tracer traces connections and statements of pgx, where their context has a trace; elsewhere, nothing
+// happens.
+type Tracer struct{}
+
+var (
+	_ pgx.QueryTracer   = Tracer{}
+	_ pgx.ConnectTracer = Tracer{}
+)
+
+// TraceQueryStart begins a statement's span.
+func (Tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
+	return begin(ctx, operation(data.SQL))
+}
+
+// TraceQueryEnd ends it.
+func (Tracer) TraceQueryEnd(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryEndData) {
+	end(ctx, data.Err)
+}
+
+// TraceConnectStart begins a connection's span.
+func (Tracer) TraceConnectStart(ctx context.Context, _ pgx.TraceConnectStartData) context.Context {
+	return begin(ctx, "CONNECT")
+}
+
+// TraceConnectEnd ends it.
+func (Tracer) TraceConnectEnd(ctx context.Context, data pgx.TraceConnectEndData) { end(ctx, data.Err) }
+
+var operationWords = regexp.MustCompile(`(?i)^\s*((?:CREATE|ALTER|DROP)\s+)?[A-Z]+`)
+
+// operation is a statement's first word, or two: SELECT, CREATE ROLE.
+func operation(statement string) string {
+	words := strings.Fields(strings.ToUpper(operationWords.FindString(statement)))
+	if len(words) == 0 {
+		return "SQL"
+	}
+	return strings.Join(words, " ")
+}
+
+type spanKey struct{}
+
+func begin(ctx context.Context, operation string) context.Context {
+	parent := trace.SpanFromContext(ctx)
+	if !parent.IsRecording() {
+		return ctx
+	}
+	ctx, span := parent.TracerProvider().Tracer("narthex/sql").Start(ctx, operation, trace.WithSpanKind(trace.SpanKindClient),
+		trace.WithAttributes(attribute.String("db.system.name", "postgresql"), attribute.String("db.operation.name", operation)))
+	return context.WithValue(ctx, spanKey{}, span)
+}
+
+// end ends the span that begin began, and no other.
+func end(ctx context.Context, err error) {
+	span, ok := ctx.Value(spanKey{}).(trace.Span)
+	if !ok {
+		return
+	}
+	if err != nil {
+		span.SetStatus(codes.Error, redact.Error(fmt.Errorf("SQL: %w", err)))
+	}
+	span.End()
+}

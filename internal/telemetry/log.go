@@ -1,0 +1,50 @@
+package telemetry
+
+import (
+	"context"
+	"io"
+	"log/slog"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+// NewLogger returns a logger of lines in JSON. A line that is logged with a context (InfoContext and its
+// like) carries the ids of the context's request and trace.
+func NewLogger(to io.Writer, level slog.Leveler) *slog.Logger {
+	return slog.New(logHandler{slog.NewJSONHandler(to, &slog.HandlerOptions{Level: level, ReplaceAttr: oneName})})
+}
+
+// Temporal's SDK and its tracing write these otherwise than everybody else.
+var otherNames = map[string]string{"WorkflowID": "workflowId", "RunID": "runId", "TraceID": "traceId", "SpanID": "spanId"}
+
+func oneName(groups []string, a slog.Attr) slog.Attr {
+	if name, ok := otherNames[a.Key]; ok && len(groups) == 0 {
+		a.Key = name
+	}
+	return a
+}
+
+type requestKey struct{}
+
+// WithRequestID returns a context of the request of this id.
+func WithRequestID(ctx context.Context, id string) context.Context {
+	return context.WithValue(ctx, requestKey{}, id)
+}
+
+type logHandler struct{ slog.Handler }
+
+func (h logHandler) Handle(ctx context.Context, record slog.Record) error {
+	if id, ok := ctx.Value(requestKey{}).(string); ok {
+		record.AddAttrs(slog.String("requestId", id))
+	}
+	if span := trace.SpanContextFromContext(ctx); span.IsValid() {
+		record.AddAttrs(slog.String("traceId", span.TraceID().String()))
+	}
+	return h.Handler.Handle(ctx, record)
+}
+
+func (h logHandler) WithAttrs(attrs []slog.Attr) slog.Handler {
+	return logHandler{h.Handler.WithAttrs(attrs)}
+}
+
+func (h logHandler) WithGroup(name string) slog.Handler { return logHandler{h.Handler.WithGroup(name)} }

@@ -1,0 +1,55 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+
+	"go.opentelemetry.io/otel/trace"
+)
+
+func TestHandlerIsForThisMachineAlone(t *testing.T) {
+	watch, err := Start(t.Context(), slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		path, host string
+		loopback   bool
+		want       int
+	}{
+		{"/healthz", "127.0.0.1:9464", true, http.StatusOK},
+		{"/metrics", "localhost:9464", true, http.StatusOK},
+		{"/debug/pprof/", "[::1]:9464", true, http.StatusOK},
+		{"/metrics", "evil.example", true, http.StatusMisdirectedRequest},
+		{"/metrics", "worker:9464", false, http.StatusOK},
+		{"/api/auth/register", "localhost:9464", true, http.StatusNotFound},
+	} {
+		request, answer := httptest.NewRequest(http.MethodGet, c.path, nil), httptest.NewRecorder()
+		request.Host = c.host
+		watch.Handler(c.loopback).ServeHTTP(answer, request)
+		if answer.Code != c.want {
+			t.Errorf("GET %s of %s: %d, want %d", c.path, c.host, answer.Code, c.want)
+		}
+	}
+}
+
+func TestLinesCarryTheIDsOfTheirContext(t *testing.T) {
+	var lines strings.Builder
+	log := NewLogger(&lines, slog.LevelInfo)
+	ctx := trace.ContextWithSpanContext(WithRequestID(context.Background(), "r1"),
+		trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}))
+	log.With("RunID", "w1").InfoContext(ctx, "a line")
+	for _, want := range []string{`"requestId":"r1"`, `"traceId":"01000000000000000000000000000000"`, `"runId":"w1"`} {
+		if !strings.Contains(lines.String(), want) {
+			t.Errorf("the line lacks %s: %s", want, lines.String())
+		}
+	}
+	lines.Reset()
+	if log.Info("a line"); strings.Contains(lines.String(), "Id") {
+		t.Errorf("a line of no request carries ids: %s", lines.String())
+	}
+}

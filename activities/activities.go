@@ -7,6 +7,7 @@ package activities
 import (
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
@@ -18,8 +19,11 @@ import (
 // activities' names.
 type Activities struct {
 	Registry *registry.Registry
-	Server   *tenantserver.Server
+	Server   *tenantserver.Server // where databases are made
 	Keys     *secrets.Keys
+
+	Others []*tenantserver.Server // that hold tenants' databases too
+	Now    func() time.Time
 }
 
 func owner(in signup.StepInput) registry.Owner {

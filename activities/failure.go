@@ -71,7 +71,7 @@ func passing(sqlstate string) bool {
 func describe(err error) string {
 	for _, known := range []error{
 		registry.ErrEmailTaken, registry.ErrUndone, registry.ErrNotOwned,
-		tenantserver.ErrGone, tenantserver.ErrNotOwned, secrets.ErrSealed, schema.ErrDirty,
+		tenantserver.ErrGone, tenantserver.ErrNotOwned, tenantserver.ErrInUse, secrets.ErrSealed, schema.ErrDirty,
 	} {
 		if errors.Is(err, known) {
 			return known.Error()

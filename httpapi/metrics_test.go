@@ -54,6 +54,7 @@ func TestMetrics(t *testing.T) {
 	s.faults.always("CreateTenantAdmin", failsBefore)
 	wantProblem(t, s.post("/api/auth/register", applicant()), http.StatusInternalServerError, "signup-rolled-back")
 	s.stickRollback()
+	s.sweep(false)
 
 	scraped := s.scrape()
 	for _, want := range []string{

@@ -55,6 +55,7 @@ type stack struct {
 	signer      tokens.Keys
 	tokens      *tokens.Issuer
 	faults      *faults
+	clock       *clock // of the worker
 	log         *syncBuffer
 	watch       *telemetry.Telemetry
 }
@@ -82,7 +83,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 func newStackOn(t *testing.T, serverURL string, options ...stackOption) *stack {
 	t.Helper()
 	ctx := t.Context()
-	s := &stack{t: t, faults: newFaults(), log: &syncBuffer{}}
+	s := &stack{t: t, faults: newFaults(), clock: &clock{}, log: &syncBuffer{}}
 	t.Cleanup(s.showErrors)
 	logger := s.logger()
 	s.watch = s.startWatch()
@@ -104,14 +105,21 @@ func newStackOn(t *testing.T, serverURL string, options ...stackOption) *stack {
 
 	s.temporal = dial(t, logger, s.keys, s.watch)
 	s.queue = "signups-" + strings.ToLower(rand.Text())
-	server, err := tenantserver.Open(ctx, serviceURL)
+	if err := reg.CheckKeys(ctx); err != nil {
+		t.Fatal(err)
+	}
+	installation, err := reg.Installation(ctx)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := tenantserver.Open(ctx, serviceURL, installation)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(server.Close)
 	w := worker.New(s.temporal, s.queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.faults}})
-	(&workflows.Workflows{Server: server.Name(), Patience: stuckAfter}).Register(w)
-	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys})
+	(&workflows.Workflows{Server: server.Name(), Patience: stuckAfter, Pause: time.Millisecond}).Register(w)
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys, Now: s.clock.now})
 	if err := w.Start(); err != nil {
 		t.Fatalf("start the worker: %v", err)
 	}

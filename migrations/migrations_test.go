@@ -19,7 +19,7 @@ var schemas = map[string]struct {
 	files  fs.FS
 	tables int
 }{
-	"registry": {migrations.Registry, 13},
+	"registry": {migrations.Registry, 14},
 	"tenant":   {migrations.Tenant, 24},
 }
 

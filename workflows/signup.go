@@ -10,6 +10,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"narthex/internal/invitation"
+	"narthex/internal/orphan"
 	"narthex/internal/signup"
 )
 
@@ -36,6 +37,7 @@ var Steps = []signup.Step{
 type Workflows struct {
 	Server   string        // for people: the PostgreSQL server, host:port, on which databases are made
 	Patience time.Duration // with a compensation that fails, until an operator is told of it; 0 is a minute
+	Pause    time.Duration // between the orphans that a sweep removes; 0 is ten seconds
 }
 
 // Signup gives a church its own database, enters it in the registry, makes its first admin on both
@@ -70,6 +72,7 @@ func (w *Workflows) Register(to interface {
 }) {
 	to.RegisterWorkflowWithOptions(w.Signup, workflow.RegisterOptions{Name: signup.Workflow})
 	to.RegisterWorkflowWithOptions(w.Invitation, workflow.RegisterOptions{Name: invitation.Workflow})
+	to.RegisterWorkflowWithOptions(w.SweepOrphans, workflow.RegisterOptions{Name: orphan.Workflow})
 }
 
 // openBefore reports whether this run is a reset of one that has opened the church: then the church is

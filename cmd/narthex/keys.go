@@ -80,20 +80,9 @@ func resealCommand() *cobra.Command {
 		Long: `Write everything that is sealed anew under the primary keys, while the service runs. It can be cut off
 and run again: it goes on with what is left.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var c struct {
-				config.Registry
-				config.Keys
-			}
-			if err := config.Parse(&c); err != nil {
-				return err
-			}
-			keys := secrets.New(c.SealKeyset, c.IndexKeyset)
-			reg, err := registry.Open(cmd.Context(), string(c.RegistryURL), keys)
-			if err != nil {
-				return err
-			}
-			defer reg.Close()
-			return reseal(cmd, reg, keys)
+			return withRegistry(cmd, func(_ context.Context, reg *registry.Registry, keys *secrets.Keys) error {
+				return reseal(cmd, reg, keys)
+			})
 		},
 	}
 }

@@ -37,7 +37,8 @@ type Keys struct {
 
 // Worker is what a worker needs beside the registry and the keys.
 type Worker struct {
-	TenantServerURL DatabaseURL `env:"TENANT_SERVER_URL,required,notEmpty"`
+	TenantServerURL       DatabaseURL   `env:"TENANT_SERVER_URL,required,notEmpty"`
+	OtherTenantServerURLs []DatabaseURL `env:"OTHER_TENANT_SERVER_URLS"` // searched for orphans too
 }
 
 // TenantServer is where tenants' databases are made, for who can do without.
@@ -142,7 +143,7 @@ func (a *Address) UnmarshalText(text []byte) error {
 }
 
 // Secrets may be given as files: for X, X_FILE names one.
-var secretVariables = []string{"REGISTRY_URL", "TENANT_SERVER_URL", "SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY", "CODEC_TOKEN"}
+var secretVariables = []string{"REGISTRY_URL", "TENANT_SERVER_URL", "OTHER_TENANT_SERVER_URLS", "SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY", "CODEC_TOKEN"}
 
 // LoadFile adds the variables in a file of NAME=value lines to the process's environment. They win
 // over variables that are set already: who names a file means it.

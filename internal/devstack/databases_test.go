@@ -61,7 +61,7 @@ func wantForbidden(t *testing.T, what string, err error) {
 // TestATenantsRoleReachesItsOwnDatabaseAlone holds one church's database credentials, and tries the others.
 func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
 	databases := prepared(t)
-	server, err := tenantserver.Open(t.Context(), databases.TenantServerURL)
+	server, err := tenantserver.Open(t.Context(), databases.TenantServerURL, "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -44,7 +44,7 @@ func (s *Server) Create(ctx context.Context, d Database, permit func(context.Con
 			return ErrNotOwned
 		}
 		if !found.RoleExists {
-			if err := makeRole(ctx, conn, d); err != nil {
+			if err := makeRole(ctx, conn, d, s.marker(d)); err != nil {
 				return err
 			}
 		}
@@ -66,12 +66,12 @@ func (s *Server) Create(ctx context.Context, d Database, permit func(context.Con
 }
 
 // makeRole makes the role and marks it in one transaction.
-func makeRole(ctx context.Context, conn *pgx.Conn, d Database) error {
+func makeRole(ctx context.Context, conn *pgx.Conn, d Database, marker string) error {
 	verifier, err := scramVerifier(d.Password)
 	if err != nil {
 		return fmt.Errorf("hash role password: %w", err)
 	}
-	if _, err := conn.Exec(ctx, fmt.Sprintf(createRole, d.Name(), verifier, d.marker(), connectionLimit)); err != nil {
+	if _, err := conn.Exec(ctx, fmt.Sprintf(createRole, d.Name(), verifier, marker, connectionLimit)); err != nil {
 		return fmt.Errorf("create role: %w", err)
 	}
 	return nil
@@ -92,12 +92,16 @@ func (s *Server) Drop(ctx context.Context, d Database, bury func(context.Context
 		if !found.ownedBy(d) {
 			return nil
 		}
-		if _, err := conn.Exec(ctx, fmt.Sprintf(dropDatabase, d.Name())); err != nil {
-			return fmt.Errorf("drop database: %w", err)
-		}
-		if _, err := conn.Exec(ctx, fmt.Sprintf(dropRole, d.Name())); err != nil {
-			return fmt.Errorf("drop role: %w", err)
-		}
-		return nil
+		return dropAll(ctx, conn, d)
 	})
+}
+
+// dropAll drops d's database, by whichever name, and its role.
+func dropAll(ctx context.Context, conn *pgx.Conn, d Database) error {
+	for _, statement := range []string{fmt.Sprintf(dropDatabase, d.Name()), fmt.Sprintf(dropDatabase, d.renamed()), fmt.Sprintf(dropRole, d.Name())} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("drop database and role: %w", err)
+		}
+	}
+	return nil
 }

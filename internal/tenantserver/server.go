@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,6 +25,8 @@ var (
 	ErrNotOwned = errors.New("the database belongs to another signup")
 	// ErrGone: the signup has no database (not yet, not any more, or half dropped).
 	ErrGone = errors.New("the signup has no database")
+	// ErrInUse: the database has its own name, so that it may be in use.
+	ErrInUse = errors.New("the database was not renamed, or was given its name back")
 )
 
 // Server is a PostgreSQL server that holds tenants' databases. Its role needs CREATEDB and CREATEROLE,
@@ -31,10 +34,13 @@ var (
 type Server struct {
 	pool *pgxpool.Pool
 	base url.URL // the admin URL, of which a tenant's differs in user and database alone
+
+	installation string
 }
 
-// Open connects lazily to the server at adminURL (postgres://…).
-func Open(ctx context.Context, adminURL string) (*Server, error) {
+// Open connects lazily to the server at adminURL (postgres://…). installation tells what is made there from
+// what another Narthex makes.
+func Open(ctx context.Context, adminURL, installation string) (*Server, error) {
 	base, err := url.Parse(adminURL)
 	if err != nil {
 		return nil, errors.New("the tenant server's URL is malformed")
@@ -48,7 +54,7 @@ func Open(ctx context.Context, adminURL string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open tenant server: %w", err)
 	}
-	return &Server{pool: pool, base: *base}, nil
+	return &Server{pool: pool, base: *base, installation: installation}, nil
 }
 
 // Name is the server's host:port.
@@ -70,9 +76,15 @@ type Database struct {
 // Name is the name of the database and of its role.
 func (d Database) Name() string { return "tenant_" + d.TenantID }
 
-// marker is the comment by which the role is known as this signup's. The role is made before its
-// database and removed after it, and owns it: whose the role is, the database is.
-func (d Database) marker() string { return "narthex signup " + d.SignupID }
+// A role has a comment by which it is known as one signup's, of one installation. The role is made before
+// its database and removed after it, and owns it: whose the role is, the database is.
+const markerPrefix = "narthex signup "
+
+func (d Database) marker() string { return markerPrefix + d.SignupID }
+
+func (s *Server) marker(d Database) string { return d.marker() + s.installationMark() }
+
+func (s *Server) installationMark() string { return " of " + s.installation }
 
 // Location returns where d is, or will be: a URL with the role's password, host, port and name.
 func (s *Server) Location(d Database) (databaseURL, host string, port int, name string) {
@@ -171,4 +183,9 @@ func readState(ctx context.Context, q querier, d Database) (state, error) {
 func (s state) nothing() bool { return !s.RoleExists && !s.DatabaseExists }
 
 // ownedBy reports that what is there was made by d's signup.
-func (s state) ownedBy(d Database) bool { return s.Marker != nil && *s.Marker == d.marker() }
+func (s state) ownedBy(d Database) bool { return s.Marker != nil && isOf(d, *s.Marker) }
+
+// isOf reports whether a marker is of d's signup. Older ones name no installation.
+func isOf(d Database, marker string) bool {
+	return marker == d.marker() || strings.HasPrefix(marker, d.marker()+" ")
+}

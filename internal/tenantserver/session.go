@@ -92,7 +92,7 @@ func (s *Server) check(d Database) func(context.Context, *pgx.Conn) error {
 		if err := conn.QueryRow(ctx, selectMarker).Scan(&marker); err != nil {
 			return fmt.Errorf("look whose database it is: %w", err)
 		}
-		if marker != d.marker() {
+		if !isOf(d, marker) {
 			return ErrNotOwned
 		}
 		return nil

@@ -35,7 +35,7 @@ func open(t *testing.T) (server *tenantserver.Server, admin *pgx.Conn) {
 		t.Fatal(err)
 	}
 	service.User = url.UserPassword(name, "service")
-	server, err = tenantserver.Open(t.Context(), service.String())
+	server, err = tenantserver.Open(t.Context(), service.String(), "test")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -175,7 +175,7 @@ func whatEnded(ctx context.Context) error {
 }
 
 func startWorker(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys, fail context.CancelCauseFunc) (stop func(), err error) {
-	server, err := tenantserver.Open(ctx, string(c.Worker.TenantServerURL))
+	servers, closeServers, err := openServers(ctx, c.Worker, reg)
 	if err != nil {
 		return nil, err
 	}
@@ -183,16 +183,39 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 		WorkerStopTimeout: workerDrain,
 		OnFatalError:      func(err error) { fail(fmt.Errorf("the worker cannot go on: %w", err)) },
 	})
-	(&workflows.Workflows{Server: server.Name()}).Register(w)
-	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: keys})
+	(&workflows.Workflows{Server: servers[0].Name()}).Register(w)
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: servers[0], Others: servers[1:], Keys: keys, Now: time.Now})
 	if err := startWhenReachable(ctx, w, c.Log); err != nil {
-		server.Close()
+		closeServers()
 		return nil, err
 	}
+	go keepSchedule(ctx, temporal, c)
 	return func() {
 		w.Stop()
-		server.Close()
+		closeServers()
 	}, nil
+}
+
+// openServers opens the servers of tenants' databases: first the one on which they are made.
+func openServers(ctx context.Context, c *config.Worker, reg *registry.Registry) (servers []*tenantserver.Server, closeAll func(), err error) {
+	closeAll = func() {
+		for _, server := range servers {
+			server.Close()
+		}
+	}
+	installation, err := reg.Installation(ctx)
+	if err != nil {
+		return nil, nil, errors.New("the registry does not say which installation it is of: run `narthex migrate`")
+	}
+	for _, url := range append([]config.DatabaseURL{c.TenantServerURL}, c.OtherTenantServerURLs...) {
+		server, err := tenantserver.Open(ctx, string(url), installation)
+		if err != nil {
+			closeAll()
+			return nil, nil, err
+		}
+		servers = append(servers, server)
+	}
+	return servers, closeAll, nil
 }
 
 // startWhenReachable starts the worker, waiting for Temporal as long as it takes.

@@ -1,0 +1,210 @@
+package registry
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/orphan"
+)
+
+const (
+	selectInstallation = `SELECT installation FROM key_checks WHERE id = $1`
+	selectPlaces       = `SELECT id, database_name, database_host || ':' || database_port AS server, status FROM tenants`
+	// A church that was never opened, with the signup that made it.
+	selectHalves  = `SELECT c.id, c.id AS tenant_id, c.signup_id FROM churches c LEFT JOIN tenants t ON t.id = c.id WHERE t.id IS NULL OR t.status = 'provisioning'`
+	selectEntries = `
+		SELECT i.id, i.tenant_id, i.signup_id FROM admin_email_index i
+		WHERE NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id) AND EXISTS (SELECT FROM tenants t WHERE t.id = i.tenant_id AND t.status <> 'provisioning')`
+	sightOrphan = `
+		INSERT INTO orphans (kind, server, id, tenant_id, signup_id, first_seen_at) VALUES ($1, $2, $3, $4, $5, $6)
+		ON CONFLICT ON CONSTRAINT orphans_pkey DO NOTHING`
+	// What was not seen any more is no orphan, unless its server could not be asked.
+	forgetUnseen = `
+		DELETE FROM orphans o WHERE NOT (server = ANY($1))
+		AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[], $4::text[]) AS seen (kind, server, id)
+			WHERE seen.kind = o.kind AND seen.server = o.server AND seen.id = o.id)`
+	selectOrphans = `SELECT kind, server, id, tenant_id, signup_id, first_seen_at, renamed_at, kept FROM orphans ORDER BY first_seen_at, kind, id`
+	keepOrphan    = `UPDATE orphans SET kept = $2 WHERE id = $1`
+	markRenamed   = `UPDATE orphans SET renamed_at = $4 WHERE kind = $1 AND server = $2 AND id = $3`
+	forgetOrphan  = `DELETE FROM orphans WHERE kind = $1 AND server = $2 AND id = $3`
+	selectStatus  = `SELECT status FROM tenants WHERE id = $1`
+	isKept        = `SELECT kept FROM orphans WHERE kind = $1 AND server = $2 AND id = $3`
+	deleteEntry   = `DELETE FROM admin_email_index i WHERE id = $1 AND NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id)`
+)
+
+// Installation returns what tells this registry's tenants from another's. CheckKeys has made it.
+func (r *Registry) Installation(ctx context.Context) (id string, err error) {
+	if err := r.pool.QueryRow(ctx, selectInstallation, keyCheck).Scan(&id); err != nil {
+		return "", fmt.Errorf("read the registry's installation: %w", err)
+	}
+	return id, nil
+}
+
+// Place is where the registry says that a tenant's database is.
+type Place struct {
+	ID           string
+	DatabaseName string
+	Server       string // host:port
+	Status       string
+}
+
+// Open reports whether the church was ever opened.
+func (p Place) Open() bool { return p.Status != StatusProvisioning }
+
+// Places returns the places of all tenants, by tenant id.
+func (r *Registry) Places(ctx context.Context) (map[string]Place, error) {
+	rows, _ := r.pool.Query(ctx, selectPlaces)
+	places, err := pgx.CollectRows(rows, pgx.RowToStructByName[Place])
+	if err != nil {
+		return nil, fmt.Errorf("list tenants' places: %w", err)
+	}
+	byID := make(map[string]Place, len(places))
+	for _, place := range places {
+		byID[place.ID] = place
+	}
+	return byID, nil
+}
+
+// Suspects returns what in the registry may be an orphan: rows of churches that were never opened, and
+// entries of the email index without an admin.
+func (r *Registry) Suspects(ctx context.Context) (suspects []orphan.Orphan, err error) {
+	for _, q := range []struct {
+		kind  orphan.Kind
+		query string
+	}{{orphan.Rows, selectHalves}, {orphan.Entry, selectEntries}} {
+		rows, _ := r.pool.Query(ctx, q.query)
+		found, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[orphan.Orphan])
+		if err != nil {
+			return nil, fmt.Errorf("list %s that may be orphans: %w", q.kind, err)
+		}
+		for _, o := range found {
+			o.Kind = q.kind
+			suspects = append(suspects, o)
+		}
+	}
+	return suspects, nil
+}
+
+// Sight records what a sweep has seen at a time, and forgets what it has not, but for the servers that it
+// could not ask.
+func (r *Registry) Sight(ctx context.Context, seen []orphan.Orphan, unreachable []string, now time.Time) error {
+	if unreachable == nil {
+		unreachable = []string{} // not NULL, which equals nothing
+	}
+	kinds, servers, ids := make([]string, len(seen)), make([]string, len(seen)), make([]string, len(seen))
+	for i, o := range seen {
+		kinds[i], servers[i], ids[i] = string(o.Kind), o.Server, o.ID
+	}
+	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, forgetUnseen, unreachable, kinds, servers, ids); err != nil {
+			return err
+		}
+		var batch pgx.Batch
+		for _, o := range seen {
+			batch.Queue(sightOrphan, o.Kind, o.Server, o.ID, o.TenantID, o.SignupID, now)
+		}
+		return tx.SendBatch(ctx, &batch).Close()
+	})
+	if err != nil {
+		return fmt.Errorf("record orphans: %w", err)
+	}
+	return nil
+}
+
+// Orphans returns what the last sweeps have seen, the oldest first.
+func (r *Registry) Orphans(ctx context.Context) ([]orphan.Orphan, error) {
+	rows, _ := r.pool.Query(ctx, selectOrphans)
+	orphans, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[orphan.Orphan])
+	if err != nil {
+		return nil, fmt.Errorf("list orphans: %w", err)
+	}
+	return orphans, nil
+}
+
+// KeepOrphan lets no sweep remove an orphan, or lets them again. Errors: ErrNotFound.
+func (r *Registry) KeepOrphan(ctx context.Context, id string, keep bool) error {
+	tag, err := r.pool.Exec(ctx, keepOrphan, id, keep)
+	if err != nil {
+		return fmt.Errorf("keep orphan: %w", err)
+	}
+	if tag.RowsAffected() == 0 {
+		return fmt.Errorf("orphan: %w", ErrNotFound)
+	}
+	return nil
+}
+
+// OrphanKept reports whether an operator has said to keep an orphan since it was found, or it is gone.
+func (r *Registry) OrphanKept(ctx context.Context, o orphan.Orphan) (kept bool, err error) {
+	err = r.pool.QueryRow(ctx, isKept, o.Kind, o.Server, o.ID).Scan(&kept)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return true, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("look at orphan: %w", err)
+	}
+	return kept, nil
+}
+
+// OrphanRenamed records that an orphan's database was renamed.
+func (r *Registry) OrphanRenamed(ctx context.Context, o orphan.Orphan, now time.Time) error {
+	if _, err := r.pool.Exec(ctx, markRenamed, o.Kind, o.Server, o.ID, now); err != nil {
+		return fmt.Errorf("record renaming: %w", err)
+	}
+	return nil
+}
+
+// ForgetOrphan removes the record of an orphan that is no more.
+func (r *Registry) ForgetOrphan(ctx context.Context, o orphan.Orphan) error {
+	if _, err := r.pool.Exec(ctx, forgetOrphan, o.Kind, o.Server, o.ID); err != nil {
+		return fmt.Errorf("forget orphan: %w", err)
+	}
+	return nil
+}
+
+// Condemn forbids a signup to make anything from now on, unless its church is open. Idempotent.
+// Errors: ErrCommitted.
+func (r *Registry) Condemn(ctx context.Context, owner Owner) error {
+	return pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+			return fmt.Errorf("lock signup: %w", err)
+		}
+		var status string
+		err := tx.QueryRow(ctx, selectStatus, owner.TenantID).Scan(&status)
+		if err == nil && status != StatusProvisioning {
+			return ErrCommitted // by this signup, or another of the same input
+		}
+		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+			return fmt.Errorf("look at tenant: %w", err)
+		}
+		if _, err := tx.Exec(ctx, buryTombstone, owner.SignupID, owner.TenantID); err != nil {
+			return fmt.Errorf("write tombstone: %w", err)
+		}
+		return nil
+	})
+}
+
+// DeleteRows removes all that a signup whose church was never opened has in the registry. Idempotent.
+// Errors: ErrCommitted.
+func (r *Registry) DeleteRows(ctx context.Context, owner Owner) error {
+	if err := r.Condemn(ctx, owner); err != nil {
+		return err
+	}
+	for _, statement := range []string{deleteEmailEntry, deleteAdmin, deleteTenant, deleteChurch} {
+		if err := r.remove(ctx, owner, statement); err != nil {
+			return fmt.Errorf("delete a signup's rows: %w", err)
+		}
+	}
+	return nil
+}
+
+// DeleteEntry removes an entry of the email index if its admin is gone. Idempotent.
+func (r *Registry) DeleteEntry(ctx context.Context, id string) error {
+	if _, err := r.pool.Exec(ctx, deleteEntry, id); err != nil {
+		return fmt.Errorf("delete email index entry: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,128 @@
+package tenantserver
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Made is a role that a signup of this installation has made, and its database.
+type Made struct {
+	Database
+	Exists      bool // the database, renamed or not
+	HalfDropped bool // only dropping works on it
+}
+
+const (
+	selectMade = `
+		SELECT r.rolname AS role, shobj_description(r.oid, 'pg_authid') AS marker, d.datname IS NOT NULL AS exists,
+			coalesce(d.datconnlimit = -2, false) AS half_dropped
+		FROM pg_roles r
+		LEFT JOIN pg_database d ON d.datdba = r.oid AND d.datname IN (r.rolname, $3 || substr(r.rolname, 8))
+		WHERE r.rolname LIKE 'tenant\_%' AND shobj_description(r.oid, 'pg_authid') LIKE $1 || '%' || $2`
+	selectNames = `SELECT datname FROM pg_database WHERE datname LIKE 'tenant\_%' AND datconnlimit <> -2`
+
+	// Nobody connects to it while it is renamed, and nobody finds it afterwards.
+	closeDatabase  = `ALTER DATABASE %s ALLOW_CONNECTIONS false`
+	endSessions    = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND usename = $1`
+	renameDatabase = `ALTER DATABASE %s RENAME TO %s`
+)
+
+// renamedPrefix stands in a renamed database's name for "tenant_".
+const renamedPrefix = "orphan_"
+
+func (d Database) renamed() string { return renamedPrefix + d.TenantID }
+
+// Made returns all that this installation's signups have made on the server. What other installations made,
+// and what carries no mark, is not in it.
+func (s *Server) Made(ctx context.Context) ([]Made, error) {
+	rows, _ := s.pool.Query(ctx, selectMade, markerPrefix, s.installationMark(), renamedPrefix)
+	type row struct {
+		Role, Marker        string
+		Exists, HalfDropped bool
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
+	if err != nil {
+		return nil, fmt.Errorf("list what signups have made: %w", err)
+	}
+	made := make([]Made, len(found))
+	for i, r := range found {
+		signupID := strings.TrimSuffix(strings.TrimPrefix(r.Marker, markerPrefix), s.installationMark())
+		made[i] = Made{Database{TenantID: strings.TrimPrefix(r.Role, "tenant_"), SignupID: signupID}, r.Exists, r.HalfDropped}
+	}
+	return made, nil
+}
+
+// Names returns the names of the databases on the server that look like tenants' and can be used.
+func (s *Server) Names(ctx context.Context) (map[string]bool, error) {
+	rows, _ := s.pool.Query(ctx, selectNames)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list databases: %w", err)
+	}
+	set := make(map[string]bool, len(names))
+	for _, name := range names {
+		set[name] = true
+	}
+	return set, nil
+}
+
+// Rename ends all sessions in d's database and gives it another name, under the tenant's lock. permit is
+// asked under the lock; its error leaves all as it is. Idempotent. Errors: ErrNotOwned, permit's.
+func (s *Server) Rename(ctx context.Context, d Database, permit func(context.Context) error) error {
+	return s.locked(ctx, d, func(conn *pgx.Conn) error {
+		found, err := readState(ctx, conn, d)
+		if err != nil {
+			return err
+		}
+		if !s.owns(found, d) {
+			return ErrNotOwned
+		}
+		if err := permit(ctx); err != nil {
+			return err
+		}
+		if !found.DatabaseExists {
+			return nil
+		}
+		if _, err := conn.Exec(ctx, fmt.Sprintf(closeDatabase, d.Name())); err != nil {
+			return fmt.Errorf("close database: %w", err)
+		}
+		if _, err := conn.Exec(ctx, endSessions, d.Name()); err != nil {
+			return fmt.Errorf("end sessions: %w", err)
+		}
+		if _, err := conn.Exec(ctx, fmt.Sprintf(renameDatabase, d.Name(), d.renamed())); err != nil {
+			return fmt.Errorf("rename database: %w", err)
+		}
+		return nil
+	})
+}
+
+// DropRenamed drops d's database, renamed or half dropped, and its role, under the tenant's lock. permit is
+// asked under the lock. A database that has its own name again is left alone. Idempotent.
+// Errors: ErrNotOwned, ErrInUse, permit's.
+func (s *Server) DropRenamed(ctx context.Context, d Database, permit func(context.Context) error) error {
+	return s.locked(ctx, d, func(conn *pgx.Conn) error {
+		found, err := readState(ctx, conn, d)
+		switch {
+		case err != nil:
+			return err
+		case !found.RoleExists && !found.DatabaseExists:
+			return nil
+		case !s.owns(found, d):
+			return ErrNotOwned
+		case found.DatabaseExists && !found.HalfDropped:
+			return ErrInUse
+		}
+		if err := permit(ctx); err != nil {
+			return err
+		}
+		return dropAll(ctx, conn, d)
+	})
+}
+
+// owns reports that what is there was made by d's signup of this very installation.
+func (s *Server) owns(found state, d Database) bool {
+	return found.Marker != nil && *found.Marker == markerPrefix+d.SignupID+s.installationMark()
+}

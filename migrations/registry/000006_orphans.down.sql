@@ -1,0 +1,2 @@
+DROP TABLE orphans;
+ALTER TABLE key_checks DROP COLUMN installation;

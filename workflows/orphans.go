@@ -60,7 +60,7 @@ func count(ctx workflow.Context, found []orphan.Found) {
 				left++
 			}
 		}
-		workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"kind": string(kind)}).Gauge("orphans").Update(float64(left))
+		workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"kind": string(kind)}).Gauge("orphans_seen").Update(float64(left))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -41,10 +42,13 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // stack is Narthex as it runs, API and worker on one client, on a registry of its own. The PostgreSQL
-// and the Temporal server are shared by the package's tests.
+// and the Temporal server are shared by the package's tests. On a cluster a second worker runs beside
+// the first, and a second API answers every other request.
 type stack struct {
 	t           *testing.T
 	url         string
+	second      string        // URL of the second API; empty where there is one alone
+	sent        *atomic.Int64 // requests
 	registryURL string
 	queue       string // Temporal's task queue
 	temporal    client.Client
@@ -71,7 +75,7 @@ func withWait(wait time.Duration) stackOption {
 func newStack(t *testing.T, options ...stackOption) *stack {
 	t.Helper()
 	ctx := t.Context()
-	s := &stack{t: t, faults: newFaults(), log: &syncBuffer{}}
+	s := &stack{t: t, faults: newFaults(), log: &syncBuffer{}, sent: &atomic.Int64{}}
 	t.Cleanup(s.showErrors)
 	logger := s.logger()
 
@@ -84,22 +88,9 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	}
 	s.registry = openPool(t, s.registryURL)
 	s.keys = testenv.Keys(t)
-	reg := s.openRegistry()
-
 	s.temporal = dial(t, logger, s.keys)
 	s.queue = "signups-" + strings.ToLower(rand.Text())
-	server, err := tenantserver.Open(ctx, serviceURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	w := worker.New(s.temporal, s.queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.faults}})
-	workflows.Register(w)
-	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys})
-	if err := w.Start(); err != nil {
-		t.Fatalf("start the worker: %v", err)
-	}
-	t.Cleanup(w.Stop)
+	s.work(s.temporal, serviceURL)
 
 	key, err := tokens.NewKey()
 	if err != nil {
@@ -110,7 +101,28 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 	}
 	s.tokens = tokens.New(s.signer, "narthex", "narthex-api", time.Now)
 	s.url = s.serve(options...)
+	if testenv.Cluster() {
+		s.work(dial(t, logger, s.keys), serviceURL)
+		s.second = s.serve(options...)
+	}
 	return s
+}
+
+// work runs a worker of the stack.
+func (s *stack) work(temporal client.Client, serviceURL string) {
+	s.t.Helper()
+	server, err := tenantserver.Open(s.t.Context(), serviceURL)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(server.Close)
+	w := worker.New(temporal, s.queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.faults}})
+	workflows.Register(w)
+	w.RegisterActivity(&activities.Activities{Registry: s.openRegistry(), Server: server, Keys: s.keys})
+	if err := w.Start(); err != nil {
+		s.t.Fatalf("start the worker: %v", err)
+	}
+	s.t.Cleanup(w.Stop)
 }
 
 // serve runs an API process of the stack, which shares nothing with others but the servers and the keys,
@@ -142,7 +154,7 @@ func (s *stack) serve(options ...stackOption) (url string) {
 func (s *stack) another(options ...stackOption) *stack {
 	s.t.Helper()
 	other := *s
-	other.url = s.serve(options...)
+	other.url, other.second = s.serve(options...), ""
 	return &other
 }
 
@@ -278,7 +290,11 @@ func (s *stack) send(method, path, token string, body io.Reader) answer {
 
 func (s *stack) request(method, path, token string, body io.Reader) *http.Request {
 	s.t.Helper()
-	request, err := http.NewRequest(method, s.url+path, body)
+	base := s.url
+	if s.second != "" && s.sent.Add(1)%2 == 0 {
+		base = s.second
+	}
+	request, err := http.NewRequest(method, base+path, body)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -43,6 +43,7 @@ func newCommand() *cobra.Command {
 	root.Flags().StringVar(&f.postgres, "postgres", "127.0.0.1:54329", "`ADDRESS` of PostgreSQL")
 	root.Flags().StringVar(&f.codec, "codec", "127.0.0.1:8234", "`ADDRESS` at which the UI has sealed payloads opened")
 	root.Flags().BoolVar(&f.throttle, "throttle", false, "throttle clients on this machine too")
-	root.AddCommand(temporalCommand(), temporalServiceCommand())
+	root.Flags().BoolVar(&f.cluster, "cluster", false, "run Temporal's services, two APIs and two workers as processes of their own, all on PostgreSQL")
+	root.AddCommand(temporalCommand(), temporalServiceCommand(), narthexServiceCommand())
 	return root
 }

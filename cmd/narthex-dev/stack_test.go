@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -49,7 +50,13 @@ type runningStack struct {
 
 func startStack(t *testing.T, dir string, environment ...string) *runningStack {
 	t.Helper()
-	s := &runningStack{Run: testenv.Start(t, environment, "narthex-dev", append(freePorts, "--data", dir)...), t: t, dir: dir}
+	return startStackWith(t, dir, environment)
+}
+
+func startStackWith(t *testing.T, dir string, environment []string, flags ...string) *runningStack {
+	t.Helper()
+	arguments := slices.Concat(freePorts, []string{"--data", dir}, flags)
+	s := &runningStack{Run: testenv.Start(t, environment, "narthex-dev", arguments...), t: t, dir: dir}
 	s.WaitFor("Ctrl-C stops everything.")
 	content, err := os.ReadFile(filepath.Join(dir, "stack.json"))
 	if err == nil {

@@ -51,9 +51,9 @@ func temporalCommand() *cobra.Command {
 // temporalServiceCommand runs one of a Temporal cluster's services, for the two that run a cluster.
 func temporalServiceCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: temporaldev.ServiceCommand, Hidden: true, Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			return temporaldev.RunService(cmd.Context(), cmd.InOrStdin(), cmd.OutOrStdout())
+		Use: temporaldev.ServiceCommand, Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			return temporaldev.RunService(cmd.Context(), arguments[0], cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }

@@ -56,7 +56,7 @@ func startCluster(ctx context.Context, options Options, ports ports) (*Server, e
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for _, service := range clusterServices {
-		process, _, err := childproc.StartSelf(ctx, logFile, serviceConfig{service, options.Postgres, ports, members}, ServiceCommand)
+		process, _, err := childproc.StartSelf(ctx, logFile, serviceConfig{options.Postgres, ports, members}, ServiceCommand, string(service))
 		if err != nil {
 			s.Stop()
 			return nil, fmt.Errorf("Temporal's %s did not start (see %s in its folder): %w", service, logName, err)
@@ -109,15 +109,14 @@ func registerNamespace(ctx context.Context, frontend, namespace string) error {
 
 // serviceConfig is what a service's process is told.
 type serviceConfig struct {
-	Service  primitives.ServiceName
 	Postgres string // URL of the server
 	Ports    ports  // at which services are called
 	Members  ports  // at which they tell each other that they are there
 }
 
-// RunService is what ServiceCommand does: it runs the service of a cluster that the parent asks for on
+// RunService is what ServiceCommand does: it runs one service of the cluster that the parent describes on
 // in, and says on out when it is ready.
-func RunService(ctx context.Context, in io.Reader, out io.Writer) error {
+func RunService(ctx context.Context, service string, in io.Reader, out io.Writer) error {
 	return childproc.Serve(in, out, func(c serviceConfig, ready func(string)) error {
 		persistence, err := postgresPersistence(c.Postgres)
 		if err != nil {
@@ -125,19 +124,19 @@ func RunService(ctx context.Context, in io.Reader, out io.Writer) error {
 		}
 		all := serverConfig(persistence, c.Ports)
 		all.Global.Membership.BroadcastAddress = c.Ports.host()
-		for service := range c.Members {
-			with := all.Services[string(service)]
-			_, with.RPC.MembershipPort = c.Members.split(service)
-			all.Services[string(service)] = with
+		for name := range c.Members {
+			with := all.Services[string(name)]
+			_, with.RPC.MembershipPort = c.Members.split(name)
+			all.Services[string(name)] = with
 		}
-		server, err := newServer(all, log.Config{Level: "error", Format: "json"}, temporal.ForServices([]string{string(c.Service)}))
+		server, err := newServer(all, log.Config{Level: "error", Format: "json"}, temporal.ForServices([]string{service}))
 		if err != nil {
 			return err
 		}
 		if err := server.Start(); err != nil {
 			return err
 		}
-		ready(c.Ports.address(c.Service))
+		ready(c.Ports.address(primitives.ServiceName(service)))
 		<-ctx.Done()
 		return server.Stop()
 	})

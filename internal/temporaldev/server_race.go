@@ -21,7 +21,7 @@ var errRace = errors.New("this race-instrumented build carries no Temporal serve
 func Start(context.Context, Options) (*Server, error) { return nil, errRace }
 
 // RunService only fails here.
-func RunService(context.Context, io.Reader, io.Writer) error { return errRace }
+func RunService(context.Context, string, io.Reader, io.Writer) error { return errRace }
 
 // Ended tells nothing here.
 func (s *Server) Ended() <-chan error { return nil }

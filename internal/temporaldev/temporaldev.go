@@ -13,6 +13,6 @@ type Options struct {
 	CodecEndpoint   string // URL by which the UI opens sealed payloads; empty shows them as they are
 }
 
-// ServiceCommand is the command of this program that runs RunService: a cluster's processes are the
-// program itself.
+// ServiceCommand is the command, with a service's name, of this program that runs RunService: a cluster's
+// processes are the program itself.
 const ServiceCommand = "temporal-service"

@@ -221,9 +221,11 @@ func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, postgr
 	if os.Getenv("TEMPORAL_ADDRESS") != "" {
 		progress("Temporal: the server of TEMPORAL_ADDRESS")
 	} else {
-		progress("Temporal: starting")
-		if !f.cluster {
-			postgres = ""
+		if f.cluster {
+			progress("Temporal: four services starting")
+		} else {
+			progress("Temporal: starting")
+			postgres = "" // a file will do
 		}
 		server, err := temporaldev.Start(ctx, temporaldev.Options{
 			Dir: filepath.Join(folder.Path, "temporal"), Postgres: postgres, FrontendAddress: f.temporal, UIAddress: f.ui,

@@ -386,8 +386,8 @@ func TestRefusals(t *testing.T) {
 // Ctrl-C while the stack starts stops what has been started.
 func TestInterruptedStart(t *testing.T) {
 	t.Parallel()
-	for _, moment := range []string{"PostgreSQL: starting", "Temporal: starting"} {
-		r := testenv.Start(t, nil, "narthex-dev", append(freePorts, "--data", dataFolder(t))...)
+	for moment, flag := range map[string]string{"PostgreSQL: starting": "--cluster=false", "Temporal: starting": "--cluster=false", "Temporal: four": "--cluster"} {
+		r := testenv.Start(t, nil, "narthex-dev", append(freePorts, "--data", dataFolder(t), flag)...)
 		r.WaitFor(moment)
 		family := descendants(t, r.ProcessID())
 		r.Signal(os.Interrupt)

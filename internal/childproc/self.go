@@ -42,23 +42,30 @@ func StartSelf(ctx context.Context, log *os.File, told any, arguments ...string)
 	}
 	// A child that is killed ends the conversation.
 	defer context.AfterFunc(ctx, func() { p.Signal(syscall.SIGKILL) })()
-	var answer word
-	if err = json.NewEncoder(stdin).Encode(told); err == nil {
-		err = json.NewDecoder(out).Decode(&answer)
-	}
-	switch {
-	case answer.Error != "":
-		err = errors.New(answer.Error)
-	case ctx.Err() != nil:
-		err = ctx.Err()
-	case err == nil:
-		return p, answer.Address, nil
-	default:
-		err = fmt.Errorf("it ended before it was ready: %w", err)
+	if address, err = converse(stdin, out, told); err == nil && ctx.Err() == nil {
+		return p, address, nil
 	}
 	p.Signal(syscall.SIGKILL)
 	<-p.Done()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
 	return nil, "", err
+}
+
+// converse tells a child what to do, and waits until it says that it is ready.
+func converse(stdin io.Writer, stdout io.Reader, told any) (address string, err error) {
+	if err := json.NewEncoder(stdin).Encode(told); err != nil {
+		return "", fmt.Errorf("it ended before it was told what to do: %w", err)
+	}
+	var answer word
+	if err := json.NewDecoder(stdout).Decode(&answer); err != nil {
+		return "", fmt.Errorf("it ended before it was ready: %w", err)
+	}
+	if answer.Error != "" {
+		return "", errors.New(answer.Error)
+	}
+	return answer.Address, nil
 }
 
 // Serve is the child's side of StartSelf: it hands run what was told (of type T) and a function to call

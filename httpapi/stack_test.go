@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,10 +43,13 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // stack is Narthex as it runs, API and worker on one client, on a registry of its own. The PostgreSQL
-// and the Temporal server are shared by the package's tests.
+// and the Temporal server are shared by the package's tests. On a cluster a second worker runs beside
+// the first, and a second API answers every other request.
 type stack struct {
 	t           *testing.T
 	url         string
+	second      string        // URL of the second API; empty where there is one alone
+	sent        *atomic.Int64 // requests
 	registryURL string
 	queue       string // Temporal's task queue
 	temporal    client.Client
@@ -83,7 +87,7 @@ func newStack(t *testing.T, options ...stackOption) *stack {
 func newStackOn(t *testing.T, serverURL string, options ...stackOption) *stack {
 	t.Helper()
 	ctx := t.Context()
-	s := &stack{t: t, faults: newFaults(), clock: &clock{}, log: &syncBuffer{}}
+	s := &stack{t: t, faults: newFaults(), clock: &clock{}, log: &syncBuffer{}, sent: &atomic.Int64{}}
 	t.Cleanup(s.showErrors)
 	logger := s.logger()
 	s.watch = s.startWatch()
@@ -101,29 +105,12 @@ func newStackOn(t *testing.T, serverURL string, options ...stackOption) *stack {
 	}
 	s.registry = openPool(t, s.registryURL)
 	s.keys = testenv.Keys(t)
-	reg := s.openRegistry()
-
+	if err := s.openRegistry().CheckKeys(ctx); err != nil {
+		t.Fatal(err)
+	}
 	s.temporal = dial(t, logger, s.keys, s.watch)
 	s.queue = "signups-" + strings.ToLower(rand.Text())
-	if err := reg.CheckKeys(ctx); err != nil {
-		t.Fatal(err)
-	}
-	installation, err := reg.Installation(ctx)
-	if err != nil {
-		t.Fatal(err)
-	}
-	server, err := tenantserver.Open(ctx, serviceURL, installation)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(server.Close)
-	w := worker.New(s.temporal, s.queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.faults}})
-	(&workflows.Workflows{Server: server.Name(), Patience: stuckAfter, Pause: time.Millisecond}).Register(w)
-	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys, Now: s.clock.now})
-	if err := w.Start(); err != nil {
-		t.Fatalf("start the worker: %v", err)
-	}
-	t.Cleanup(w.Stop)
+	s.work(s.temporal, serviceURL)
 
 	key, err := tokens.NewKey()
 	if err != nil {
@@ -134,7 +121,35 @@ func newStackOn(t *testing.T, serverURL string, options ...stackOption) *stack {
 	}
 	s.tokens = tokens.New(s.signer, "narthex", "narthex-api", time.Now)
 	s.url = s.serve(options...)
+	if testenv.Cluster() {
+		second := *s
+		second.watch = s.startWatch()
+		s.work(dial(t, logger, s.keys, second.watch), serviceURL)
+		s.second = second.serve(options...)
+	}
 	return s
+}
+
+// work runs a worker of the stack.
+func (s *stack) work(temporal client.Client, serviceURL string) {
+	s.t.Helper()
+	reg := s.openRegistry()
+	installation, err := reg.Installation(s.t.Context())
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	server, err := tenantserver.Open(s.t.Context(), serviceURL, installation)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(server.Close)
+	w := worker.New(temporal, s.queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.faults}})
+	(&workflows.Workflows{Server: server.Name(), Patience: stuckAfter, Pause: time.Millisecond}).Register(w)
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys, Now: s.clock.now})
+	if err := w.Start(); err != nil {
+		s.t.Fatalf("start the worker: %v", err)
+	}
+	s.t.Cleanup(w.Stop)
 }
 
 // serve runs an API process of the stack, which shares nothing with others but the servers and the keys,
@@ -168,7 +183,7 @@ func (s *stack) another(options ...stackOption) *stack {
 	s.t.Helper()
 	other := *s
 	other.watch = s.startWatch()
-	other.url = other.serve(options...)
+	other.url, other.second = other.serve(options...), ""
 	return &other
 }
 
@@ -316,7 +331,11 @@ func (s *stack) send(method, path, token string, body io.Reader) answer {
 
 func (s *stack) request(method, path, token string, body io.Reader) *http.Request {
 	s.t.Helper()
-	request, err := http.NewRequest(method, s.url+path, body)
+	base := s.url
+	if s.second != "" && s.sent.Add(1)%2 == 0 {
+		base = s.second
+	}
+	request, err := http.NewRequest(method, base+path, body)
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -32,8 +32,26 @@ import (
 // flags are where the stack keeps its data and listens.
 type flags struct {
 	data, http, temporal, ui, postgres, codec, operations string
+	throttle, cluster                                     bool
+}
 
-	throttle bool
+// configuration is that of all parts of Narthex.
+type configuration struct {
+	config.Registry
+	config.Keys
+	config.Queue
+	config.API
+	config.Codec
+	config.Worker
+	config.Operations
+}
+
+// service runs all parts.
+func (c configuration) service(temporal client.Options, log *slog.Logger, spareLoopback bool, ready func(http, operations string)) service.Config {
+	return service.Config{
+		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker, Operations: c.Operations,
+		SpareLoopback: spareLoopback, Temporal: temporal, Log: log, Ready: ready,
+	}
 }
 
 // runStack starts the whole stack, says when it is ready, and stops it in order when ctx ends or a
@@ -67,16 +85,9 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		return err
 	}
 	defer stopPostgres()
-	var c struct {
-		config.Registry
-		config.Keys
-		config.Queue
-		config.API
-		config.Codec
-		config.Worker
-		config.Operations
-	}
-	if err := config.ParseFrom(&c, variables(databases, keys, f.http)); err != nil {
+	var c configuration
+	all := variables(databases, keys, f.http)
+	if err := config.ParseFrom(&c, all); err != nil {
 		return fmt.Errorf("the keys or addresses of the data folder %s are damaged: begin anew with another --data: %w", folder.Path, err)
 	}
 	if err := prepareRegistry(ctx, databases, secrets.New(c.SealKeyset, c.IndexKeyset)); err != nil {
@@ -85,7 +96,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	if c.CodecAddress, err = resolve(f.codec); err != nil {
 		return err
 	}
-	temporal, ui, stopTemporal, err := startTemporal(ctx, f, folder, "http://"+string(c.CodecAddress)+"/"+string(c.CodecToken), progress)
+	temporal, ui, stopTemporal, err := startTemporal(ctx, f, folder, databases.AdminURL, "http://"+string(c.CodecAddress)+"/"+string(c.CodecToken), progress, fail)
 	if err != nil {
 		return err
 	}
@@ -102,21 +113,23 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	}
 	defer logFile.Close()
 	defer folder.Forget()
-	return service.Run(ctx, service.Config{
-		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker, Operations: c.Operations,
-		SpareLoopback: !f.throttle,
-		Temporal:      temporal,
-		Log:           telemetry.NewLogger(logFile, slog.LevelInfo),
-		Ready: func(http, operations string) {
-			stack := devstack.Stack{HTTP: "http://" + http, Operations: "http://" + operations, Temporal: temporal.HostPort, Namespace: temporal.Namespace, UI: ui,
-				Postgres: databases.AdminURL, Registry: databases.RegistryURL, PID: os.Getpid()}
-			if err := folder.Announce(stack, environment(stack, databases, keys)); err != nil {
-				fail(err)
-				return
-			}
-			fmt.Fprint(out, readyBlock(stack, f.data))
-		},
-	})
+	ready := func(apis []string, operations string) {
+		stack := devstack.Stack{HTTP: apis[0], APIs: apis, Operations: operations, Temporal: temporal.HostPort, Namespace: temporal.Namespace, UI: ui,
+			Postgres: databases.AdminURL, Registry: databases.RegistryURL, PID: os.Getpid()}
+		if err := folder.Announce(stack, environment(stack, databases, keys)); err != nil {
+			fail(err)
+			return
+		}
+		fmt.Fprint(out, readyBlock(stack, f.data))
+	}
+	if f.cluster {
+		all["CODEC_ADDRESS"], all["CODEC_ORIGINS"] = string(c.CodecAddress), strings.Join(c.CodecOrigins, ",")
+		all["OPERATIONS_ADDRESS"] = string(c.OperationsAddress)
+		t := task{Variables: all, Temporal: temporal.HostPort, SpareLoopback: !f.throttle}
+		return processes{log: logFile, task: t, progress: progress, fail: fail}.run(ctx, ready)
+	}
+	return service.Run(ctx, c.service(temporal, telemetry.NewLogger(logFile, slog.LevelInfo), !f.throttle,
+		func(http, operations string) { ready([]string{"http://" + http}, "http://"+operations) }))
 }
 
 // checkAddresses finds addresses that are malformed or taken before anything has been started.
@@ -206,32 +219,54 @@ func prepareRegistry(ctx context.Context, databases devstack.Databases, keys *se
 }
 
 // startTemporal uses the Temporal of TEMPORAL_ADDRESS or starts one, and sees to its search attributes.
-func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, codec string, progress func(string, ...any)) (options client.Options, ui string, stop func(), err error) {
+func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, postgres, codec string, progress func(string, ...any), fail context.CancelCauseFunc) (options client.Options, ui string, stop func(), err error) {
 	stop = func() {}
+	own := ""
 	if os.Getenv("TEMPORAL_ADDRESS") != "" {
 		progress("Temporal: the server of TEMPORAL_ADDRESS")
-		if options, err = service.TemporalOptions(); err != nil {
-			return options, "", stop, err
-		}
-		if options.Namespace == "" {
-			options.Namespace = client.DefaultNamespace
-		}
 	} else {
-		progress("Temporal: starting")
+		if f.cluster {
+			progress("Temporal: four services starting")
+		} else {
+			progress("Temporal: starting")
+			postgres = "" // a file will do
+		}
 		server, err := temporaldev.Start(ctx, temporaldev.Options{
-			Dir: filepath.Join(folder.Path, "temporal"), FrontendAddress: f.temporal, UIAddress: f.ui, Namespace: client.DefaultNamespace,
-			CodecEndpoint: codec,
+			Dir: filepath.Join(folder.Path, "temporal"), Postgres: postgres, FrontendAddress: f.temporal, UIAddress: f.ui,
+			Namespace: client.DefaultNamespace, CodecEndpoint: codec,
 		})
 		if err != nil {
 			return options, "", stop, err
 		}
-		stop, ui = server.Stop, uiURL(server)
-		options = client.Options{HostPort: server.FrontendAddress, Namespace: client.DefaultNamespace}
+		go func() {
+			select {
+			case err := <-server.Ended():
+				fail(err)
+			case <-ctx.Done():
+			}
+		}()
+		stop, ui, own = server.Stop, uiURL(server), server.FrontendAddress
 	}
-	if err = ensureSearchAttributes(ctx, options); err != nil {
+	if options, err = temporalOptions(own); err == nil {
+		err = ensureSearchAttributes(ctx, options)
+	}
+	if err != nil {
 		stop()
 	}
 	return options, ui, stop, err
+}
+
+// temporalOptions says how to reach the Temporal of TEMPORAL_ADDRESS or, where that is not set, the
+// stack's own.
+func temporalOptions(own string) (client.Options, error) {
+	if os.Getenv("TEMPORAL_ADDRESS") == "" {
+		return client.Options{HostPort: own, Namespace: client.DefaultNamespace}, nil
+	}
+	options, err := service.TemporalOptions()
+	if options.Namespace == "" {
+		options.Namespace = client.DefaultNamespace
+	}
+	return options, err
 }
 
 func ensureSearchAttributes(ctx context.Context, options client.Options) error {
@@ -282,5 +317,5 @@ Sign a church up:
   curl -s %s/api/auth/register -H 'Content-Type: application/json' \
     -d '{"churchName":"Grace Chapel","email":"pat@example.org","password":"correct horse","firstName":"Pat","lastName":"Muster"}'
 Ctrl-C stops everything.
-`, stack.HTTP, ui, stack.Temporal, stack.Namespace, stack.Operations, folder, stack.HTTP)
+`, strings.Join(stack.APIs, ", "), ui, stack.Temporal, stack.Namespace, stack.Operations, folder, stack.HTTP)
 }

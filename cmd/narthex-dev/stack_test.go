@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -41,7 +42,13 @@ type runningStack struct {
 
 func startStack(t *testing.T, dir string, environment ...string) *runningStack {
 	t.Helper()
-	s := &runningStack{Run: testenv.Start(t, environment, "narthex-dev", append(freePorts, "--data", dir)...), t: t, dir: dir}
+	return startStackWith(t, dir, environment)
+}
+
+func startStackWith(t *testing.T, dir string, environment []string, flags ...string) *runningStack {
+	t.Helper()
+	arguments := slices.Concat(freePorts, []string{"--data", dir}, flags)
+	s := &runningStack{Run: testenv.Start(t, environment, "narthex-dev", arguments...), t: t, dir: dir}
 	s.WaitFor("Ctrl-C stops everything.")
 	content, err := os.ReadFile(filepath.Join(dir, "stack.json"))
 	if err == nil {
@@ -371,8 +378,8 @@ func TestRefusals(t *testing.T) {
 // Ctrl-C while the stack starts stops what has been started.
 func TestInterruptedStart(t *testing.T) {
 	t.Parallel()
-	for _, moment := range []string{"PostgreSQL: starting", "Temporal: starting"} {
-		r := testenv.Start(t, nil, "narthex-dev", append(freePorts, "--data", dataFolder(t))...)
+	for moment, flag := range map[string]string{"PostgreSQL: starting": "--cluster=false", "Temporal: starting": "--cluster=false", "Temporal: four": "--cluster"} {
+		r := testenv.Start(t, nil, "narthex-dev", append(freePorts, "--data", dataFolder(t), flag)...)
 		r.WaitFor(moment)
 		family := descendants(t, r.ProcessID())
 		r.Signal(os.Interrupt)

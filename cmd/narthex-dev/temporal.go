@@ -2,6 +2,8 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
+	"os"
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
@@ -12,12 +14,17 @@ import (
 // temporalCommand runs Temporal alone: for tests, and for several stacks on one Temporal.
 func temporalCommand() *cobra.Command {
 	var data, address, ui string
+	var cluster bool
 	cmd := &cobra.Command{
 		Use: "temporal", Short: "Run Temporal and its UI alone, and print where as JSON", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			server, err := temporaldev.Start(cmd.Context(), temporaldev.Options{
-				Dir: data, FrontendAddress: address, UIAddress: ui, Namespace: client.DefaultNamespace,
-			})
+			options := temporaldev.Options{Dir: data, FrontendAddress: address, UIAddress: ui, Namespace: client.DefaultNamespace}
+			if cluster {
+				if options.Postgres = os.Getenv("DATABASE_URL"); options.Postgres == "" {
+					return errors.New("--cluster needs a PostgreSQL server: name it in DATABASE_URL")
+				}
+			}
+			server, err := temporaldev.Start(cmd.Context(), options)
 			if err != nil {
 				return err
 			}
@@ -26,14 +33,29 @@ func temporalCommand() *cobra.Command {
 			if err := json.NewEncoder(cmd.OutOrStdout()).Encode(where); err != nil {
 				return err
 			}
-			<-cmd.Context().Done()
-			return nil
+			select {
+			case <-cmd.Context().Done():
+				return nil
+			case err := <-server.Ended():
+				return err
+			}
 		},
 	}
 	cmd.Flags().StringVar(&data, "data", ".narthex/temporal", "keep the data in `DIR`")
 	cmd.Flags().StringVar(&address, "temporal", "127.0.0.1:7233", "`ADDRESS` of Temporal")
 	cmd.Flags().StringVar(&ui, "ui", "127.0.0.1:8233", "`ADDRESS` of its UI; empty runs none")
+	cmd.Flags().BoolVar(&cluster, "cluster", false, "run each of its services as a process, on the PostgreSQL server of DATABASE_URL")
 	return cmd
+}
+
+// temporalServiceCommand runs one of a Temporal cluster's services, for the two that run a cluster.
+func temporalServiceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: temporaldev.ServiceCommand, Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			return temporaldev.RunService(cmd.Context(), arguments[0], cmd.InOrStdin(), cmd.OutOrStdout())
+		},
+	}
 }
 
 func uiURL(server *temporaldev.Server) string {

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"runtime"
 	"syscall"
+	"time"
 )
 
 // Process is a child that was started.
@@ -48,6 +49,20 @@ func (p *Process) PID() int { return p.cmd.Process.Pid }
 
 // Signal sends the child a signal. A child that has ended is no error.
 func (p *Process) Signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
+
+// End asks the child to end, and kills it where it has not after patience. It returns when the child has
+// ended, and whether it was killed.
+func (p *Process) End(patience time.Duration) (killed bool) {
+	p.Signal(syscall.SIGTERM)
+	select {
+	case <-p.done:
+		return false
+	case <-time.After(patience):
+		p.Signal(syscall.SIGKILL)
+		<-p.done
+		return true
+	}
+}
 
 // Done is closed when the child has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }

@@ -36,6 +36,21 @@ func TestMain(m *testing.M) {
 		cmd.Env = append(os.Environ(), roleVariable+"=follower")
 		cmd.Stdout = os.Stdout
 		_ = cmd.Run()
+	case "self": // does what it is told
+		err := childproc.Serve(os.Stdin, os.Stdout, func(told string, ready func(string)) error {
+			switch told {
+			case "fail":
+				return errors.New("no luck")
+			case "die":
+				os.Exit(1)
+			case "hang":
+				time.Sleep(time.Minute)
+			}
+			ready("at " + told)
+			time.Sleep(time.Minute)
+			return nil
+		})
+		fmt.Fprintln(os.Stderr, err)
 	case "follower":
 		ctx, stop := context.WithCancel(context.Background())
 		childproc.FollowGoRun(ctx, stop)
@@ -137,5 +152,34 @@ func TestStart(t *testing.T) {
 	}
 	if _, err := childproc.Start(exec.Command(filepath.Join(t.TempDir(), "missing")), syscall.SIGTERM); err == nil {
 		t.Error("a missing program was started")
+	}
+}
+
+func TestStartSelf(t *testing.T) {
+	t.Setenv(roleVariable, "self")
+	log, err := os.Create(filepath.Join(t.TempDir(), "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	p, address, err := childproc.StartSelf(t.Context(), log, "work")
+	if err != nil || address != "at work" {
+		t.Fatalf("the child says it is %q, %v; want at work", address, err)
+	}
+	if p.End(time.Minute) || alive(p.PID()) {
+		t.Error("the child did not end when it was asked to")
+	}
+	for told, want := range map[string]string{"fail": "no luck", "die": "it ended before it was ready: EOF", "hang": context.DeadlineExceeded.Error()} {
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		if told == "hang" {
+			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
+		}
+		if _, _, err := childproc.StartSelf(ctx, log, told); err == nil || err.Error() != want {
+			t.Errorf("told to %s, the error is %v: want %s", told, err, want)
+		}
+		cancel()
+	}
+	if logged, err := os.ReadFile(log.Name()); err != nil || string(logged) != "no luck\n" {
+		t.Errorf("the children logged %q (%v), want what the failing one says", logged, err)
 	}
 }

@@ -22,14 +22,15 @@ type Folder struct {
 
 // Stack is what stack.json says of a running stack.
 type Stack struct {
-	HTTP       string `json:"http"`       // URL
-	Operations string `json:"operations"` // URL of metrics and profiles
-	Temporal   string `json:"temporal"`   // host:port
-	Namespace  string `json:"namespace"`  // Temporal's
-	UI         string `json:"ui"`         // URL; empty where the stack runs no UI of its own
-	Postgres   string `json:"postgres"`   // admin URL
-	Registry   string `json:"registry"`   // URL
-	PID        int    `json:"pid"`
+	HTTP       string   `json:"http"`       // URL
+	APIs       []string `json:"apis"`       // URLs of all API processes; HTTP is the first
+	Operations string   `json:"operations"` // URL of metrics and profiles, of the first API's process
+	Temporal   string   `json:"temporal"`   // host:port
+	Namespace  string   `json:"namespace"`  // Temporal's
+	UI         string   `json:"ui"`         // URL; empty where the stack runs no UI of its own
+	Postgres   string   `json:"postgres"`   // admin URL
+	Registry   string   `json:"registry"`   // URL
+	PID        int      `json:"pid"`
 }
 
 const (

@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"time"
 
@@ -27,23 +28,24 @@ import (
 	"google.golang.org/protobuf/types/known/durationpb"
 )
 
-// Server is a running server with its UI.
+// Server is a running server, one process or a cluster of them, with its UI.
 type Server struct {
 	FrontendAddress string // host:port
 	UIAddress       string // host:port; empty without a UI
 
-	server temporal.Server
-	ui     *ui
+	stops []func() // called last first
+	ended chan error
 }
 
 const (
 	startLimit  = time.Minute
 	retention   = 30 * 24 * time.Hour // of closed workflows
 	clusterName = "active"
+	logName     = "temporal.log"
 )
 
-// Start starts the server, and returns when it answers and the namespace can be used. What was in the
-// folder's file goes on from where it was.
+// Start starts the server, and returns when it answers and the namespace can be used. What was in its
+// database goes on from where it was.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	if err := os.MkdirAll(options.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder %s cannot be made: choose another", options.Dir)
@@ -52,48 +54,76 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	sql := sqliteConfig(filepath.Join(options.Dir, "temporal.db"))
-	if err := prepareDatabase(sql, options.Namespace); err != nil {
-		return nil, fmt.Errorf("Temporal's file in %s cannot be used: move it away to begin anew: %w", options.Dir, err)
+	start := startSingle
+	if options.Postgres != "" {
+		start = startCluster
 	}
-	logger := log.NewZapLogger(log.BuildZapLogger(log.Config{Level: "error", OutputFile: filepath.Join(options.Dir, "temporal.log"), Format: "json"}))
-	server, err := temporal.NewServer(
-		temporal.WithConfig(serverConfig(sql, ports)),
-		temporal.ForServices(temporal.DefaultServices),
-		temporal.WithStaticHosts(ports.hosts()),
-		temporal.WithLogger(logger),
-		temporal.WithNamespaceLogger(logger),
-		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
-		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return authorization.NewNoopClaimMapper() }),
-		temporal.WithDynamicConfigClient(dynamicConfig),
-	)
+	s, err := start(ctx, options, ports)
 	if err != nil {
-		return nil, fmt.Errorf("Temporal cannot be set up: %w", err)
+		return nil, err
 	}
-	if err := server.Start(); err != nil {
-		return nil, fmt.Errorf("Temporal did not start: %w", err)
-	}
-	s := &Server{FrontendAddress: ports.address(primitives.FrontendService), server: server}
 	if err := s.awaitNamespace(ctx, options.Namespace); err != nil {
 		s.Stop()
 		return nil, err
 	}
 	if options.UIAddress != "" {
-		if s.ui, err = startUI(options, s.FrontendAddress); err != nil {
+		ui, err := startUI(options, s.FrontendAddress)
+		if err != nil {
 			s.Stop()
 			return nil, err
 		}
-		s.UIAddress = s.ui.address
+		s.UIAddress, s.stops = ui.address, append(s.stops, ui.stop)
 	}
 	return s, nil
 }
 
 // Stop stops the UI and the server.
 func (s *Server) Stop() {
-	if s.ui != nil {
-		s.ui.stop()
+	for _, stop := range slices.Backward(s.stops) {
+		stop()
 	}
-	_ = s.server.Stop() // it reports what could not be drained, and there is nobody left to drain for
+}
+
+// Ended tells of a process of a cluster that has ended, and how.
+func (s *Server) Ended() <-chan error { return s.ended }
+
+// startSingle runs all services in this process, on an SQLite file.
+func startSingle(_ context.Context, options Options, ports ports) (*Server, error) {
+	sql := sqliteConfig(filepath.Join(options.Dir, "temporal.db"))
+	if err := prepareDatabase(sql, options.Namespace); err != nil {
+		return nil, fmt.Errorf("Temporal's file in %s cannot be used: move it away to begin anew: %w", options.Dir, err)
+	}
+	persistence := config.Persistence{
+		DefaultStore: sqlite.PluginName, VisibilityStore: sqlite.PluginName, NumHistoryShards: 1,
+		DataStores: map[string]config.DataStore{sqlite.PluginName: {SQL: sql}},
+	}
+	server, err := newServer(serverConfig(persistence, ports),
+		log.Config{Level: "error", OutputFile: filepath.Join(options.Dir, logName), Format: "json"},
+		temporal.ForServices(temporal.DefaultServices), temporal.WithStaticHosts(ports.hosts()))
+	if err != nil {
+		return nil, err
+	}
+	if err := server.Start(); err != nil {
+		return nil, fmt.Errorf("Temporal did not start: %w", err)
+	}
+	// What Stop reports is what could not be drained, and there is nobody left to drain for.
+	return &Server{FrontendAddress: ports.address(primitives.FrontendService), stops: []func(){func() { _ = server.Stop() }}}, nil
+}
+
+func newServer(c *config.Config, logging log.Config, options ...temporal.ServerOption) (temporal.Server, error) {
+	logger := log.NewZapLogger(log.BuildZapLogger(logging))
+	server, err := temporal.NewServer(append(options,
+		temporal.WithConfig(c),
+		temporal.WithLogger(logger),
+		temporal.WithNamespaceLogger(logger),
+		temporal.WithAuthorizer(authorization.NewNoopAuthorizer()),
+		temporal.WithClaimMapper(func(*config.Config) authorization.ClaimMapper { return authorization.NewNoopClaimMapper() }),
+		temporal.WithDynamicConfigClient(dynamicConfig),
+	)...)
+	if err != nil {
+		return nil, fmt.Errorf("Temporal cannot be set up: %w", err)
+	}
+	return server, nil
 }
 
 // sqliteConfig keeps everything in one file that survives the process (WAL, synchronous = normal).
@@ -143,14 +173,9 @@ var dynamicConfig = dynamicconfig.StaticClient{
 	dynamicconfig.MatchingShutdownDrainDuration.Key():           time.Duration(0),
 }
 
-func serverConfig(sql *config.SQL, ports ports) *config.Config {
+func serverConfig(persistence config.Persistence, ports ports) *config.Config {
 	c := &config.Config{
-		Persistence: config.Persistence{
-			DefaultStore:     sqlite.PluginName,
-			VisibilityStore:  sqlite.PluginName,
-			NumHistoryShards: 1,
-			DataStores:       map[string]config.DataStore{sqlite.PluginName: {SQL: sql}},
-		},
+		Persistence: persistence,
 		ClusterMetadata: &cluster.Config{
 			FailoverVersionIncrement: 10,
 			MasterClusterName:        clusterName,
@@ -212,6 +237,11 @@ func (p ports) split(service primitives.ServiceName) (host string, port int) {
 	return host, port
 }
 
+func (p ports) host() string {
+	host, _ := p.split(primitives.FrontendService)
+	return host
+}
+
 // hosts spares the services the search for each other.
 func (p ports) hosts() map[primitives.ServiceName]static.Hosts {
 	hosts := map[primitives.ServiceName]static.Hosts{}
@@ -242,7 +272,7 @@ func (s *Server) awaitNamespace(ctx context.Context, namespace string) error {
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("Temporal did not answer within %s: see temporal.log in its folder", startLimit)
+			return fmt.Errorf("Temporal did not answer within %s: see %s in its folder", startLimit, logName)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

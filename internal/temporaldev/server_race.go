@@ -5,6 +5,7 @@ package temporaldev
 import (
 	"context"
 	"errors"
+	"io"
 )
 
 // Server stands for the server in race-instrumented builds, which leave it out: instrumented, its
@@ -14,10 +15,16 @@ type Server struct {
 	UIAddress       string
 }
 
+var errRace = errors.New("this race-instrumented build carries no Temporal server: build without -race")
+
 // Start only fails here.
-func Start(context.Context, Options) (*Server, error) {
-	return nil, errors.New("this race-instrumented build carries no Temporal server: build without -race")
-}
+func Start(context.Context, Options) (*Server, error) { return nil, errRace }
+
+// RunService only fails here.
+func RunService(context.Context, string, io.Reader, io.Writer) error { return errRace }
+
+// Ended tells nothing here.
+func (s *Server) Ended() <-chan error { return nil }
 
 // Stop does nothing here.
 func (s *Server) Stop() {}

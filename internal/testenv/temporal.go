@@ -13,11 +13,20 @@ import (
 	"narthex/internal/childproc"
 )
 
+const temporalPatience = time.Minute // with its stop
+
 var temporal = &shared{start: startTemporal}
+
+// Cluster says whether tests run against a cluster: Temporal's services as processes of their own, on
+// the process's PostgreSQL server, and more than one API and worker where a test starts them.
+func Cluster() bool { return os.Getenv("NARTHEX_TEST_CLUSTER") == "1" }
 
 // TemporalAddress returns the host:port of the process's Temporal server, namespace "default".
 func TemporalAddress(t testing.TB) string {
 	t.Helper()
+	if Cluster() {
+		PostgresURL(t) // runs before Temporal, and after it
+	}
 	return temporal.get(t)
 }
 
@@ -27,6 +36,10 @@ func startTemporal(dir string) (address string, stop func() error, err error) {
 		return "", nil, err
 	}
 	cmd := exec.Command(path, "temporal", "--data", dir, "--temporal", "127.0.0.1:0", "--ui", "")
+	if Cluster() {
+		cmd.Args = append(cmd.Args, "--cluster")
+		cmd.Env = append(os.Environ(), "DATABASE_URL="+postgres.address)
+	}
 	cmd.Stderr = os.Stderr
 	out, in, err := os.Pipe()
 	if err != nil {
@@ -40,15 +53,10 @@ func startTemporal(dir string) (address string, stop func() error, err error) {
 		return "", nil, fmt.Errorf("start Temporal: %w", err)
 	}
 	stop = func() error {
-		process.Signal(syscall.SIGTERM)
-		select {
-		case <-process.Done():
-			return nil
-		case <-time.After(20 * time.Second):
-			process.Signal(syscall.SIGKILL)
-			<-process.Done()
-			return errors.New("Temporal did not stop within 20 seconds and was killed")
+		if process.End(temporalPatience) {
+			return errors.New("Temporal did not stop in time and was killed")
 		}
+		return nil
 	}
 	var where struct{ Temporal string }
 	if err := json.NewDecoder(out).Decode(&where); err != nil {

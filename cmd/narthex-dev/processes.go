@@ -1,0 +1,140 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"narthex/cmd/internal/service"
+	"narthex/internal/childproc"
+	"narthex/internal/config"
+	"narthex/internal/telemetry"
+)
+
+const (
+	serviceCommand = "narthex-service"
+	roleAPI        = "api"
+	roleWorker     = "worker"
+	drainPatience  = 30 * time.Second // with what a process has in hand
+)
+
+// task is what one of Narthex's processes is told.
+type task struct {
+	Variables     map[string]string
+	Temporal      string // address
+	SpareLoopback bool
+}
+
+// processes are Narthex's, on a cluster.
+type processes struct {
+	log      *os.File
+	task     task
+	progress func(string, ...any)
+	fail     context.CancelCauseFunc
+}
+
+// run runs two workers and two APIs, calls ready with the APIs' URLs, and that of the first's operations,
+// when they answer, and stops them in order when ctx ends: APIs, then workers. The first API listens where
+// it was told to, all others on ports of their own.
+func (p processes) run(ctx context.Context, ready func(apis []string, operations string)) error {
+	first, other := p.task, p.task
+	other.Variables = maps.Clone(first.Variables)
+	for _, name := range []string{"HTTP_ADDRESS", "OPERATIONS_ADDRESS"} {
+		host, _, _ := net.SplitHostPort(first.Variables[name])
+		other.Variables[name] = net.JoinHostPort(host, "0")
+	}
+	other.Variables["CODEC_ADDRESS"] = ""
+	workers, _, err := p.start(ctx, roleWorker, other, other)
+	defer func() { endAll(workers) }()
+	if err != nil {
+		return err
+	}
+	apis, listening, err := p.start(ctx, roleAPI, first, other)
+	defer func() { endAll(apis) }()
+	if err != nil {
+		return err
+	}
+	var urls []string
+	for _, a := range listening {
+		urls = append(urls, "http://"+a.http)
+	}
+	ready(urls, "http://"+listening[0].operations)
+	<-ctx.Done()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// addresses are where one of the processes listens.
+type addresses struct{ http, operations string }
+
+// start starts a process for each task. One that ends by itself is told of; when the last has, the stack
+// fails. With an error it returns those that have been started.
+func (p processes) start(ctx context.Context, role string, tasks ...task) (started []*childproc.Process, listening []addresses, err error) {
+	for _, t := range tasks {
+		process, address, err := childproc.StartSelf(ctx, p.log, t, serviceCommand, role)
+		if err != nil {
+			return started, nil, fmt.Errorf("Narthex's %s did not start (its log is narthex.log in the data folder): %w", role, err)
+		}
+		http, operations, _ := strings.Cut(address, " ")
+		started, listening = append(started, process), append(listening, addresses{http, operations})
+		go func() {
+			<-process.Done()
+			if ctx.Err() == nil {
+				p.progress("Narthex's %s (process %d) has ended by itself.", role, process.PID())
+			}
+		}()
+	}
+	go func() {
+		for _, process := range started {
+			<-process.Done()
+		}
+		p.fail(fmt.Errorf("no %s of Narthex is left: its log is narthex.log in the data folder", role))
+	}()
+	return started, listening, nil
+}
+
+func endAll(all []*childproc.Process) {
+	var ended sync.WaitGroup
+	for _, process := range all {
+		ended.Go(func() { process.End(drainPatience) })
+	}
+	ended.Wait()
+}
+
+// narthexServiceCommand runs one of Narthex's processes, for the one that runs a cluster.
+func narthexServiceCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: serviceCommand, Hidden: true, Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, arguments []string) error {
+			return childproc.Serve(cmd.InOrStdin(), cmd.OutOrStdout(), func(t task, ready func(string)) error {
+				var c configuration
+				if err := config.ParseFrom(&c, t.Variables); err != nil {
+					return err
+				}
+				temporal, err := temporalOptions(t.Temporal)
+				if err != nil {
+					return err
+				}
+				log := telemetry.NewLogger(os.Stderr, slog.LevelInfo).With("process", os.Getpid())
+				parts := c.service(temporal, log, t.SpareLoopback, func(http, operations string) { ready(http + " " + operations) })
+				if arguments[0] == roleAPI {
+					parts.Worker = nil
+				} else {
+					parts.API = nil
+				}
+				return service.Run(cmd.Context(), parts)
+			})
+		},
+	}
+}

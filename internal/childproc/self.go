@@ -1,0 +1,90 @@
+package childproc
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"syscall"
+)
+
+// word is what a child of StartSelf says once: that it is ready, or why it is not.
+type word struct{ Address, Error string }
+
+// StartSelf starts this program once more with other arguments, as a child that is killed when this
+// process dies. It writes told to the child's stdin as JSON, where no list of processes shows what is
+// secret in it, and returns when the child says that it is ready, with the address that it names. What
+// the child logs goes to log. ctx bounds the start alone.
+func StartSelf(ctx context.Context, log *os.File, told any, arguments ...string) (p *Process, address string, err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return nil, "", fmt.Errorf("this program's file is not known: %w", err)
+	}
+	cmd := exec.Command(self, arguments...)
+	stdin, err := cmd.StdinPipe()
+	if err != nil {
+		return nil, "", err
+	}
+	defer stdin.Close()
+	out, in, err := os.Pipe()
+	if err != nil {
+		return nil, "", err
+	}
+	defer out.Close()
+	cmd.Stdout, cmd.Stderr = in, log
+	p, err = Start(cmd, syscall.SIGKILL)
+	in.Close()
+	if err != nil {
+		return nil, "", err
+	}
+	// A child that is killed ends the conversation.
+	defer context.AfterFunc(ctx, func() { p.Signal(syscall.SIGKILL) })()
+	if address, err = converse(stdin, out, told); err == nil && ctx.Err() == nil {
+		return p, address, nil
+	}
+	p.Signal(syscall.SIGKILL)
+	<-p.Done()
+	if ctx.Err() != nil {
+		err = ctx.Err()
+	}
+	return nil, "", err
+}
+
+// converse tells a child what to do, and waits until it says that it is ready.
+func converse(stdin io.Writer, stdout io.Reader, told any) (address string, err error) {
+	if err := json.NewEncoder(stdin).Encode(told); err != nil {
+		return "", fmt.Errorf("it ended before it was told what to do: %w", err)
+	}
+	var answer word
+	if err := json.NewDecoder(stdout).Decode(&answer); err != nil {
+		return "", fmt.Errorf("it ended before it was ready: %w", err)
+	}
+	if answer.Error != "" {
+		return "", errors.New(answer.Error)
+	}
+	return answer.Address, nil
+}
+
+// Serve is the child's side of StartSelf: it hands run what was told (of type T) and a function to call
+// once with an address when it is ready, and passes on the error of a run that did not get that far.
+func Serve[T any](in io.Reader, out io.Writer, run func(told T, ready func(address string)) error) error {
+	var told T
+	if err := json.NewDecoder(in).Decode(&told); err != nil {
+		return errors.New("this command is for narthex-dev itself, which tells it what to do")
+	}
+	said := false
+	say := func(w word) {
+		if !said {
+			said = true
+			_ = json.NewEncoder(out).Encode(w) // fails where the parent has gone, and this process with it
+		}
+	}
+	err := run(told, func(address string) { say(word{Address: address}) })
+	if err != nil {
+		say(word{Error: err.Error()})
+	}
+	return err
+}

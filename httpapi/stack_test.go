@@ -122,10 +122,8 @@ func newStackOn(t *testing.T, serverURL string, options ...stackOption) *stack {
 	s.tokens = tokens.New(s.signer, "narthex", "narthex-api", time.Now)
 	s.url = s.serve(options...)
 	if testenv.Cluster() {
-		second := *s
-		second.watch = s.startWatch()
-		s.work(dial(t, logger, s.keys, second.watch), serviceURL)
-		s.second = second.serve(options...)
+		s.work(dial(t, logger, s.keys, s.watch), serviceURL)
+		s.second = s.another(options...).url
 	}
 	return s
 }

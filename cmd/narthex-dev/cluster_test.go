@@ -44,14 +44,18 @@ func TestCluster(t *testing.T) {
 	other.login("pat@example.org")
 	s.interrupt()
 
-	s = startStackWith(t, dir, nil, "--cluster") // at once: no process of the first may be waited for
-	s.login("sam@example.org")
-	family := descendants(t, s.ProcessID())
-	s.kill(s.roles()["history"][0], "Temporal's history")
-	if code := s.Exit(); code != 1 {
-		t.Errorf("without Temporal's history the exit status is %d, want 1", code)
+	for role, name := range map[string]string{"history": "Temporal's history", "narthex api": "Narthex's api"} {
+		s = startStackWith(t, dir, nil, "--cluster") // at once: no process of the last run may be waited for
+		s.login("sam@example.org")
+		family := descendants(t, s.ProcessID())
+		for _, pid := range s.roles()[role] {
+			s.kill(pid, name)
+		}
+		if code := s.Exit(); code != 1 {
+			t.Errorf("without %s the exit status is %d, want 1", name, code)
+		}
+		wantNoneOf(t, family)
 	}
-	wantNoneOf(t, family)
 }
 
 // roles are the ids of the cluster's processes by what they do.

@@ -53,13 +53,14 @@ func (p processes) run(ctx context.Context, ready func(apis []string, operations
 		other.Variables[name] = net.JoinHostPort(host, "0")
 	}
 	other.Variables["CODEC_ADDRESS"] = ""
+	ctx, stopping := context.WithCancel(ctx) // from then on those that end do not do so by themselves
 	workers, _, err := p.start(ctx, roleWorker, other, other)
-	defer func() { endAll(workers) }()
+	defer func() { stopping(); endAll(workers) }()
 	if err != nil {
 		return err
 	}
 	apis, listening, err := p.start(ctx, roleAPI, first, other)
-	defer func() { endAll(apis) }()
+	defer func() { stopping(); endAll(apis) }()
 	if err != nil {
 		return err
 	}
@@ -98,6 +99,9 @@ func (p processes) start(ctx context.Context, role string, tasks ...task) (start
 	go func() {
 		for _, process := range started {
 			<-process.Done()
+		}
+		if ctx.Err() != nil {
+			return
 		}
 		p.fail(fmt.Errorf("no %s of Narthex is left: its log is narthex.log in the data folder", role))
 	}()

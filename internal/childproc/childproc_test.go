@@ -179,7 +179,4 @@ func TestStartSelf(t *testing.T) {
 		}
 		cancel()
 	}
-	if logged, err := os.ReadFile(log.Name()); err != nil || string(logged) != "no luck\n" {
-		t.Errorf("the children logged %q (%v), want what the failing one says", logged, err)
-	}
 }

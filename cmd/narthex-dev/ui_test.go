@@ -4,7 +4,9 @@ import (
 	"context"
 	"net/http"
 	"net/url"
+	"os"
 	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -15,7 +17,9 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
+	"narthex/internal/searchattributes"
 	"narthex/internal/signup"
+	"narthex/internal/testenv"
 )
 
 // TestUIShowsAFailedSignup looks at a signup that failed in Temporal's UI, as an operator does: with a browser,
@@ -166,4 +170,33 @@ func firstMissing(shown string, texts []string) string {
 		shown = rest
 	}
 	return ""
+}
+
+// savedQueries are the rows of README.md's tables that hold a filter.
+var savedQueries = regexp.MustCompile("(?m)^\\| .+ \\| `([A-Z]\\w+ (?:=|!=|IN|NOT IN|<|>) .+)` \\|$")
+
+// TestSavedQueries has a Temporal server take the filters that README.md gives operators.
+func TestSavedQueries(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.Dial(client.Options{HostPort: testenv.TemporalAddress(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, signup.SearchAttributes()); err != nil {
+		t.Fatal(err)
+	}
+	rows := savedQueries.FindAllSubmatch(readme, -1)
+	if len(rows) < 7 {
+		t.Errorf("README.md has %d filters, want at least 7", len(rows))
+	}
+	for _, row := range rows {
+		if _, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: string(row[1])}); err != nil {
+			t.Errorf("%s: %v", row[1], err)
+		}
+	}
 }

@@ -1,0 +1,202 @@
+package main
+
+import (
+	"context"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/chromedp/chromedp"
+	"github.com/jackc/pgx/v5"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
+
+	"narthex/internal/searchattributes"
+	"narthex/internal/signup"
+	"narthex/internal/testenv"
+)
+
+// TestUIShowsAFailedSignup looks at a signup that failed in Temporal's UI, as an operator does: with a browser,
+// which has the payloads opened. Each page must show its texts in this order.
+func TestUIShowsAFailedSignup(t *testing.T) {
+	t.Parallel()
+	b := openBrowser(t)
+	s := startStack(t, dataFolder(t))
+	s.failRegister("kim@example.org")
+	workflow, tenantID := s.rolledBack()
+	all := s.UI + "/namespaces/default/workflows"
+	this := all + "/" + workflow
+
+	database := "tenant_" + tenantID
+	b.shows(all+"?query="+url.QueryEscape(`SignupOutcome="rolled_back"`), "FAILED", strings.Split(workflow, "/")[0])
+	b.shows(this+"/user-metadata",
+		"sign up "+database,
+		"database and role: "+database,
+		"[x] create role and database "+database+" on 127.0.0.1:", "; undo: done",
+		"[ ] make the email lead to the church: failed; undo: done",
+		"[ ] open the church")
+	b.shows(this+"/timeline",
+		"IndexAdminEmail • make the email lead to the church",
+		"UnindexAdminEmail • undo: free the email",
+		"DeleteAdmin • undo: delete the admin from the registry",
+		"DeleteTenant • undo: delete the tenant from the registry",
+		"DeleteChurch • undo: delete the church from the registry",
+		"RevertDatabase • undo: take the tables out of "+database,
+		"DropDatabase • undo: drop database and role "+database+" on 127.0.0.1:")
+	b.shows(this+"/history", // newest first
+		`"tenantId": "`+tenantID+`"`, // the input
+		`"message": "index admin email: insert email index entry: PostgreSQL error 42501"`, // the result
+		"Workflow Execution Failed",
+		"DropDatabase Summary undo: drop database and role "+database,
+		"UnindexAdminEmail Summary undo: free the email",
+		"Activity Task Failed",
+		"IndexAdminEmail Summary make the email lead to the church")
+}
+
+// failRegister signs a church up whose sixth step fails for good.
+func (s *runningStack) failRegister(email string) {
+	s.t.Helper()
+	conn, err := pgx.Connect(s.t.Context(), s.Registry)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.Close(s.t.Context())
+	if _, err := conn.Exec(s.t.Context(), `REVOKE INSERT ON admin_email_index FROM CURRENT_USER`); err != nil {
+		s.t.Fatal(err)
+	}
+	s.post("/api/auth/register", map[string]string{"churchName": "Trial Chapel", "email": email, "password": "correct horse",
+		"firstName": "Kim", "lastName": "Muster"}, http.StatusInternalServerError)
+}
+
+// rolledBack waits until Temporal lists the one signup that was rolled back, and returns it as workflow id / run id.
+func (s *runningStack) rolledBack() (workflow, tenantID string) {
+	s.t.Helper()
+	c, err := client.Dial(client.Options{HostPort: s.Temporal, Namespace: s.Namespace})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer c.Close()
+	query := &workflowservice.ListWorkflowExecutionsRequest{Query: `SignupOutcome = "rolled_back"`}
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		list, err := c.ListWorkflow(s.t.Context(), query)
+		if err != nil {
+			s.t.Fatal(err)
+		}
+		if len(list.Executions) == 0 {
+			continue
+		}
+		found := list.Executions[0]
+		attribute := found.SearchAttributes.IndexedFields[signup.TenantID.GetName()]
+		if err := converter.GetDefaultDataConverter().FromPayload(attribute, &tenantID); err != nil {
+			s.t.Fatal(err)
+		}
+		return found.Execution.WorkflowId + "/" + found.Execution.RunId, tenantID
+	}
+	s.t.Fatal("Temporal lists no signup that was rolled back, a minute after one was")
+	return "", ""
+}
+
+// browser is a tab of a Chromium without a window.
+type browser struct {
+	t   *testing.T
+	ctx context.Context
+}
+
+// openBrowser starts a Chromium that ends with the test, and skips the test where there is none.
+func openBrowser(t *testing.T) browser {
+	t.Helper()
+	var path string
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if found, err := exec.LookPath(name); err == nil {
+			path = found
+			break
+		}
+	}
+	if path == "" {
+		t.Skip("no chromium, chromium-browser or google-chrome in PATH: Temporal's UI is not looked at")
+	}
+	litter := t.TempDir() // Chromium leaves files in these folders
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
+		chromedp.Env("TMPDIR="+litter, "XDG_CONFIG_HOME="+litter, "XDG_CACHE_HOME="+litter),
+		chromedp.NoSandbox,              // root has none, and the pages are our own
+		chromedp.WindowSize(1600, 6000)) // the UI leaves out what one would have to scroll to
+	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
+	t.Cleanup(stop)
+	ctx, closeTab := chromedp.NewContext(allocator)
+	t.Cleanup(closeTab)
+	if err := chromedp.Do(ctx); err != nil {
+		t.Fatalf("start %s: %v", path, err)
+	}
+	return browser{t, ctx}
+}
+
+// visibleText is what a page shows. Temporal's UI renders Markdown in frames of its own.
+const visibleText = `[document, ...[...document.querySelectorAll('iframe')].map(frame => frame.contentDocument)]
+	.map(part => part?.body?.innerText ?? '').join('\n')`
+
+// shows opens a page, and waits until it shows the texts, in this order.
+func (b browser) shows(page string, texts ...string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Minute)
+	defer cancel()
+	err := chromedp.Do(ctx, chromedp.Navigate(page))
+	var shown, missing string
+	for err == nil {
+		if shown, err = chromedp.Run(ctx, chromedp.Evaluate[string](visibleText)); err != nil {
+			break
+		}
+		shown = strings.Join(strings.Fields(shown), " ")
+		if missing = firstMissing(shown, texts); missing == "" {
+			return
+		}
+		err = chromedp.Do(ctx, chromedp.Sleep(200*time.Millisecond))
+	}
+	b.t.Fatalf("%s does not show %q where it should (%v). It shows:\n%.6000s", page, missing, err, shown)
+}
+
+// firstMissing returns the first of the texts that does not stand behind those before it.
+func firstMissing(shown string, texts []string) string {
+	for _, text := range texts {
+		_, rest, found := strings.Cut(shown, text)
+		if !found {
+			return text
+		}
+		shown = rest
+	}
+	return ""
+}
+
+// savedQueries are the rows of README.md's tables that hold a filter.
+var savedQueries = regexp.MustCompile("(?m)^\\| .+ \\| `([A-Z]\\w+ (?:=|!=|IN|NOT IN|<|>) .+)` \\|$")
+
+// TestSavedQueries has a Temporal server take the filters that README.md gives operators.
+func TestSavedQueries(t *testing.T) {
+	t.Parallel()
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.Dial(client.Options{HostPort: testenv.TemporalAddress(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, signup.SearchAttributes()); err != nil {
+		t.Fatal(err)
+	}
+	rows := savedQueries.FindAllSubmatch(readme, -1)
+	if len(rows) < 7 {
+		t.Errorf("README.md has %d filters, want at least 7", len(rows))
+	}
+	for _, row := range rows {
+		if _, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: string(row[1])}); err != nil {
+			t.Errorf("%s: %v", row[1], err)
+		}
+	}
+}

@@ -104,6 +104,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	defer folder.Forget()
 	return service.Run(ctx, service.Config{
 		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker, Operations: c.Operations,
+		Promote:       true, // a build of older sources may follow one of newer
 		SpareLoopback: !f.throttle,
 		Temporal:      temporal,
 		Log:           telemetry.NewLogger(logFile, slog.LevelInfo),

@@ -50,6 +50,7 @@ type configuration struct {
 func (c configuration) service(temporal client.Options, log *slog.Logger, spareLoopback bool, ready func(http, operations string)) service.Config {
 	return service.Config{
 		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker, Operations: c.Operations,
+		Promote:       true, // a build of older sources may follow one of newer
 		SpareLoopback: spareLoopback, Temporal: temporal, Log: log, Ready: ready,
 	}
 }

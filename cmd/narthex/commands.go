@@ -81,7 +81,7 @@ func apiCommand() *cobra.Command {
 }
 
 func workerCommand() *cobra.Command {
-	return &cobra.Command{
+	cmd := &cobra.Command{
 		Use: "worker", Short: "Run the worker alone", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c struct {
@@ -98,6 +98,8 @@ func workerCommand() *cobra.Command {
 			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, Worker: &c.Worker, Operations: c.Operations}, c.Log)
 		},
 	}
+	cmd.AddCommand(promoteCommand())
+	return cmd
 }
 
 func run(cmd *cobra.Command, c service.Config, logging config.Log) (err error) {
@@ -121,8 +123,16 @@ func describe(err error) string {
 
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "version", Short: "Print the version", Args: cobra.NoArgs,
+		Use: "version", Short: "Print the version, and the name of the release", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var c config.Release
+			if err := config.Parse(&c); err != nil {
+				return err
+			}
+			name, err := service.ReleaseName(c)
+			if err != nil {
+				return err
+			}
 			build, ok := debug.ReadBuildInfo()
 			if !ok {
 				return fmt.Errorf("this program carries no build information")
@@ -133,7 +143,7 @@ func versionCommand() *cobra.Command {
 					version += " " + setting.Value
 				}
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "narthex %s, %s\n", version, build.GoVersion)
+			fmt.Fprintf(cmd.OutOrStdout(), "narthex %s, %s, release %s\n", version, build.GoVersion, name)
 			return nil
 		},
 	}

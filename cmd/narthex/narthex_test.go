@@ -186,7 +186,7 @@ func TestMigrateCanBeRunAgain(t *testing.T) {
 }
 
 // API and worker are two processes here, as in production. The worker is stopped while signups are
-// under way, and another takes over: every signup ends whole.
+// under way, and one of a newer release takes over: every signup ends whole.
 func TestWorkersCanBeReplaced(t *testing.T) {
 	t.Parallel()
 	variables := environment(t, sharedTemporal(t))
@@ -195,7 +195,7 @@ func TestWorkersCanBeReplaced(t *testing.T) {
 	}
 	api := testenv.Start(t, append(variables, "SIGNUP_WAIT=1m"), "narthex", "api") // a slow machine is not the point
 	url := ready(api)
-	worker := testenv.Start(t, variables, "narthex", "worker")
+	worker := testenv.Start(t, append(variables, "BUILD_ID=1"), "narthex", "worker")
 	worker.WaitFor(`"msg":"ready"`)
 
 	const signups = 6
@@ -208,7 +208,7 @@ func TestWorkersCanBeReplaced(t *testing.T) {
 	}
 	time.Sleep(200 * time.Millisecond) // in the middle of them
 	worker.Signal(syscall.SIGTERM)
-	successor := testenv.Start(t, variables, "narthex", "worker")
+	successor := testenv.Start(t, append(variables, "BUILD_ID=2"), "narthex", "worker")
 	if status := worker.Exit(); status != 0 {
 		t.Errorf("after SIGTERM the worker's exit status is %d, want 0", status)
 	}

@@ -23,7 +23,8 @@ type operated struct {
 	t         *testing.T
 	variables []string
 	url       string
-	server    *pgx.Conn // as superuser
+	api       *testenv.Run // where it is a process of its own
+	server    *pgx.Conn    // as superuser
 	registry  *pgx.Conn
 	role      string
 }
@@ -195,12 +196,18 @@ func (o *operated) held() (release func()) {
 // begin starts a signup that is held, and returns how it is answered, and its entry.
 func (o *operated) begin() (answered chan string, entry signups.Entry) {
 	o.t.Helper()
+	answered = o.register()
+	return answered, o.list("running")[0]
+}
+
+// register signs a church up, and returns how that is answered.
+func (o *operated) register() (answered chan string) {
 	answered = make(chan string, 1)
 	go func() {
 		status, answer := post(o.t, o.url+"/api/auth/register", applicant())
 		answered <- fmt.Sprint(status, " ", answer["type"])
 	}()
-	return answered, o.list("running")[0]
+	return answered
 }
 
 func TestOperatorsCancelARunningSignup(t *testing.T) {

@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"os"
 	"reflect"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -39,6 +40,26 @@ type Keys struct {
 type Worker struct {
 	TenantServerURL       DatabaseURL   `env:"TENANT_SERVER_URL,required,notEmpty"`
 	OtherTenantServerURLs []DatabaseURL `env:"OTHER_TENANT_SERVER_URLS"` // searched for orphans too
+	Release
+}
+
+// Release names the program's release. Without a name it is named by its time and content.
+type Release struct {
+	BuildID BuildID `env:"BUILD_ID"`
+}
+
+// BuildID is a release's name. A later release has one that is greater as text.
+type BuildID string
+
+var buildID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$`)
+
+// UnmarshalText checks the form.
+func (b *BuildID) UnmarshalText(text []byte) error {
+	if !buildID.Match(text) {
+		return errors.New("is not a name of at most 100 letters, digits and . _ + - that begins with a letter or digit")
+	}
+	*b = BuildID(text)
+	return nil
 }
 
 // TenantServer is where tenants' databases are made, for who can do without.

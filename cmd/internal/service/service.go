@@ -59,6 +59,8 @@ type Config struct {
 
 	Operations config.Operations
 
+	// Promote makes the worker's release current though a newer one is. For development.
+	Promote bool
 	// SpareLoopback throttles no client on this machine. For development.
 	SpareLoopback bool
 
@@ -175,12 +177,17 @@ func whatEnded(ctx context.Context) error {
 }
 
 func startWorker(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys, fail context.CancelCauseFunc) (stop func(), err error) {
+	deployment, err := OpenDeployment(temporal, c.Queue, c.Worker.Release)
+	if err != nil {
+		return nil, err
+	}
 	servers, closeServers, err := openServers(ctx, c.Worker, reg)
 	if err != nil {
 		return nil, err
 	}
 	w := worker.New(temporal, c.Queue.TaskQueue, worker.Options{
 		WorkerStopTimeout: workerDrain,
+		DeploymentOptions: deployment.Options(),
 		OnFatalError:      func(err error) { fail(fmt.Errorf("the worker cannot go on: %w", err)) },
 	})
 	(&workflows.Workflows{Server: servers[0].Name()}).Register(w)
@@ -189,11 +196,16 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 		closeServers()
 		return nil, err
 	}
-	go keepSchedule(ctx, temporal, c)
-	return func() {
+	stop = func() {
 		w.Stop()
 		closeServers()
-	}, nil
+	}
+	if err := settle(ctx, c, deployment); err != nil {
+		stop()
+		return nil, err
+	}
+	go keepSchedule(ctx, temporal, c)
+	return stop, nil
 }
 
 // openServers opens the servers of tenants' databases: first the one on which they are made.

@@ -1,0 +1,74 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/spf13/cobra"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+
+	"narthex/cmd/internal/service"
+	"narthex/internal/config"
+	"narthex/internal/release"
+)
+
+const promotePatience = 10 * time.Second // with workers that have just been started
+
+func promoteCommand() *cobra.Command {
+	return &cobra.Command{
+		Use: "promote", Short: "Have this program's release take the work, though a newer one does now", Args: cobra.NoArgs,
+		Long: `Have the workers of this program's release take the work, signups in flight too, whichever release's do now.
+A newer release takes over by itself when its first worker starts; this is the way back to an older one. A
+worker of this release must be running. Those of the other one are then given nothing, and can be stopped.`,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			var c struct {
+				config.Queue
+				config.Release
+			}
+			if err := config.Parse(&c); err != nil {
+				return err
+			}
+			options, err := service.TemporalOptions()
+			if err != nil {
+				return err
+			}
+			options.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler)) // errors are told once, here
+			temporal, err := client.DialContext(cmd.Context(), options)
+			if err != nil {
+				return fmt.Errorf("Temporal at %s does not answer: look whether it runs, and at TEMPORAL_ADDRESS", options.HostPort)
+			}
+			defer temporal.Close()
+			deployment, err := service.OpenDeployment(temporal, c.Queue, c.Release)
+			if err != nil {
+				return err
+			}
+			return promote(cmd, deployment)
+		},
+	}
+}
+
+func promote(cmd *cobra.Command, deployment *release.Deployment) error {
+	ctx, cancel := context.WithTimeout(cmd.Context(), promotePatience)
+	defer cancel()
+	var last error
+	current, err := release.Settle(ctx, deployment.Promote, func(err error) {
+		if !errors.Is(err, context.DeadlineExceeded) || last == nil {
+			last = err
+		}
+	})
+	switch own := deployment.Options().Version.BuildID; {
+	case err == nil:
+		fmt.Fprintf(cmd.OutOrStdout(), "Release %s is current.\n", current)
+		return nil
+	case cmd.Context().Err() != nil:
+		return errors.New("stopped")
+	case errors.Is(last, release.ErrNoWorker):
+		return fmt.Errorf("no worker of release %s is running: start one with `narthex worker`", own)
+	default:
+		return fmt.Errorf("release %s could not be made current: %w", own, last)
+	}
+}

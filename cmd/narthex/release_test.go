@@ -1,0 +1,109 @@
+package main
+
+import (
+	"net/http"
+	"strings"
+	"syscall"
+	"testing"
+
+	"narthex/internal/testenv"
+)
+
+// newReleases is a service of which the API runs, and no worker yet.
+func newReleases(t *testing.T) *operated {
+	t.Helper()
+	o := &operated{t: t, variables: append(environment(t, sharedTemporal(t)), "SIGNUP_WAIT=2m")}
+	wantPrinted(t, o.variables, "migrate")
+	o.registry = connect(t, strings.TrimPrefix(variable(o.variables, "REGISTRY_URL"), "REGISTRY_URL="))
+	o.api = testenv.Start(t, o.variables, "narthex", "api")
+	o.url = ready(o.api)
+	return o
+}
+
+// of returns the variables of a release.
+func (o *operated) of(release string) []string { return append(o.variables, "BUILD_ID="+release) }
+
+// worker starts a worker of a release, and expects it to say of the release what is wanted.
+func (o *operated) worker(release, want string) *testenv.Run {
+	o.t.Helper()
+	worker := testenv.Start(o.t, o.of(release), "narthex", "worker")
+	worker.WaitFor(`"msg":"ready"`)
+	if !strings.Contains(worker.Output(), want) {
+		o.t.Errorf("the worker of release %s says\n%s\nwant in it %q", release, worker.Output(), want)
+	}
+	return worker
+}
+
+const (
+	isCurrent = "The release is current"
+	waits     = "Another release is current"
+)
+
+// wantSignupBy signs a church up, and expects that worker to finish it.
+func (o *operated) wantSignupBy(worker *testenv.Run) {
+	o.t.Helper()
+	before := strings.Count(worker.Output(), "Saga ended")
+	if status, answer := post(o.t, o.url+"/api/auth/register", applicant()); status != http.StatusCreated {
+		o.t.Errorf("register: %d, %v; want 201", status, answer)
+	}
+	if got := strings.Count(worker.Output(), "Saga ended") - before; got != 1 {
+		o.t.Errorf("the worker has finished %d signups, want 1", got)
+	}
+}
+
+// A rollback that is stuck goes on with the new release's workers once the old one's are gone.
+func TestNewReleaseTakesOverWhatIsInFlight(t *testing.T) {
+	t.Parallel()
+	o := newReleases(t)
+	older := o.worker("1", isCurrent)
+	letGo := o.held()
+	answered := o.register()
+	o.list("rolling_back") // CreateTenant has waited for too long, and DeleteTenant waits now
+	newer := o.worker("2", isCurrent)
+	older.Signal(syscall.SIGTERM)
+	if status := older.Exit(); status != 0 || strings.Contains(older.Output(), "Saga ended") {
+		t.Errorf("the older release's worker ended with status %d, want 0 and the signup not ended", status)
+	}
+	letGo()
+	if got := <-answered; got != "500 /problems/signup-rolled-back" {
+		t.Errorf("the signup was answered with %s, want 500 signup-rolled-back", got)
+	}
+	newer.WaitFor("Saga ended")
+	o.wantSignupBy(newer)
+	wantOnlyActiveTenants(t, o.variables)
+}
+
+func TestOlderReleaseComesBackByPromotionAlone(t *testing.T) {
+	t.Parallel()
+	o := newReleases(t)
+	newer := o.worker("2", isCurrent)
+	older := o.worker("1", waits)
+	o.wantSignupBy(newer)
+	o.url = ready(testenv.Start(t, o.of("0"), "narthex", "serve")) // it may begin what it starts, and hands it over
+	o.wantSignupBy(newer)
+	wantIn(t, wantPrinted(t, o.of("1"), "worker", "promote"), "Release 1 is current.")
+	o.wantSignupBy(older)
+	o.worker("2", waits) // a restart undoes no promotion
+	o.wantSignupBy(older)
+	wantRefusal(t, "no worker of release 3 is running: start one with `narthex worker`", o.of("3"), "worker", "promote")
+	o.wantSignupBy(o.worker("3", isCurrent))
+}
+
+// A signup that nobody has taken yet is not lost on the way to the first release.
+func TestFirstReleaseTakesWhatWaits(t *testing.T) {
+	t.Parallel()
+	o := newReleases(t)
+	answered := o.register()
+	o.api.WaitFor("signup started")
+	worker := o.worker("1", isCurrent)
+	if got := <-answered; got != "201 <nil>" {
+		t.Errorf("the signup was answered with %s, want 201", got)
+	}
+	o.wantSignupBy(worker)
+}
+
+func TestBuildIDIsChecked(t *testing.T) {
+	t.Parallel()
+	wantIn(t, wantPrinted(t, []string{"BUILD_ID=v1.2.3"}, "version"), ", release v1.2.3")
+	wantRefusal(t, "BUILD_ID is not a name of at most 100 letters", []string{"BUILD_ID=__unversioned__"}, "version")
+}

@@ -1,0 +1,70 @@
+// Package release says which release of Narthex a program is, and which release's workers Temporal gives
+// workflows to.
+package release
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime/debug"
+	"time"
+)
+
+const (
+	timeFormat = "20060102T150405" // in UTC: names sort by age
+	hashDigits = 12
+)
+
+// ID names the release that this program is, by time and content: by the commit that it was built from
+// or, where Go did not record one or there were changes beside it, by the executable's own time and hash.
+func ID() (string, error) {
+	if build, ok := debug.ReadBuildInfo(); ok {
+		if id := committed(build.Settings); id != "" {
+			return id, nil
+		}
+	}
+	path, err := os.Executable()
+	if err != nil {
+		return "", errUnnamed
+	}
+	return ofFile(path)
+}
+
+var errUnnamed = errors.New("this program cannot read itself to name its release: name it in BUILD_ID")
+
+// committed names a release by its commit, "" where the settings name none.
+func committed(settings []debug.BuildSetting) string {
+	values := map[string]string{}
+	for _, setting := range settings {
+		values[setting.Key] = setting.Value
+	}
+	at, err := time.Parse(time.RFC3339, values["vcs.time"])
+	revision := values["vcs.revision"]
+	if err != nil || len(revision) < hashDigits || values["vcs.modified"] != "false" {
+		return ""
+	}
+	return name(at, revision)
+}
+
+func ofFile(path string) (string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return "", errUnnamed
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return "", errUnnamed
+	}
+	hash := sha256.New()
+	if _, err := io.Copy(hash, file); err != nil {
+		return "", errUnnamed
+	}
+	return name(info.ModTime(), fmt.Sprintf("%x", hash.Sum(nil))), nil
+}
+
+func name(at time.Time, hash string) string {
+	return at.UTC().Format(timeFormat) + "-" + hash[:hashDigits]
+}

@@ -58,23 +58,47 @@ func TestFaultMatrix(t *testing.T) {
 			"after its effect with answers lost":  answerLost,
 			"retryably until its budget is spent": failsRetryably,
 		} {
-			t.Run(step.Do+" fails "+name, func(t *testing.T) {
-				t.Parallel()
-				s := newStack(t)
-				s.faults.always(step.Do, what)
-				body := applicant()
-				problem := wantProblem(t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
-
-				s.wantNothingLeft()
-				if got, want := s.faults.succeeded(allUndos()...), undoOf(k+1); !slices.Equal(got, want) {
-					t.Errorf("compensations ran as\n  %v, want\n  %v", got, want)
-				}
-				s.wantStatus(problem["signupId"].(string), "rolled_back", step.Do)
-				s.faults.reset()
-				s.register(body)
-			})
+			for way, prepare := range waysToMakeDatabases {
+				t.Run(step.Do+" fails "+name+way, func(t *testing.T) {
+					t.Parallel()
+					s := newStack(t)
+					prepare(s)
+					s.testFault(k, what)
+				})
+			}
 		}
 	}
+}
+
+// waysToMakeDatabases are how a signup comes by a database.
+var waysToMakeDatabases = map[string]func(*stack){
+	"":                 func(*stack) {}, // it is made, and migrated
+	" with a template": (*stack).makeTemplate,
+}
+
+// makeTemplate lets tenants' databases be copied from a template.
+func (s *stack) makeTemplate() {
+	s.t.Helper()
+	if err := s.tenants.EnsureTemplate(s.t.Context()); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// testFault makes a step fail, and checks that nothing is left and that the email can sign up again.
+func (s *stack) testFault(step int, what fault) {
+	s.t.Helper()
+	name := workflows.Steps[step].Do
+	s.faults.always(name, what)
+	body := applicant()
+	problem := wantProblem(s.t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+
+	s.wantNothingLeft()
+	if got, want := s.faults.succeeded(allUndos()...), undoOf(step+1); !slices.Equal(got, want) {
+		s.t.Errorf("compensations ran as\n  %v, want\n  %v", got, want)
+	}
+	s.wantStatus(problem["signupId"].(string), "rolled_back", name)
+	s.faults.reset()
+	s.wantWhole(s.register(body))
 }
 
 // wantStatus checks what the status route says of a signup.

@@ -54,8 +54,8 @@ func (s *Server) Create(ctx context.Context, d Database, permit func(context.Con
 			}
 		}
 		if !found.DatabaseExists || found.HalfDropped {
-			if _, err := conn.Exec(ctx, fmt.Sprintf(createDatabase, d.Name())); err != nil {
-				return fmt.Errorf("create database: %w", err)
+			if err := s.makeDatabase(ctx, conn, d); err != nil {
+				return err
 			}
 		}
 		if _, err := conn.Exec(ctx, fmt.Sprintf(restrict, d.Name(), connectionLimit)); err != nil {

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -36,6 +37,7 @@ type Server struct {
 	base url.URL // the admin URL, of which a tenant's differs in user and database alone
 
 	installation string
+	template     atomic.Pointer[string] // name of the one to copy; nil until there is one
 }
 
 // Open connects lazily to the server at adminURL (postgres://…). installation tells what is made there from

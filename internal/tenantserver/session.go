@@ -38,6 +38,9 @@ func (s *Server) Migrate(ctx context.Context, d Database) error {
 	if err != nil {
 		return err
 	}
+	if version, err := s.adopt(ctx, d); err != nil && !errors.Is(err, schema.ErrDirty) || err == nil && version == migrations.TenantVersion() {
+		return err
+	}
 	err = schema.Up(ctx, config, migrations.Tenant, s.check(d))
 	if !errors.Is(err, schema.ErrDirty) {
 		return err
@@ -53,6 +56,9 @@ func (s *Server) Migrate(ctx context.Context, d Database) error {
 func (s *Server) Revert(ctx context.Context, d Database) error {
 	config, err := s.config(ctx, d)
 	if err != nil {
+		return err
+	}
+	if _, err := s.adopt(ctx, d); err != nil && !errors.Is(err, schema.ErrDirty) {
 		return err
 	}
 	err = schema.Down(ctx, config, migrations.Tenant, s.check(d))

@@ -19,8 +19,16 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// open opens the process's server as a role that may make databases and roles, and nothing else.
-func open(t *testing.T) (server *tenantserver.Server, admin *pgx.Conn) {
+// host is the process's server as a role sees it that may make databases and roles, and nothing else, and
+// as its superuser does.
+type host struct {
+	t         *testing.T
+	role, url string
+	server    *tenantserver.Server
+	admin     *pgx.Conn
+}
+
+func newHost(t *testing.T) *host {
 	t.Helper()
 	adminURL := testenv.PostgresURL(t)
 	admin, err := pgx.Connect(t.Context(), adminURL)
@@ -28,19 +36,33 @@ func open(t *testing.T) (server *tenantserver.Server, admin *pgx.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { admin.Close(context.Background()) })
-	name := "service_" + ids.New()
-	exec(t, admin, fmt.Sprintf(`CREATE ROLE %s LOGIN CREATEDB CREATEROLE PASSWORD 'service'`, name))
+	h := &host{t: t, role: "service_" + ids.New(), admin: admin}
+	exec(t, admin, fmt.Sprintf(`CREATE ROLE %s LOGIN CREATEDB CREATEROLE PASSWORD 'service'`, h.role))
 	service, err := url.Parse(adminURL)
 	if err != nil {
 		t.Fatal(err)
 	}
-	service.User = url.UserPassword(name, "service")
-	server, err = tenantserver.Open(t.Context(), service.String(), "test")
+	service.User = url.UserPassword(h.role, "service")
+	h.url = service.String()
+	h.server = h.another()
+	return h
+}
+
+// another is the same server, with the same role, as another process has it.
+func (h *host) another() *tenantserver.Server {
+	h.t.Helper()
+	server, err := tenantserver.Open(h.t.Context(), h.url, "test")
 	if err != nil {
-		t.Fatal(err)
+		h.t.Fatal(err)
 	}
-	t.Cleanup(server.Close)
-	return server, admin
+	h.t.Cleanup(server.Close)
+	return server
+}
+
+func open(t *testing.T) (server *tenantserver.Server, admin *pgx.Conn) {
+	t.Helper()
+	h := newHost(t)
+	return h.server, h.admin
 }
 
 func exec(t *testing.T, conn *pgx.Conn, sql string) {

@@ -204,8 +204,23 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 		stop()
 		return nil, err
 	}
+	go keepTemplate(ctx, servers[0], c.Log)
 	go keepSchedule(ctx, temporal, c)
 	return stop, nil
+}
+
+// keepTemplate makes the template of tenants' databases. Until it is there they are made without.
+func keepTemplate(ctx context.Context, server *tenantserver.Server, log *slog.Logger) {
+	for {
+		err := server.EnsureTemplate(ctx)
+		if err == nil || ctx.Err() != nil {
+			return
+		}
+		log.Warn("The template of tenants' databases could not be made yet; trying again", "error", redact.Error(err))
+		if !pause(ctx, 10*time.Second) {
+			return
+		}
+	}
 }
 
 // openServers opens the servers of tenants' databases: first the one on which they are made.

@@ -1,0 +1,215 @@
+package tenantserver
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io/fs"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/schema"
+	"narthex/migrations"
+)
+
+// A template holds the newest tenant schema, so that a tenant's database can be copied from it. Its name holds
+// the schema's version and a hash of the migrations and of the role that makes it: a template that is there
+// is the right one. Its objects belong to a role of the same name, of which nothing else is, so that they
+// can be given to the tenant's role in a copy all at once.
+const (
+	templateRole   = `CREATE ROLE %[1]s NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE; GRANT %[1]s TO CURRENT_USER`
+	createTemplate = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false`
+	openTemplate   = `REVOKE ALL ON DATABASE %[1]s FROM PUBLIC; ALTER DATABASE %[1]s ALLOW_CONNECTIONS true`
+	// The comment comes last: who finds it, finds the template whole.
+	closeTemplate = `
+		ALTER DATABASE %[1]s ALLOW_CONNECTIONS false;
+		ALTER DATABASE %[1]s IS_TEMPLATE true;
+		ALTER DATABASE %[1]s OWNER TO CURRENT_USER;
+		COMMENT ON DATABASE %[1]s IS '` + templateMarker + `'`
+	templateMarker = `narthex template`
+	selectTemplate = `
+		SELECT coalesce(bool_or(datistemplate AND NOT datallowconn AND datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user)
+			AND shobj_description(oid, 'pg_database') = '` + templateMarker + `'), false) FROM pg_database WHERE datname = $1`
+	selectTemplateRest = `
+		SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datistemplate), EXISTS (SELECT FROM pg_database WHERE datname = $1),
+			EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`
+	// Templates of this role that are no newer, and not the one in use.
+	selectOldTemplates = `
+		SELECT datname FROM pg_database WHERE datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user) AND datname <> $1
+		AND shobj_description(oid, 'pg_database') = '` + templateMarker + `' AND substring(datname FROM '^tenant_template_v(\d+)_')::int <= $2`
+	endTemplate = `ALTER DATABASE %s IS_TEMPLATE false`
+
+	lockTemplate   = `SELECT pg_advisory_lock(hashtextextended('tenant template', 0))`
+	unlockTemplate = `SELECT pg_advisory_unlock(hashtextextended('tenant template', 0))`
+
+	copyDatabase = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE %[2]s STRATEGY wal_log ALLOW_CONNECTIONS false`
+)
+
+// templateName is the name of the template that this program's migrations make as role.
+func templateName(role string) (string, error) {
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%d:%s", len(role), role)
+	names, err := fs.Glob(migrations.Tenant, "*.up.sql")
+	if err != nil {
+		return "", fmt.Errorf("list migrations: %w", err)
+	}
+	for _, name := range names {
+		content, err := fs.ReadFile(migrations.Tenant, name)
+		if err != nil {
+			return "", fmt.Errorf("read migration: %w", err)
+		}
+		fmt.Fprintf(hash, "%s:%d:%s", name, len(content), content)
+	}
+	return fmt.Sprintf("tenant_template_v%d_%s", migrations.TenantVersion(), hex.EncodeToString(hash.Sum(nil)[:6])), nil
+}
+
+// EnsureTemplate makes the template, unless it is there, and lets Create copy from it. Of several processes
+// one makes it. Templates of older schemas are dropped. Idempotent.
+func (s *Server) EnsureTemplate(ctx context.Context) error {
+	name, err := templateName(s.base.User.Username())
+	if err != nil {
+		return err
+	}
+	pooled, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to tenant server: %w", err)
+	}
+	defer pooled.Release()
+	conn := pooled.Conn()
+	if _, err := conn.Exec(ctx, lockTemplate); err != nil {
+		return fmt.Errorf("lock template: %w", err)
+	}
+	defer func() {
+		if _, err := conn.Exec(context.WithoutCancel(ctx), unlockTemplate); err != nil {
+			conn.Close(context.WithoutCancel(ctx)) // and with it goes the lock
+		}
+	}()
+	ready, err := isTemplate(ctx, conn, name)
+	if err == nil && !ready {
+		err = s.makeTemplate(ctx, conn, name)
+	}
+	if err != nil {
+		return err
+	}
+	s.template.Store(&name)
+	return dropOldTemplates(ctx, conn, name)
+}
+
+func isTemplate(ctx context.Context, conn *pgx.Conn, name string) (ready bool, err error) {
+	if err := conn.QueryRow(ctx, selectTemplate, name).Scan(&ready); err != nil {
+		return false, fmt.Errorf("look for template: %w", err)
+	}
+	return ready, nil
+}
+
+// makeTemplate makes the template anew, whatever a process that was cut off has left of it.
+func (s *Server) makeTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
+	if err := dropTemplate(ctx, conn, name); err != nil {
+		return err
+	}
+	for _, statement := range []string{templateRole, createTemplate, openTemplate} {
+		if _, err := conn.Exec(ctx, fmt.Sprintf(statement, name)); err != nil {
+			return fmt.Errorf("create template: %w", err)
+		}
+	}
+	config := conn.Config().Copy()
+	config.Database, config.RuntimeParams["role"] = name, name
+	if err := schema.Up(ctx, config, migrations.Tenant, nil); err != nil {
+		return fmt.Errorf("fill template: %w", err)
+	}
+	if _, err := conn.Exec(ctx, fmt.Sprintf(closeTemplate, name)); err != nil {
+		return fmt.Errorf("close template: %w", err)
+	}
+	return nil
+}
+
+func dropTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
+	var template, database, role bool
+	if err := conn.QueryRow(ctx, selectTemplateRest, name).Scan(&template, &database, &role); err != nil {
+		return fmt.Errorf("look for template: %w", err)
+	}
+	for _, step := range []struct {
+		due       bool
+		statement string
+	}{{template, endTemplate}, {database, dropDatabase}, {role, dropRole}} {
+		if !step.due {
+			continue
+		}
+		if _, err := conn.Exec(ctx, fmt.Sprintf(step.statement, name)); err != nil {
+			return fmt.Errorf("drop template: %w", err)
+		}
+	}
+	return nil
+}
+
+// dropOldTemplates leaves a newer schema's alone: a release that was taken back may come again.
+func dropOldTemplates(ctx context.Context, conn *pgx.Conn, name string) error {
+	rows, _ := conn.Query(ctx, selectOldTemplates, name, migrations.TenantVersion())
+	old, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("list templates: %w", err)
+	}
+	for _, o := range old {
+		if err := dropTemplate(ctx, conn, o); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// makeDatabase makes d's database, as a copy of the template where there is one, else empty.
+func (s *Server) makeDatabase(ctx context.Context, conn *pgx.Conn, d Database) error {
+	statement := fmt.Sprintf(createDatabase, d.Name())
+	if template := s.template.Load(); template != nil {
+		ready, err := isTemplate(ctx, conn, *template)
+		if err != nil {
+			return err
+		}
+		if ready {
+			statement = fmt.Sprintf(copyDatabase, d.Name(), *template)
+		}
+	}
+	if _, err := conn.Exec(ctx, statement); err != nil {
+		return fmt.Errorf("create database: %w", err)
+	}
+	return nil
+}
+
+const (
+	// Whose the version table is, everything is: of the template's role in a copy, until it is given away.
+	selectMaker = `
+		SELECT coalesce((SELECT pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+			WHERE n.nspname = 'narthex_migrations' AND c.relname = 'versions'), ''),
+			coalesce((SELECT shobj_description(datdba, 'pg_authid') FROM pg_database WHERE datname = current_database()), '')`
+	giveAway = `REASSIGN OWNED BY %s TO %s`
+)
+
+// adopt gives what is in a copy of the template to d's role, and returns the version of its schema: 0 where
+// it is no copy. Idempotent. Errors: ErrNotOwned.
+func (s *Server) adopt(ctx context.Context, d Database) (version int, err error) {
+	config := s.pool.Config().ConnConfig
+	config.Database = d.Name()
+	config.RuntimeParams["idle_session_timeout"] = idleLimit
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return 0, fmt.Errorf("connect to tenant database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var maker, marker string
+	if err := conn.QueryRow(ctx, selectMaker).Scan(&maker, &marker); err != nil {
+		return 0, fmt.Errorf("look whose the copy is: %w", err)
+	}
+	if !isOf(d, marker) {
+		return 0, ErrNotOwned
+	}
+	if maker == "" {
+		return 0, nil
+	}
+	if maker != d.Name() {
+		if _, err := conn.Exec(ctx, fmt.Sprintf(giveAway, pgx.Identifier{maker}.Sanitize(), d.Name())); err != nil {
+			return 0, fmt.Errorf("give the copy to its role: %w", err)
+		}
+	}
+	return schema.Version(ctx, conn)
+}

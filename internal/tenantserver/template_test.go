@@ -1,0 +1,210 @@
+package tenantserver_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/tenantserver"
+)
+
+// describe is all that can be told of a database's schema and of the database itself, a line a thing. The
+// name of the database, which is its role's too, is left out.
+const describe = `
+	SELECT replace(line, current_database(), 'OWNER') FROM (
+		SELECT format('database %s %s %s %s %s %s %s', pg_get_userbyid(datdba), datacl, datconnlimit, datallowconn, datistemplate, pg_encoding_to_char(encoding), datcollate) AS line
+			FROM pg_database WHERE datname = current_database() UNION ALL
+		SELECT format('schema %s %s %s', nspname, pg_get_userbyid(nspowner), nspacl) FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' UNION ALL
+		SELECT format('%s %s.%s %s %s %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner), c.relacl, c.reloptions)
+			FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public', 'narthex_migrations') UNION ALL
+		SELECT format('column %s.%s %s %s %s %s', a.attrelid::regclass, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid))
+			FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+			WHERE c.relnamespace IN ('public'::regnamespace, 'narthex_migrations'::regnamespace) AND a.attnum > 0 UNION ALL
+		SELECT format('constraint %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint WHERE connamespace = 'public'::regnamespace UNION ALL
+		SELECT format('index %s', pg_get_indexdef(indexrelid)) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relnamespace = 'public'::regnamespace UNION ALL
+		SELECT format('function %s %s %s', proname, pg_get_userbyid(proowner), prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION ALL
+		SELECT format('trigger %s', pg_get_triggerdef(oid)) FROM pg_trigger WHERE NOT tgisinternal UNION ALL
+		SELECT format('type %s %s', typname, pg_get_userbyid(typowner)) FROM pg_type WHERE typnamespace = 'public'::regnamespace UNION ALL
+		SELECT format('version %s %s', version, dirty) FROM narthex_migrations.versions UNION ALL
+		SELECT format('extension %s %s', extname, extversion) FROM pg_extension
+	) all_lines ORDER BY 1`
+
+func (h *host) describe(d tenantserver.Database) []string {
+	h.t.Helper()
+	config := h.admin.Config().Copy()
+	config.Database = d.Name()
+	conn, err := pgx.ConnectConfig(h.t.Context(), config)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	rows, _ := conn.Query(h.t.Context(), describe)
+	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return lines
+}
+
+func (h *host) ensureTemplate() {
+	h.t.Helper()
+	if err := h.server.EnsureTemplate(h.t.Context()); err != nil {
+		h.t.Fatalf("ensure template: %v", err)
+	}
+}
+
+func (h *host) make() tenantserver.Database {
+	h.t.Helper()
+	d := newDatabase()
+	create(h.t, h.server, d)
+	if err := h.server.Migrate(h.t.Context(), d); err != nil {
+		h.t.Fatalf("migrate: %v", err)
+	}
+	return d
+}
+
+// templates are the templates of the host's role, with what tells one from another that took its name.
+func (h *host) templates() (names []string) {
+	h.t.Helper()
+	rows, _ := h.admin.Query(h.t.Context(), `SELECT datname || ' ' || oid FROM pg_database WHERE datname LIKE 'tenant\_template\_%' AND datdba = (SELECT oid FROM pg_roles WHERE rolname = $1)`, h.role)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	return names
+}
+
+func TestACopyOfTheTemplateEqualsAMigratedDatabase(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	migrated := h.describe(h.make())
+	h.ensureTemplate()
+	copied := newDatabase()
+	create(t, h.server, copied)
+	before := h.describe(copied)
+	if len(before) < 500 {
+		t.Fatalf("the copy has %d things in it before it is migrated, want the schema's: it is no copy", len(before))
+	}
+	if err := h.server.Migrate(t.Context(), copied); err != nil {
+		t.Fatal(err)
+	}
+	got := h.describe(copied)
+	for _, line := range migrated {
+		if !slices.Contains(got, line) {
+			t.Errorf("the copy lacks: %s", line)
+		}
+	}
+	for _, line := range got {
+		if !slices.Contains(migrated, line) {
+			t.Errorf("the copy has beyond: %s", line)
+		}
+	}
+}
+
+func TestOneProcessMakesTheTemplate(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	var wg sync.WaitGroup
+	for range 4 {
+		other := h.another()
+		wg.Go(func() {
+			if err := other.EnsureTemplate(context.Background()); err != nil {
+				t.Errorf("ensure template: %v", err)
+			}
+		})
+	}
+	wg.Wait()
+	made := h.templates()
+	h.ensureTemplate()
+	if got := h.templates(); len(got) != 1 || !slices.Equal(got, made) {
+		t.Errorf("the templates are %v and then %v, want the same one", made, got)
+	}
+	if _, err := pgx.Connect(t.Context(), strings.Replace(h.admin.Config().ConnString(), "/postgres?", "/"+strings.Fields(made[0])[0]+"?", 1)); err == nil {
+		t.Error("somebody can connect to the template, want nobody to")
+	}
+}
+
+// TestAHalfMadeTemplateIsMadeAnew cuts the making of a template off at each of its steps.
+func TestAHalfMadeTemplateIsMadeAnew(t *testing.T) {
+	t.Parallel()
+	for name, damage := range map[string]string{
+		"it was not closed":      `ALTER DATABASE %[1]s IS_TEMPLATE false; COMMENT ON DATABASE %[1]s IS NULL`,
+		"it is gone":             `ALTER DATABASE %[1]s IS_TEMPLATE false; DROP DATABASE %[1]s`,
+		"it was opened":          `ALTER DATABASE %[1]s ALLOW_CONNECTIONS true`,
+		"it is somebody else's":  `ALTER DATABASE %[1]s OWNER TO postgres`,
+		"its drop was cut short": `UPDATE pg_database SET datconnlimit = -2, datistemplate = false WHERE datname = '%[1]s'`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.ensureTemplate()
+			template := strings.Fields(h.templates()[0])[0]
+			for statement := range strings.SplitSeq(strings.ReplaceAll(damage, "%[1]s", template), "; ") {
+				exec(t, h.admin, statement)
+			}
+			h.make() // without it
+			if name == "it is somebody else's" {
+				if err := h.server.EnsureTemplate(t.Context()); err == nil {
+					t.Error("a template of somebody else's was taken, or dropped: want an error")
+				}
+				exec(t, h.admin, `ALTER DATABASE `+template+` IS_TEMPLATE false`)
+				exec(t, h.admin, `DROP DATABASE `+template)
+			}
+			h.ensureTemplate()
+			h.make()
+			if got := h.templates(); len(got) != 1 {
+				t.Errorf("the templates are %v, want one", got)
+			}
+		})
+	}
+}
+
+func TestOldTemplatesAreDropped(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	for _, name := range []string{"tenant_template_v0_" + newDatabase().TenantID, "tenant_template_v99_" + newDatabase().TenantID} {
+		exec(t, h.admin, `CREATE DATABASE `+name+` OWNER `+h.role+` IS_TEMPLATE true`)
+		exec(t, h.admin, `COMMENT ON DATABASE `+name+` IS 'narthex template'`)
+	}
+	h.ensureTemplate()
+	got := strings.Join(h.templates(), " ")
+	if strings.Contains(got, "_v0_") || !strings.Contains(got, "_v99_") {
+		t.Errorf("the templates are %s, want the older schema's dropped, and the newer's there", got)
+	}
+	for _, name := range h.templates() {
+		exec(t, h.admin, `ALTER DATABASE `+strings.Fields(name)[0]+` IS_TEMPLATE false`)
+	}
+}
+
+// A copy whose maker was cut off before it gave it away is another process's to fill, or to drop.
+func TestACopyIsTakenUpByAProcessWithoutATemplate(t *testing.T) {
+	t.Parallel()
+	for name, do := range map[string]func(*tenantserver.Server, tenantserver.Database) error{
+		"migrate": func(s *tenantserver.Server, d tenantserver.Database) error { return s.Migrate(t.Context(), d) },
+		"revert":  func(s *tenantserver.Server, d tenantserver.Database) error { return s.Revert(t.Context(), d) },
+		"drop": func(s *tenantserver.Server, d tenantserver.Database) error {
+			return s.Drop(t.Context(), d, func(context.Context) error { return nil })
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			h.ensureTemplate()
+			d := newDatabase()
+			create(t, h.server, d)
+			if err := do(h.another(), d); err != nil {
+				t.Errorf("%s: %v", name, err)
+			}
+			other := newDatabase()
+			other.TenantID = d.TenantID
+			if err := h.another().Migrate(t.Context(), other); err == nil || !errors.Is(err, tenantserver.ErrNotOwned) && !errors.Is(err, tenantserver.ErrGone) {
+				t.Errorf("another signup migrates it: %v, want ErrNotOwned or ErrGone", err)
+			}
+		})
+	}
+}

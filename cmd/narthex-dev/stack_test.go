@@ -195,7 +195,7 @@ func checkStackFile(t *testing.T, s *runningStack) {
 		}
 	}
 	for url, query := range map[string]string{
-		s.Postgres: `SELECT count(*) FROM pg_database WHERE datname LIKE 'tenant\_%'`,
+		s.Postgres: `SELECT count(*) FROM pg_database WHERE datname LIKE 'tenant\_%' AND NOT datistemplate`,
 		s.Registry: `SELECT count(*) FROM tenants WHERE status = 'active'`,
 	} {
 		conn, err := pgx.Connect(t.Context(), url)
@@ -249,7 +249,7 @@ func checkUIReadsPayloads(t *testing.T, s *runningStack) {
 			Execution struct{ WorkflowID, RunID string }
 		}
 	}
-	for deadline := time.Now().Add(time.Minute); len(list.Executions) == 0 && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); len(list.Executions) == 0 && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		getJSON(t, s.UI+"/api/v1/namespaces/default/workflows", &list)
 	}
 	if len(list.Executions) == 0 {

@@ -83,7 +83,7 @@ func (s *runningStack) rolledBack() (workflow, tenantID string) {
 	}
 	defer c.Close()
 	query := &workflowservice.ListWorkflowExecutionsRequest{Query: `SignupOutcome = "rolled_back"`}
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
 		list, err := c.ListWorkflow(s.t.Context(), query)
 		if err != nil {
 			s.t.Fatal(err)

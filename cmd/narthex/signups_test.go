@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/ids"
@@ -65,7 +66,7 @@ func (o *operated) exec(sql string) {
 // list returns what `signups list` says, newest first, once it says of the newest what is wanted.
 func (o *operated) list(newest string) (entries []signups.Entry) {
 	o.t.Helper()
-	for deadline := time.Now().Add(time.Minute); ; time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
 		if err := json.Unmarshal([]byte(wantPrinted(o.t, o.variables, "signups", "list", "--json")), &entries); err != nil {
 			o.t.Fatal(err)
 		}
@@ -193,11 +194,44 @@ func (o *operated) held() (release func()) {
 	}
 }
 
-// begin starts a signup that is held, and returns how it is answered, and its entry.
-func (o *operated) begin() (answered chan string, entry signups.Entry) {
+// begin starts a signup that is held, and returns how it is answered, and which it is. It does not ask
+// narthex, which may take too long: after 9 seconds the signup begins to roll back.
+func (o *operated) begin(temporal client.Client) (answered chan string, tenantID, workflowID string) {
 	o.t.Helper()
 	answered = o.register()
-	return answered, o.list("running")[0]
+	o.await("the signup's church", func() bool {
+		err := o.registry.QueryRow(o.t.Context(), `SELECT id FROM churches`).Scan(&tenantID)
+		return err == nil
+	})
+	o.await("the signup in Temporal's list", func() bool {
+		found, err := temporal.ListWorkflow(o.t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: "TenantId = '" + tenantID + "'"})
+		if err != nil || len(found.Executions) == 0 {
+			return false
+		}
+		workflowID = found.Executions[0].Execution.WorkflowId
+		return true
+	})
+	return answered, tenantID, workflowID
+}
+
+// await waits until something is there.
+func (o *operated) await(what string, there func() bool) {
+	o.t.Helper()
+	for deadline := time.Now().Add(3 * time.Minute); !there(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			o.t.Fatalf("%s is not there after three minutes", what)
+		}
+	}
+}
+
+func dialShared(t *testing.T) client.Client {
+	t.Helper()
+	temporal, err := client.Dial(client.Options{HostPort: sharedTemporal(t)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(temporal.Close)
+	return temporal
 }
 
 // register signs a church up, and returns how that is answered.
@@ -215,18 +249,18 @@ func TestOperatorsCancelARunningSignup(t *testing.T) {
 	o := newOperated(t)
 	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
 	release := o.held()
-	answered, entry := o.begin()
-	status, output := narthex(t, o.variables, "signups", "replay", entry.TenantID)
+	answered, tenantID, _ := o.begin(dialShared(t))
+	status, output := narthex(t, o.variables, "signups", "replay", tenantID)
 	if wantIn(t, output, "not replayed: it is running"); status != 1 {
 		t.Errorf("replay of a running signup: status %d, want 1", status)
 	}
-	wantIn(t, wantPrinted(t, o.variables, "signups", "cancel", entry.TenantID), "rolls back")
+	wantIn(t, wantPrinted(t, o.variables, "signups", "cancel", tenantID), "rolls back")
 	release()
 	if got := <-answered; got != "500 /problems/signup-rolled-back" {
 		t.Errorf("the signup was answered with %s, want 500 signup-rolled-back", got)
 	}
 	o.list("rolled_back")
-	wantRefusal(t, "this signup has ended", o.variables, "signups", "cancel", entry.TenantID)
+	wantRefusal(t, "this signup has ended", o.variables, "signups", "cancel", tenantID)
 }
 
 // A signup that was terminated is left half-made: a replay makes it whole.
@@ -235,13 +269,9 @@ func TestOperatorsReplayWhatWasTerminated(t *testing.T) {
 	o := newOperated(t)
 	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
 	release := o.held()
-	answered, entry := o.begin()
-	temporal, err := client.Dial(client.Options{HostPort: sharedTemporal(t)})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer temporal.Close()
-	if err := temporal.TerminateWorkflow(t.Context(), entry.WorkflowID, "", "a test"); err != nil {
+	temporal := dialShared(t)
+	answered, tenantID, workflowID := o.begin(temporal)
+	if err := temporal.TerminateWorkflow(t.Context(), workflowID, "", "a test"); err != nil {
 		t.Fatal(err)
 	}
 	if got := <-answered; got != "500 /problems/signup-failed" {
@@ -249,6 +279,6 @@ func TestOperatorsReplayWhatWasTerminated(t *testing.T) {
 	}
 	release()
 	o.list("terminated")
-	wantIn(t, wantPrinted(t, o.variables, "signups", "replay", entry.TenantID), entry.TenantID+": created")
+	wantIn(t, wantPrinted(t, o.variables, "signups", "replay", tenantID), tenantID+": created")
 	wantOnlyActiveTenants(t, o.variables)
 }

@@ -60,7 +60,7 @@ func startReceiver(t *testing.T) *receiver {
 // await waits for a span of a trace, and returns it.
 func (r *receiver) await(t *testing.T, traceID, name string) *tracepb.Span {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		if span := r.find(func(s *tracepb.Span) bool { return s.Name == name && hex.EncodeToString(s.TraceId) == traceID }); span != nil {
 			return span
 		}
@@ -168,7 +168,7 @@ func send(t *testing.T, url string, body, header map[string]string) (requestID s
 // logLine waits for a line of a process's log with this message and this value under key.
 func logLine(t *testing.T, r *testenv.Run, message, key, value string) (fields map[string]any) {
 	t.Helper()
-	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
 		for line := range strings.Lines(r.Output()) {
 			fields = nil
 			if json.Unmarshal([]byte(line), &fields) == nil && fields["msg"] == message && fields[key] == value {

@@ -28,8 +28,8 @@ const (
 		AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[], $4::text[]) AS seen (kind, server, id)
 			WHERE seen.kind = o.kind AND seen.server = o.server AND seen.id = o.id)`
 	selectOrphans = `SELECT kind, server, id, tenant_id, signup_id, first_seen_at, renamed_at, kept FROM orphans ORDER BY first_seen_at, kind, id`
-	keepOrphan    = `UPDATE orphans SET kept = $2 WHERE id = $1`
-	markRenamed   = `UPDATE orphans SET renamed_at = $4 WHERE kind = $1 AND server = $2 AND id = $3`
+	keepOrphan    = `UPDATE orphans SET kept = $2, updated_at = now() WHERE id = $1`
+	markRenamed   = `UPDATE orphans SET renamed_at = $4, updated_at = now() WHERE kind = $1 AND server = $2 AND id = $3`
 	forgetOrphan  = `DELETE FROM orphans WHERE kind = $1 AND server = $2 AND id = $3`
 	selectStatus  = `SELECT status FROM tenants WHERE id = $1`
 	isKept        = `SELECT kept FROM orphans WHERE kind = $1 AND server = $2 AND id = $3`

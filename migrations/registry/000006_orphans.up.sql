@@ -11,6 +11,8 @@ CREATE TABLE orphans (
     first_seen_at timestamptz NOT NULL,
     renamed_at    timestamptz,
     kept          boolean NOT NULL DEFAULT false,
+    created_at    timestamptz NOT NULL DEFAULT now(),
+    updated_at    timestamptz NOT NULL DEFAULT now(),
     CONSTRAINT orphans_pkey PRIMARY KEY (kind, server, id),
     CONSTRAINT orphans_kind_check CHECK (kind IN ('database', 'rows', 'entry', 'tenant'))
 );

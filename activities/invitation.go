@@ -16,7 +16,7 @@ import (
 // The steps of the invitation of a co-admin stand together here: each is a line around what a signup's do.
 
 func invitationOwner(in invitation.StepInput) registry.Owner {
-	return registry.Owner{SignupID: in.InvitationID, TenantID: in.TenantID, Invitation: true}
+	return registry.Owner{SignupID: in.InvitationID, TenantID: in.TenantID, InviteeID: in.AdminID}
 }
 
 // invited opens the sealed part of the input.
@@ -71,6 +71,9 @@ func (a *Activities) UnindexInvitedEmail(ctx context.Context, in invitation.Step
 func (a *Activities) CreateInvitedTenantAdmin(ctx context.Context, in invitation.StepInput) error {
 	admin, err := a.invited(in)
 	if err == nil {
+		err = a.Registry.Permit(ctx, invitationOwner(in))
+	}
+	if err == nil {
 		err = a.inTenant(ctx, in.TenantID, func(conn *pgx.Conn) error {
 			return tenantdb.InsertAdmin(ctx, conn, a.Keys, in.TenantID, admin)
 		})
@@ -100,4 +103,10 @@ func (a *Activities) OfferInvitation(ctx context.Context, in invitation.StepInpu
 	return forward("offer invitation", a.Registry.InsertInvitation(ctx, invitationOwner(in), registry.Invitation{
 		TokenHash: in.TokenHash, TenantID: in.TenantID, AdminID: in.AdminID, ExpiresAt: in.ExpiresAt,
 	}))
+}
+
+// IsInvitationOffered reports whether this invitation has made its token good, in an earlier run.
+func (a *Activities) IsInvitationOffered(ctx context.Context, in invitation.StepInput) (bool, error) {
+	offered, err := a.committed(ctx, invitationOwner(in))
+	return offered, undo("look whether the invitation was offered", err)
 }

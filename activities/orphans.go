@@ -32,12 +32,15 @@ func (a *Activities) findOrphans(ctx context.Context, sweep orphan.Sweep) (resul
 	if err != nil {
 		return result, err
 	}
+	var searched []string
 	for _, server := range a.servers() {
 		found, err := suspectsOn(ctx, server, places)
 		if err != nil { // what is there is looked at when it answers again
 			activity.GetLogger(ctx).Warn("A server could not be searched for orphans", "server", server.Name(), "error", describe(err))
 			result.Unreachable = append(result.Unreachable, server.Name())
+			continue
 		}
+		searched = append(searched, server.Name())
 		suspects = append(suspects, found...)
 	}
 	orphans, err := a.withoutOwner(ctx, suspects)
@@ -46,7 +49,7 @@ func (a *Activities) findOrphans(ctx context.Context, sweep orphan.Sweep) (resul
 	}
 	now := a.Now()
 	if !sweep.DryRun {
-		if err := a.Registry.Sight(ctx, orphans, result.Unreachable, now); err != nil {
+		if err := a.Registry.Sight(ctx, orphans, searched, now); err != nil {
 			return result, err
 		}
 	}
@@ -56,15 +59,20 @@ func (a *Activities) findOrphans(ctx context.Context, sweep orphan.Sweep) (resul
 	for _, o := range orphans {
 		result.Found = append(result.Found, orphan.Found{Orphan: o, Action: o.Due(now)})
 	}
-	return result, nil
+	return result.Cut(), nil
 }
 
 func (a *Activities) servers() []*tenantserver.Server {
 	return append([]*tenantserver.Server{a.Server}, a.Others...)
 }
 
+// serverLimit keeps one server that hangs from holding up the search of the others.
+const serverLimit = time.Minute
+
 // suspectsOn returns what a server has, or lacks, of churches that the registry does not, or does, have open.
 func suspectsOn(ctx context.Context, server *tenantserver.Server, places map[string]registry.Place) (suspects []orphan.Orphan, err error) {
+	ctx, cancel := context.WithTimeout(ctx, serverLimit)
+	defer cancel()
 	made, err := server.Made(ctx)
 	if err != nil {
 		return nil, err
@@ -128,13 +136,19 @@ func (a *Activities) withRecord(ctx context.Context, orphans []orphan.Orphan, no
 	if err != nil {
 		return nil, err
 	}
+	type key struct {
+		kind       orphan.Kind
+		server, id string
+	}
+	records := make(map[key]orphan.Orphan, len(recorded))
+	for _, r := range recorded {
+		records[key{r.Kind, r.Server, r.ID}] = r
+	}
 	for i := range orphans {
 		o := &orphans[i]
 		o.FirstSeenAt = now
-		for _, r := range recorded {
-			if r.Kind == o.Kind && r.Server == o.Server && r.ID == o.ID {
-				o.FirstSeenAt, o.RenamedAt, o.Kept = r.FirstSeenAt, r.RenamedAt, r.Kept
-			}
+		if r, ok := records[key{o.Kind, o.Server, o.ID}]; ok {
+			o.FirstSeenAt, o.RenamedAt, o.Kept = r.FirstSeenAt, r.RenamedAt, r.Kept
 		}
 	}
 	return orphans, nil

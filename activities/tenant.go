@@ -44,12 +44,18 @@ func (a *Activities) ActivateTenant(ctx context.Context, in signup.StepInput) er
 
 // IsTenantOpen reports whether this signup has opened its church, in an earlier run.
 func (a *Activities) IsTenantOpen(ctx context.Context, in signup.StepInput) (bool, error) {
-	err := a.Registry.Permit(ctx, owner(in))
-	if errors.Is(err, registry.ErrCommitted) {
+	open, err := a.committed(ctx, owner(in))
+	return open, undo("look whether the church is open", err)
+}
+
+// committed reports whether owner's saga has come to its end.
+func (a *Activities) committed(ctx context.Context, owner registry.Owner) (bool, error) {
+	switch err := a.Registry.Permit(ctx, owner); {
+	case errors.Is(err, registry.ErrCommitted):
 		return true, nil
+	case errors.Is(err, registry.ErrUndone):
+		return false, nil
+	default:
+		return false, err
 	}
-	if errors.Is(err, registry.ErrUndone) {
-		err = nil
-	}
-	return false, undo("look whether the church is open", err)
 }

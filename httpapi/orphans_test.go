@@ -281,17 +281,21 @@ func TestSweepKeepsWhatItCannotSee(t *testing.T) {
 	reg := s.openRegistry()
 	seen := orphan.Orphan{Kind: orphan.Database, Server: "away:5432", ID: ids.New(), TenantID: ids.New(), SignupID: "x"}
 	for _, c := range []struct {
-		unreachable []string
-		want        int
-	}{{[]string{"away:5432"}, 1}, {nil, 0}} {
+		searched []string
+		keep     bool
+		want     int
+	}{{nil, false, 1}, {[]string{"away:5432"}, true, 1}, {[]string{"away:5432"}, false, 0}} {
 		if err := reg.Sight(t.Context(), []orphan.Orphan{seen}, nil, time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		if err := reg.Sight(t.Context(), nil, c.unreachable, time.Now()); err != nil {
+		if err := reg.KeepOrphan(t.Context(), seen.ID, c.keep); err != nil {
+			t.Fatal(err)
+		}
+		if err := reg.Sight(t.Context(), nil, c.searched, time.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if left, err := reg.Orphans(t.Context()); err != nil || len(left) != c.want {
-			t.Errorf("unreachable %v: %d orphans are recorded (%v), want %d", c.unreachable, len(left), err, c.want)
+			t.Errorf("searched %v, kept %t: %d orphans are recorded (%v), want %d", c.searched, c.keep, len(left), err, c.want)
 		}
 	}
 	if err := reg.KeepOrphan(t.Context(), "nonsense", true); fmt.Sprint(err) != "orphan: "+registry.ErrNotFound.Error() {

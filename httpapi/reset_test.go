@@ -10,6 +10,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
 
+	"narthex/internal/invitation"
 	"narthex/internal/signup"
 )
 
@@ -139,6 +140,41 @@ func TestResetOfACompletedSignupLeavesItWhole(t *testing.T) {
 				t.Errorf("%d tenants after the resets, want 1", databases)
 			}
 		})
+	}
+}
+
+// TestResetOfAnInvitationTakesNobodyAway resets an invitation that was accepted to each point, while its steps
+// fail, and while they do not after the admin was removed.
+func TestResetOfAnInvitationTakesNobodyAway(t *testing.T) {
+	t.Parallel()
+	c := newStack(t).church()
+	other, adminID := c.join("CO_ADMIN")
+	var hash string
+	row(t, c.registry, `SELECT email_hash FROM admins WHERE id = $1`, []any{adminID}, &hash)
+	workflowID := invitation.WorkflowID(hash)
+	described, err := c.temporal.DescribeWorkflowExecution(t.Context(), workflowID, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	runID := described.WorkflowExecutionInfo.Execution.RunId
+	c.faults.always("CreateInvitedTenantAdmin", failsAfter)
+	for _, point := range c.resetPoints(workflowID, runID) {
+		if err := c.reset(workflowID, runID, point); err != nil {
+			t.Errorf("reset to event %d: %v, want the admin to stay", point, err)
+		}
+	}
+	other.want(http.StatusOK, http.MethodGet, "/api/auth/me", nil)
+	c.faults.reset()
+	c.want(http.StatusNoContent, http.MethodDelete, "/api/admins/"+adminID, nil)
+	for _, point := range c.resetPoints(workflowID, runID) {
+		if err := c.reset(workflowID, runID, point); err != nil {
+			t.Errorf("reset to event %d: %v", point, err)
+		}
+	}
+	var left int
+	row(t, c.registry, `SELECT (SELECT count(*) FROM admins WHERE id = $1) + (SELECT count(*) FROM invitations) + (SELECT count(*) FROM admin_email_index WHERE admin_id = $1)`, []any{adminID}, &left)
+	if left != 0 {
+		t.Errorf("a reset gave the admin who was removed %d rows, want none", left)
 	}
 }
 

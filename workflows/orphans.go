@@ -18,7 +18,7 @@ func (w *Workflows) SweepOrphans(ctx workflow.Context, in orphan.Sweep) (orphan.
 		return result, err
 	}
 	w.removeDue(ctx, result.Found)
-	count(ctx, result.Found)
+	count(ctx, result)
 	return result, nil
 }
 
@@ -52,12 +52,12 @@ func (w *Workflows) removeDue(ctx workflow.Context, found []orphan.Found) {
 }
 
 // count tells how many orphans there still are, of each kind.
-func count(ctx workflow.Context, found []orphan.Found) {
+func count(ctx workflow.Context, result orphan.Result) {
 	for _, kind := range []orphan.Kind{orphan.Database, orphan.Rows, orphan.Entry, orphan.Tenant} {
-		left := 0
-		for _, f := range found {
-			if f.Kind == kind && f.Action != orphan.Drop && f.Action != orphan.Delete && f.Action != orphan.Spare {
-				left++
+		left := result.Counts[kind]
+		for _, f := range result.Found {
+			if f.Kind == kind && (f.Action == orphan.Drop || f.Action == orphan.Delete || f.Action == orphan.Spare) {
+				left--
 			}
 		}
 		workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"kind": string(kind)}).Gauge("orphans_seen").Update(float64(left))

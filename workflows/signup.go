@@ -48,7 +48,7 @@ func (w *Workflows) Signup(ctx workflow.Context, in signup.Input) error {
 	input := signup.StepInput{SignupID: workflow.GetInfo(ctx).OriginalRunID, Input: in}
 	for _, step := range Steps {
 		if err := saga.Do(ctx, step, input); err != nil {
-			if openBefore(ctx, input) {
+			if endedBefore(ctx, "ask whether the church is open", signup.IsTenantOpen, input) {
 				break
 			}
 			return rollBack(ctx, saga, step.Do, err)
@@ -75,21 +75,22 @@ func (w *Workflows) Register(to interface {
 	to.RegisterWorkflowWithOptions(w.SweepOrphans, workflow.RegisterOptions{Name: orphan.Workflow})
 }
 
-// openBefore reports whether this run is a reset of one that has opened the church: then the church is
-// whole, and whatever fails in going through the steps again must not remove it.
-func openBefore(ctx workflow.Context, input signup.StepInput) (open bool) {
+// endedBefore reports whether this run is a reset of one that has come to its end: then what it made is in
+// use, and whatever fails in going through the steps again must not remove it. question is an activity that
+// knows; change names this in histories.
+func endedBefore(ctx workflow.Context, change, question string, input any) (ended bool) {
 	info := workflow.GetInfo(ctx)
 	if info.OriginalRunID == info.WorkflowExecution.RunID {
 		return false
 	}
-	if workflow.GetVersion(ctx, "ask whether the church is open", workflow.DefaultVersion, 1) == workflow.DefaultVersion {
+	if workflow.GetVersion(ctx, change, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
 		return false // a rollback that had begun before the point of the reset
 	}
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	asking := backward
-	asking.Summary = "is the church open since before the reset?"
-	_ = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, asking), signup.IsTenantOpen, input).Get(ctx, &open) // retried without limit
-	return open
+	asking.Summary = "has it come to its end before the reset?"
+	_ = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, asking), question, input).Get(ctx, &ended) // retried without limit
+	return ended
 }
 
 // Steps are bounded: each ends, one way or the other, inside the time that the API waits by default.

@@ -110,7 +110,11 @@ func sweepOrphansCommand() *cobra.Command {
 				if asJSON {
 					return writeJSON(cmd.OutOrStdout(), result)
 				}
-				return writeOrphans(cmd.OutOrStdout(), result.Found)
+				if err := writeOrphans(cmd.OutOrStdout(), result.Found); err != nil || result.Omitted() == 0 {
+					return err
+				}
+				_, err = fmt.Fprintf(cmd.OutOrStdout(), "and %d more: narthex orphans list\n", result.Omitted())
+				return err
 			})
 		},
 	}

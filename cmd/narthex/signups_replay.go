@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"narthex/internal/ids"
 	"narthex/internal/signup"
 	"narthex/internal/signups"
 )
@@ -151,9 +152,13 @@ func (r *replayOptions) replay(ctx context.Context, o *signups.Operator, cmd *co
 }
 
 func (r *replayOptions) one(ctx context.Context, o *signups.Operator, t target) (result string, ok bool) {
-	run, err := o.Replay(ctx, t.workflowID)
+	tenantID := ""
+	if ids.Valid(t.name) {
+		tenantID = t.name
+	}
+	run, err := o.Replay(ctx, t.workflowID, tenantID)
 	switch {
-	case errors.Is(err, signups.ErrRunning), errors.Is(err, signups.ErrSucceeded):
+	case errors.Is(err, signups.ErrRunning), errors.Is(err, signups.ErrSucceeded), errors.Is(err, signups.ErrNewer):
 		return "not replayed: " + err.Error(), false
 	case err != nil:
 		return "not replayed: " + describe(err), false

@@ -136,7 +136,13 @@ func TestOperatorsSeeAndReplayAFailedSignup(t *testing.T) {
 	wantIn(t, wantPrinted(t, o.variables, "signups", "show", "--json", failed.TenantID), `"state": "rolled_back"`, `"CreateDatabase": "create database: create database`)
 	wantIn(t, wantPrinted(t, o.variables, "signups", "watch", failed.TenantID), "CreateDatabase failed", "DropDatabase completed", "rolled back: CreateDatabase (Database)")
 
+	post(t, o.url+"/api/auth/register", person) // again, and as a tenant of its own
 	status, output := narthex(t, o.variables, "signups", "replay", failed.TenantID)
+	if wantIn(t, output, "not replayed: another signup of the same email came after it"); status != 1 {
+		t.Errorf("replay of one that another came after: status %d, want 1", status)
+	}
+	failed = o.list("rolled_back")[0]
+	status, output = narthex(t, o.variables, "signups", "replay", failed.TenantID)
 	if status != 1 {
 		t.Errorf("replay while the cause is there: status %d, want 1\n%s", status, output)
 	}

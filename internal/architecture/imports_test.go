@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"narthex/activities"
+	"narthex/internal/invitation"
 	"narthex/internal/orphan"
 	"narthex/internal/signup"
 	"narthex/workflows"
@@ -97,7 +98,7 @@ func TestProductionProgramLinksNoTemporalServer(t *testing.T) {
 // activity must be used.
 func TestStepsAndActivitiesMatch(t *testing.T) {
 	t.Parallel()
-	named := []string{signup.IsTenantOpen, orphan.Find, orphan.Remove}
+	named := []string{signup.IsTenantOpen, invitation.IsOffered, orphan.Find, orphan.Remove}
 	var written []string
 	for _, step := range slices.Concat(workflows.Steps, workflows.InvitationSteps) {
 		named = append(named, step.Do)

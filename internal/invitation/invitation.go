@@ -11,6 +11,9 @@ import (
 // Workflow is the registered name of the invitation workflow.
 const Workflow = "Invitation"
 
+// IsOffered is the activity that a reset asks: it takes a StepInput and returns a bool.
+const IsOffered = "IsInvitationOffered"
+
 // Lifetime is how long an invitation can be accepted.
 const Lifetime = 7 * 24 * time.Hour
 

@@ -2,7 +2,10 @@
 // is under way. It is data alone, and the rules by which long-lost things are removed.
 package orphan
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Workflow is the registered name of the sweep.
 const Workflow = "SweepOrphans"
@@ -90,6 +93,40 @@ type Found struct {
 
 // Result is what a sweep has found and done.
 type Result struct {
-	Found       []Found  `json:"found"`
-	Unreachable []string `json:"unreachable,omitempty"` // servers, host:port, that could not be asked
+	Found       []Found      `json:"found"`                 // at most 1,000, those first that are due
+	Counts      map[Kind]int `json:"counts,omitempty"`      // of all
+	Unreachable []string     `json:"unreachable,omitempty"` // servers, host:port, that could not be asked
+}
+
+// mostFound keeps a Result within what Temporal takes: 2 MB.
+const mostFound = 1000
+
+// Cut returns the result with all counted, and no more in it than Temporal takes.
+func (r Result) Cut() Result {
+	r.Counts = map[Kind]int{}
+	for _, f := range r.Found {
+		r.Counts[f.Kind]++
+	}
+	slices.SortStableFunc(r.Found, func(a, b Found) int { return a.Action.urgency() - b.Action.urgency() })
+	r.Found = r.Found[:min(len(r.Found), mostFound)]
+	return r
+}
+
+// Omitted is how many orphans were found and left out.
+func (r Result) Omitted() int {
+	all := 0
+	for _, n := range r.Counts {
+		all += n
+	}
+	return all - len(r.Found)
+}
+
+func (a Action) urgency() int {
+	switch a {
+	case Rename, Drop, Delete:
+		return 0
+	case Report:
+		return 1
+	}
+	return 2
 }

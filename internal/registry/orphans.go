@@ -22,9 +22,9 @@ const (
 	sightOrphan = `
 		INSERT INTO orphans (kind, server, id, tenant_id, signup_id, first_seen_at) VALUES ($1, $2, $3, $4, $5, $6)
 		ON CONFLICT ON CONSTRAINT orphans_pkey DO NOTHING`
-	// What was not seen any more is no orphan, unless its server could not be asked.
+	// What was not seen any more where it was looked for is no orphan. What an operator keeps is remembered.
 	forgetUnseen = `
-		DELETE FROM orphans o WHERE NOT (server = ANY($1))
+		DELETE FROM orphans o WHERE server = ANY($1) AND NOT kept
 		AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[], $4::text[]) AS seen (kind, server, id)
 			WHERE seen.kind = o.kind AND seen.server = o.server AND seen.id = o.id)`
 	selectOrphans = `SELECT kind, server, id, tenant_id, signup_id, first_seen_at, renamed_at, kept FROM orphans ORDER BY first_seen_at, kind, id`
@@ -89,18 +89,16 @@ func (r *Registry) Suspects(ctx context.Context) (suspects []orphan.Orphan, err 
 	return suspects, nil
 }
 
-// Sight records what a sweep has seen at a time, and forgets what it has not, but for the servers that it
-// could not ask.
-func (r *Registry) Sight(ctx context.Context, seen []orphan.Orphan, unreachable []string, now time.Time) error {
-	if unreachable == nil {
-		unreachable = []string{} // not NULL, which equals nothing
-	}
+// Sight records what a sweep has seen at a time, and forgets what it has not on the servers that it has
+// searched, and in the registry.
+func (r *Registry) Sight(ctx context.Context, seen []orphan.Orphan, searched []string, now time.Time) error {
+	searched = append([]string{""}, searched...)
 	kinds, servers, ids := make([]string, len(seen)), make([]string, len(seen)), make([]string, len(seen))
 	for i, o := range seen {
 		kinds[i], servers[i], ids[i] = string(o.Kind), o.Server, o.ID
 	}
 	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, forgetUnseen, unreachable, kinds, servers, ids); err != nil {
+		if _, err := tx.Exec(ctx, forgetUnseen, searched, kinds, servers, ids); err != nil {
 			return err
 		}
 		var batch pgx.Batch

@@ -23,7 +23,7 @@ var (
 	ErrEmailTaken = errors.New("the email is taken")
 	// ErrUndone: the signup has been rolled back, so nothing of it may be made any more.
 	ErrUndone = errors.New("the signup was undone")
-	// ErrCommitted: the signup's church is open, so it has nothing left to make.
+	// ErrCommitted: the signup's church is open, or the invitation was offered, so it has nothing left to make.
 	ErrCommitted = errors.New("the signup has ended well")
 	// ErrNotOwned: the row belongs to another signup.
 	ErrNotOwned = errors.New("the row belongs to another signup")
@@ -81,9 +81,9 @@ func (r *Registry) Ready(ctx context.Context) error {
 
 // Owner says whose rows a signup, or an invitation, makes and removes.
 type Owner struct {
-	SignupID   string // or the invitation's
-	TenantID   string
-	Invitation bool
+	SignupID  string // or the invitation's
+	TenantID  string
+	InviteeID string // an invitation's admin; empty for a signup
 }
 
 // All that happens to a signup's rows happens under its lock, so that a late insert and the rollback
@@ -92,7 +92,8 @@ const (
 	lockSignup     = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
 	selectStanding = `
 		SELECT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $1),
-			EXISTS (SELECT FROM tenants WHERE id = $2 AND signup_id = $1 AND status <> 'provisioning')`
+			CASE WHEN $3 = '' THEN EXISTS (SELECT FROM tenants WHERE id = $2 AND signup_id = $1 AND status <> 'provisioning')
+			ELSE EXISTS (SELECT FROM audit_log WHERE event = 'admin_invited' AND tenant_id = $2 AND admin_id = $3) END`
 	buryTombstone  = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 	emailHashTaken = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY($1))`
 )
@@ -102,7 +103,7 @@ func (r *Registry) Permit(ctx context.Context, owner Owner) error { return permi
 
 func permit(ctx context.Context, q querier, owner Owner) error {
 	var undone, committed bool
-	if err := q.QueryRow(ctx, selectStanding, owner.SignupID, owner.TenantID).Scan(&undone, &committed); err != nil {
+	if err := q.QueryRow(ctx, selectStanding, owner.SignupID, owner.TenantID, owner.InviteeID).Scan(&undone, &committed); err != nil {
 		return fmt.Errorf("look how the signup stands: %w", err)
 	}
 	switch {
@@ -189,7 +190,7 @@ func (r *Registry) remove(ctx context.Context, owner Owner, statement string) er
 		buried, err := tx.Exec(ctx, buryTombstone, owner.SignupID, owner.TenantID)
 		if err == nil && buried.RowsAffected() == 1 {
 			failed := EventSignupFailed
-			if owner.Invitation {
+			if owner.InviteeID != "" {
 				failed = EventInvitationFailed
 			}
 			err = audit(ctx, tx, Event{Kind: failed, TenantID: owner.TenantID})

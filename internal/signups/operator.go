@@ -82,14 +82,20 @@ func (o *Operator) FindByEmail(ctx context.Context, email string) (Run, error) {
 }
 
 func (o *Operator) newest(ctx context.Context, workflowID string) (Run, error) {
+	entry, err := o.describe(ctx, workflowID)
+	return entry.Run, err
+}
+
+// describe returns a workflow's newest run.
+func (o *Operator) describe(ctx context.Context, workflowID string) (Entry, error) {
 	described, err := o.Temporal.DescribeWorkflowExecution(ctx, workflowID, "")
 	if err != nil {
-		return Run{}, inTemporal("look for the signup", err)
+		return Entry{}, inTemporal("look for the signup", err)
 	}
 	if described.WorkflowExecutionInfo.GetType().GetName() != signup.Workflow {
-		return Run{}, ErrNotFound
+		return Entry{}, ErrNotFound
 	}
-	return Run{workflowID, described.WorkflowExecutionInfo.Execution.RunId}, nil
+	return entryOf(described.WorkflowExecutionInfo), nil
 }
 
 // Cancel asks a running signup to stop: it rolls back. Errors: ErrNotFound, ErrClosed.

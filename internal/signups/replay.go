@@ -23,6 +23,7 @@ var (
 	ErrRunning   = errors.New("it is running")
 	ErrSucceeded = errors.New("it has succeeded")
 	ErrClosed    = errors.New("it has ended")
+	ErrNewer     = errors.New("another signup of the same email came after it")
 	ErrNoWorker  = errors.New("no worker takes signups from the task queue: start one with `narthex worker`")
 )
 
@@ -45,13 +46,18 @@ func (o *Operator) CheckWorker(ctx context.Context) error {
 }
 
 // Replay starts a failed signup again with its own input, and returns the new run. One that was rolled back
-// begins anew. One that was terminated goes on with what it has made: its run is reset to its beginning.
-// Errors: ErrNotFound, ErrRunning, ErrSucceeded.
-func (o *Operator) Replay(ctx context.Context, workflowID string) (Run, error) {
-	last, err := o.newest(ctx, workflowID)
+// begins anew. One that was terminated goes on with what it has made: its run is reset to its beginning. A
+// tenant id that is not empty must be the newest signup's of the workflow.
+// Errors: ErrNotFound, ErrRunning, ErrSucceeded, ErrNewer.
+func (o *Operator) Replay(ctx context.Context, workflowID, tenantID string) (Run, error) {
+	newest, err := o.describe(ctx, workflowID)
 	if err != nil {
 		return Run{}, err
 	}
+	if tenantID != "" && newest.TenantID != tenantID {
+		return Run{}, ErrNewer
+	}
+	last := newest.Run
 	status, err := o.Read(ctx, last)
 	if err != nil {
 		return Run{}, err

@@ -2,9 +2,11 @@ package tenantserver
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 )
 
 // connectionLimit is how many connections one tenant's role may have: to its database, which takes no more
@@ -26,6 +28,9 @@ const (
 		ALTER DATABASE %[1]s ALLOW_CONNECTIONS true`
 	dropDatabase = `DROP DATABASE IF EXISTS %[1]s WITH (FORCE)`
 	dropRole     = `DROP ROLE IF EXISTS %[1]s`
+	dropOwned    = `DROP OWNED BY %[1]s; `
+
+	objectsDependOnIt = "2BP01"
 )
 
 // Create makes d's role and its empty database, under the tenant's lock. Idempotent for one signup: an
@@ -98,8 +103,14 @@ func (s *Server) Drop(ctx context.Context, d Database, bury func(context.Context
 
 // dropAll drops d's database, by whichever name, and its role.
 func dropAll(ctx context.Context, conn *pgx.Conn, d Database) error {
+	var pgErr *pgconn.PgError
 	for _, statement := range []string{fmt.Sprintf(dropDatabase, d.Name()), fmt.Sprintf(dropDatabase, d.renamed()), fmt.Sprintf(dropRole, d.Name())} {
-		if _, err := conn.Exec(ctx, statement); err != nil {
+		_, err := conn.Exec(ctx, statement)
+		if errors.As(err, &pgErr) && pgErr.Code == objectsDependOnIt {
+			// On a server where everybody may connect to this database, the role may have left something in it.
+			_, err = conn.Exec(ctx, fmt.Sprintf(dropOwned, d.Name())+statement)
+		}
+		if err != nil {
 			return fmt.Errorf("drop database and role: %w", err)
 		}
 	}

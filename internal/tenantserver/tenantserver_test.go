@@ -309,3 +309,21 @@ func TestMalformedTenantID(t *testing.T) {
 		t.Errorf("create says %v, want ErrNotOwned", err)
 	}
 }
+
+// On a server that nobody has closed, a tenant's role may leave something in the service's own database.
+func TestDropIsNotHeldUpByWhatARoleLeftElsewhere(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	d := newDatabase()
+	create(t, h.server, d)
+	location, _, _, _ := h.server.Location(d)
+	conn, err := pgx.Connect(t.Context(), strings.Replace(location, "/"+d.Name()+"?", "/postgres?", 1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `ALTER DEFAULT PRIVILEGES GRANT SELECT ON TABLES TO PUBLIC`)
+	conn.Close(t.Context())
+	if err := h.server.Drop(t.Context(), d, always); err != nil {
+		t.Errorf("drop: %v", err)
+	}
+}

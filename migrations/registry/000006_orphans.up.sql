@@ -16,3 +16,6 @@ CREATE TABLE orphans (
     CONSTRAINT orphans_pkey PRIMARY KEY (kind, server, id),
     CONSTRAINT orphans_kind_check CHECK (kind IN ('database', 'rows', 'entry', 'tenant'))
 );
+
+-- Whether an invitation was ever offered.
+CREATE INDEX audit_log_admin_invited_idx ON audit_log (admin_id) WHERE event = 'admin_invited';

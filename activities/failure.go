@@ -29,9 +29,10 @@ func forward(doing string, err error) error {
 	return temporal.NewApplicationErrorWithOptions(doing+": "+describe(err), kind, options)
 }
 
-// undo turns a compensation's error into a failure that is always retried: a rollback never gives up.
+// undo turns a compensation's error into a failure that is always retried: a rollback never gives up. What
+// has come to its end is not undone.
 func undo(doing string, err error) error {
-	if err == nil {
+	if err == nil || errors.Is(err, registry.ErrCommitted) {
 		return nil
 	}
 	kind, _ := classify(err)

@@ -3,6 +3,7 @@ package activities
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -105,8 +106,8 @@ func (a *Activities) OfferInvitation(ctx context.Context, in invitation.StepInpu
 	}))
 }
 
-// IsInvitationOffered reports whether this invitation has made its token good, in an earlier run.
+// IsInvitationOffered reports whether this invitation has made its token good. If not, it never will.
 func (a *Activities) IsInvitationOffered(ctx context.Context, in invitation.StepInput) (bool, error) {
-	offered, err := a.committed(ctx, invitationOwner(in))
-	return offered, undo("look whether the invitation was offered", err)
+	err := a.Registry.Bury(ctx, invitationOwner(in))
+	return errors.Is(err, registry.ErrCommitted), undo("look whether the invitation was offered", err)
 }

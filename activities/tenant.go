@@ -42,20 +42,9 @@ func (a *Activities) ActivateTenant(ctx context.Context, in signup.StepInput) er
 	return forward("activate tenant", a.Registry.ActivateTenant(ctx, owner(in), in.AdminID))
 }
 
-// IsTenantOpen reports whether this signup has opened its church, in an earlier run.
+// IsTenantOpen reports whether this signup has opened its church. If not, it never will: late attempts of its
+// steps make nothing from then on.
 func (a *Activities) IsTenantOpen(ctx context.Context, in signup.StepInput) (bool, error) {
-	open, err := a.committed(ctx, owner(in))
-	return open, undo("look whether the church is open", err)
-}
-
-// committed reports whether owner's saga has come to its end.
-func (a *Activities) committed(ctx context.Context, owner registry.Owner) (bool, error) {
-	switch err := a.Registry.Permit(ctx, owner); {
-	case errors.Is(err, registry.ErrCommitted):
-		return true, nil
-	case errors.Is(err, registry.ErrUndone):
-		return false, nil
-	default:
-		return false, err
-	}
+	err := a.Registry.Bury(ctx, owner(in))
+	return errors.Is(err, registry.ErrCommitted), undo("look whether the church is open", err)
 }

@@ -71,6 +71,15 @@ func TestRecordHistories(t *testing.T) {
 			s.record(name, signup.WorkflowID(hash))
 		})
 	}
+	t.Run("answer_lost", func(t *testing.T) {
+		t.Parallel()
+		s := newStack(t)
+		s.faults.always("ActivateTenant", failsAfter)
+		body := applicant()
+		s.register(body)
+		workflowID, _ := s.newest(body["email"])
+		s.record("answer_lost", workflowID)
+	})
 	t.Run("reset", func(t *testing.T) {
 		t.Parallel()
 		s := newStack(t)

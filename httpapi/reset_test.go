@@ -57,7 +57,7 @@ func (s *stack) newest(email any) (workflowID, runID string) {
 func TestResetOfARolledBackSignupLeavesNothing(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	s.faults.always("ActivateTenant", failsAfter)
+	s.faults.always("ActivateTenant", failsBefore)
 	body := applicant()
 	wantProblem(t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
 	s.faults.always("ActivateTenant", nil)

@@ -48,22 +48,31 @@ func undoOf(n int) (names []string) {
 func allUndos() []string { return undoOf(len(workflows.Steps)) }
 
 // TestFaultMatrix makes each step fail in each way, for good. Afterwards nothing is left, every
-// compensation due has run in exactly reverse order, and the same email signs up again at once.
+// compensation due has run in exactly reverse order, and the same email signs up again at once. But what has
+// opened the church has ended well, whatever became of its answer: somebody may be using it.
 func TestFaultMatrix(t *testing.T) {
 	t.Parallel()
 	for k, step := range workflows.Steps {
-		for name, what := range map[string]fault{
-			"before its effect":                   failsBefore,
-			"after its effect":                    failsAfter,
-			"after its effect with answers lost":  answerLost,
-			"retryably until its budget is spent": failsRetryably,
+		for name, c := range map[string]struct {
+			what   fault
+			effect bool
+		}{
+			"before its effect":                   {failsBefore, false},
+			"after its effect":                    {failsAfter, true},
+			"after its effect with answers lost":  {answerLost, true},
+			"retryably until its budget is spent": {failsRetryably, false},
 		} {
 			for way, prepare := range waysToMakeDatabases {
 				t.Run(step.Do+" fails "+name+way, func(t *testing.T) {
 					t.Parallel()
 					s := newStack(t)
 					prepare(s)
-					s.testFault(k, what)
+					s.faults.always(step.Do, c.what)
+					if commitPoint := step.Undo == ""; commitPoint && c.effect {
+						s.wantWhole(s.register(applicant()))
+						return
+					}
+					s.testFault(k)
 				})
 			}
 		}
@@ -84,11 +93,10 @@ func (s *stack) makeTemplate() {
 	}
 }
 
-// testFault makes a step fail, and checks that nothing is left and that the email can sign up again.
-func (s *stack) testFault(step int, what fault) {
+// testFault signs up while a step fails, and checks that nothing is left and that the email can sign up again.
+func (s *stack) testFault(step int) {
 	s.t.Helper()
 	name := workflows.Steps[step].Do
-	s.faults.always(name, what)
 	body := applicant()
 	problem := wantProblem(s.t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
 

@@ -48,7 +48,7 @@ func (w *Workflows) Signup(ctx workflow.Context, in signup.Input) error {
 	input := signup.StepInput{SignupID: workflow.GetInfo(ctx).OriginalRunID, Input: in}
 	for _, step := range Steps {
 		if err := saga.Do(ctx, step, input); err != nil {
-			if endedBefore(ctx, "ask whether the church is open", signup.IsTenantOpen, input) {
+			if hasEnded(ctx, step, "ask whether the church is open", signup.IsTenantOpen, input) {
 				break
 			}
 			return rollBack(ctx, saga, step.Do, err)
@@ -75,20 +75,22 @@ func (w *Workflows) Register(to interface {
 	to.RegisterWorkflowWithOptions(w.SweepOrphans, workflow.RegisterOptions{Name: orphan.Workflow})
 }
 
-// endedBefore reports whether this run is a reset of one that has come to its end: then what it made is in
-// use, and whatever fails in going through the steps again must not remove it. question is an activity that
-// knows; change names this in histories.
-func endedBefore(ctx workflow.Context, change, question string, input any) (ended bool) {
+// hasEnded reports, after a step has failed, whether the saga has come to its end all the same: at the commit
+// point only the answer may have been lost, and a reset may be of a run that had ended well. Then what it made
+// is in use, and must not be removed. question is an activity that knows, and rules out that it changes; change
+// names this in histories.
+func hasEnded(ctx workflow.Context, failed signup.Step, change, question string, input any) (ended bool) {
 	info := workflow.GetInfo(ctx)
-	if info.OriginalRunID == info.WorkflowExecution.RunID {
+	commitPoint, reset := failed.Undo == "", info.OriginalRunID != info.WorkflowExecution.RunID
+	if !commitPoint && !reset {
 		return false
 	}
 	if workflow.GetVersion(ctx, change, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
-		return false // a rollback that had begun before the point of the reset
+		return false // a rollback that had begun before, by an older release or before the point of the reset
 	}
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	asking := backward
-	asking.Summary = "has it come to its end before the reset?"
+	asking.Summary = "has it come to its end all the same?"
 	_ = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, asking), question, input).Get(ctx, &ended) // retried without limit
 	return ended
 }

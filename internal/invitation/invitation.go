@@ -11,7 +11,8 @@ import (
 // Workflow is the registered name of the invitation workflow.
 const Workflow = "Invitation"
 
-// IsOffered is the activity that a reset asks: it takes a StepInput and returns a bool.
+// IsOffered is the activity that is asked before a rollback that might undo what was offered: it takes a
+// StepInput and returns a bool.
 const IsOffered = "IsInvitationOffered"
 
 // Lifetime is how long an invitation can be accepted.

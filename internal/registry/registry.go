@@ -121,6 +121,7 @@ type querier interface {
 }
 
 // Bury records that the signup is being rolled back: from then on it can make nothing. Idempotent.
+// Errors: ErrCommitted, when there is nothing to roll back any more.
 func (r *Registry) Bury(ctx context.Context, owner Owner) error {
 	return r.remove(ctx, owner, "")
 }
@@ -181,10 +182,13 @@ var emailConstraints = map[string]bool{
 }
 
 // remove buries the signup and runs a DELETE of owner's row, in one transaction. The statement takes
-// @tenant_id and @signup_id; an empty one only buries.
+// @tenant_id and @signup_id; an empty one only buries. What has come to its end is left alone: ErrCommitted.
 func (r *Registry) remove(ctx context.Context, owner Owner, statement string) error {
 	return pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+			return err
+		}
+		if err := permit(ctx, tx, owner); err != nil && !errors.Is(err, ErrUndone) {
 			return err
 		}
 		buried, err := tx.Exec(ctx, buryTombstone, owner.SignupID, owner.TenantID)

@@ -39,8 +39,17 @@ func newOwner() registry.Owner { return registry.Owner{SignupID: ids.New(), Tena
 
 var now = time.Now().UTC().Truncate(time.Microsecond)
 
-// enter enters a church and its tenant, whole, with an email of its own.
+// enter enters a church and its tenant, whole and open, with an email of its own.
 func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash string) {
+	t.Helper()
+	provision(t, r, owner, emailHash)
+	if err := r.ActivateTenant(t.Context(), owner, "admin"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// provision does as enter does, but does not open the church.
+func provision(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash string) {
 	t.Helper()
 	email := emailOf(owner)
 	for _, err := range []error{
@@ -51,7 +60,6 @@ func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash s
 		r.InsertAdmin(t.Context(), owner, registry.Admin{ID: ids.New(), Email: email, EmailHash: emailHash, PasswordHash: "hash",
 			FirstName: "Pat", LastName: "Muster", Role: registry.RolePrimary, CreatedAt: now}),
 		r.InsertEmailEntry(t.Context(), owner, registry.EmailEntry{Email: email, EmailHash: emailHash, AdminID: ids.New(), CreatedAt: now}),
-		r.ActivateTenant(t.Context(), owner, "admin"),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -110,7 +118,7 @@ func TestRemovalTouchesTheOwnersRowsAloneAndForbidsLateInserts(t *testing.T) {
 	t.Parallel()
 	r, pool := open(t)
 	owner := newOwner()
-	enter(t, r, owner, "hash")
+	provision(t, r, owner, "hash")
 	other := registry.Owner{SignupID: ids.New(), TenantID: owner.TenantID}
 	for _, o := range []registry.Owner{other, owner, owner} { // twice: it is idempotent
 		for _, err := range []error{r.DeleteEmailEntry(t.Context(), o), r.DeleteAdmin(t.Context(), o), r.DeleteTenant(t.Context(), o), r.DeleteChurch(t.Context(), o)} {
@@ -134,6 +142,21 @@ func TestRemovalTouchesTheOwnersRowsAloneAndForbidsLateInserts(t *testing.T) {
 	again := registry.Owner{SignupID: ids.New(), TenantID: owner.TenantID} // a replay: a new run with the same input
 	if err := r.InsertChurch(t.Context(), again, church); err != nil {
 		t.Errorf("a replay's insert: %v", err)
+	}
+}
+
+func TestWhatIsOpenIsNotRolledBack(t *testing.T) {
+	t.Parallel()
+	r, _ := open(t)
+	owner := newOwner()
+	enter(t, r, owner, "hash")
+	for _, err := range []error{r.Bury(t.Context(), owner), r.DeleteEmailEntry(t.Context(), owner), r.DeleteTenant(t.Context(), owner), r.DeleteRows(t.Context(), owner)} {
+		if !errors.Is(err, registry.ErrCommitted) {
+			t.Errorf("a rollback of an open church: %v, want ErrCommitted", err)
+		}
+	}
+	if _, err := r.Tenant(t.Context(), owner.TenantID); err != nil {
+		t.Errorf("the tenant after that: %v, want it there", err)
 	}
 }
 

@@ -20,7 +20,8 @@ type Step struct {
 
 const firstStep = "CreateDatabase"
 
-// IsTenantOpen is the activity that a reset asks: it takes a StepInput and returns a bool.
+// IsTenantOpen is the activity that is asked before a rollback that might undo an open church: it takes a
+// StepInput and returns a bool.
 const IsTenantOpen = "IsTenantOpen"
 
 // Types of the application errors that an activity or the workflow fails with.

@@ -24,6 +24,9 @@ func TestRecordHistories(t *testing.T) {
 	if *record == "" {
 		t.Skip("run with -record RELEASE to record histories")
 	}
+	if err := os.MkdirAll("../workflows/testdata/"+*record, 0o755); err != nil {
+		t.Fatal(err)
+	}
 	for name, prepare := range map[string]func(*stack, string){
 		"completed": func(*stack, string) {},
 		"rolled_back": func(s *stack, _ string) {

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/config"
@@ -101,6 +102,9 @@ func sweepOrphansCommand() *cobra.Command {
 					return errors.New(describe(err))
 				}
 				result, err := sweep(ctx, o, dry)
+				if errors.Is(err, errNotTaken) {
+					return err
+				}
 				if err != nil {
 					return inOneSentence(ctx, "the sweep did not end", err)
 				}
@@ -130,7 +134,37 @@ func sweep(ctx context.Context, o *signups.Operator, dry bool) (result orphan.Re
 	if err != nil {
 		return result, err
 	}
-	return result, run.Get(ctx, &result)
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	go func() {
+		if !taken(ctx, o, run) {
+			stop(errNotTaken)
+		}
+	}()
+	err = run.Get(ctx, &result)
+	if errors.Is(context.Cause(ctx), errNotTaken) {
+		return result, errNotTaken
+	}
+	return result, err
+}
+
+var errNotTaken = errors.New("no worker has taken it: is another release current? See `narthex worker promote`")
+
+const takePatience = 30 * time.Second
+
+// taken reports whether a worker takes a workflow, and ends it if none does.
+func taken(ctx context.Context, o *signups.Operator, run client.WorkflowRun) bool {
+	select {
+	case <-ctx.Done():
+		return true
+	case <-time.After(takePatience):
+	}
+	described, err := o.Temporal.DescribeWorkflowExecution(ctx, run.GetID(), run.GetRunID())
+	if err != nil || described.GetPendingWorkflowTask().GetState() != enumspb.PENDING_WORKFLOW_TASK_STATE_SCHEDULED {
+		return true
+	}
+	_ = o.Temporal.TerminateWorkflow(ctx, run.GetID(), run.GetRunID(), "no worker has taken it") // or else one will, later
+	return false
 }
 
 func keepOrphanCommand() *cobra.Command {

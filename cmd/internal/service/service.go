@@ -7,9 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
-	"net/http"
-	"syscall"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -18,17 +15,13 @@ import (
 	"go.temporal.io/sdk/worker"
 
 	"narthex/activities"
-	"narthex/httpapi"
-	"narthex/httpapi/services"
 	"narthex/internal/codec"
 	"narthex/internal/config"
 	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/telemetry"
-	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
-	"narthex/internal/tokens"
 	"narthex/workflows"
 )
 
@@ -117,6 +110,13 @@ func Run(ctx context.Context, c Config) error {
 	if err := awaitKeys(ctx, reg, c.Log); err != nil {
 		return err
 	}
+	var api *api // before the worker: a process that cannot serve must not make its release current
+	if c.API != nil {
+		if api, err = openAPI(ctx, c, watch, temporal, reg, keys); err != nil {
+			return err
+		}
+		defer api.close()
+	}
 	if c.Worker != nil {
 		stop, err := startWorker(ctx, c, temporal, reg, keys, fail)
 		if err != nil {
@@ -124,8 +124,8 @@ func Run(ctx context.Context, c Config) error {
 		}
 		defer stop()
 	}
-	if c.API != nil {
-		return serveAPI(ctx, c, watch, operations, temporal, reg, keys)
+	if api != nil {
+		return api.serve(ctx, c, operations)
 	}
 	if c.Ready != nil {
 		c.Ready("", operations)
@@ -156,15 +156,6 @@ func pause(ctx context.Context, d time.Duration) bool {
 		return false
 	case <-time.After(d):
 		return true
-	}
-}
-
-// keepTidy removes what expires, in the registry and of invitations, until ctx ends.
-func keepTidy(ctx context.Context, reg *registry.Registry, router *tenantdb.Router, log *slog.Logger) {
-	for pause(ctx, tidyPause) {
-		if err := errors.Join(reg.Tidy(ctx), router.RemoveExpired(ctx)); err != nil {
-			log.Warn("The registry was not tidied; trying again later", "error", redact.Error(err))
-		}
 	}
 }
 
@@ -256,99 +247,5 @@ func startWhenReachable(ctx context.Context, w worker.Worker, log *slog.Logger) 
 		if !pause(ctx, 2*time.Second) {
 			return errors.New("stopped before Temporal could be reached")
 		}
-	}
-}
-
-func serveAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, operations string, temporal client.Client, reg *registry.Registry, keys *secrets.Keys) error {
-	issuer := tokens.New(c.API.TokenKey, c.API.TokenIssuer, c.API.TokenAudience, time.Now)
-	router := tenantdb.NewRouter(reg, keys, int(c.API.TenantConnections), c.Log)
-	defer router.Close()
-	watch.Metrics.MustRegister(router)
-	if err := router.CheckBudget(ctx); errors.Is(err, tenantdb.ErrBudget) {
-		return fmt.Errorf("TENANT_CONNECTIONS does not fit (%w): lower it, or raise the server's max_connections", err)
-	} else if err != nil {
-		c.Log.Warn("TENANT_CONNECTIONS could not be compared with the servers' max_connections", "error", redact.Error(err))
-	}
-	handler, err := httpapi.New(httpapi.Options{
-		Temporal: temporal, Registry: reg, Router: router, Keys: keys, Tokens: issuer,
-		TaskQueue: c.Queue.TaskQueue, SignupWait: c.API.SignupWait, AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
-		Services: services.Routes(), Metrics: watch.Metrics, Traces: watch.Traces,
-		TrustedProxies: c.API.TrustedProxies, SpareLoopback: c.SpareLoopback,
-	})
-	if err != nil {
-		return err
-	}
-	servers := []*http.Server{newServer(handler, c)}
-	listener, err := listen("HTTP", c.API.HTTPAddress)
-	if err != nil {
-		return err
-	}
-	listeners := []net.Listener{listener}
-	defer closeAll(&listeners)
-	if c.Codec.CodecAddress != "" {
-		codecListener, err := listen("codec", c.Codec.CodecAddress)
-		if err != nil {
-			return err
-		}
-		listeners = append(listeners, codecListener)
-		servers = append(servers, newServer(httpapi.NewCodec(httpapi.CodecOptions{
-			Keys: keys, Token: string(c.Codec.CodecToken), Origins: c.Codec.CodecOrigins, Loopback: isLoopback(codecListener),
-		}), c))
-	}
-	go keepTidy(ctx, reg, router, c.Log)
-	served := make(chan error, len(servers))
-	for i, server := range servers {
-		go func() { served <- server.Serve(listeners[i]) }()
-	}
-	if c.Ready != nil {
-		c.Ready(listener.Addr().String(), operations)
-	}
-	select {
-	case err := <-served:
-		return fmt.Errorf("serve HTTP: %w", err)
-	case <-ctx.Done():
-	}
-	drain, cancel := context.WithTimeout(context.Background(), c.API.SignupWait+httpDrain)
-	defer cancel()
-	for _, server := range servers {
-		if err := server.Shutdown(drain); err != nil {
-			c.Log.Warn("some requests were cut off at the stop")
-			server.Close()
-		}
-	}
-	return whatEnded(ctx)
-}
-
-func listen(what string, address config.Address) (net.Listener, error) {
-	listener, err := net.Listen("tcp", string(address))
-	if errors.Is(err, syscall.EADDRINUSE) {
-		return nil, fmt.Errorf("the %s address %s is taken: stop what uses it, or choose another", what, address)
-	}
-	if err != nil {
-		return nil, fmt.Errorf("the %s address %s cannot be listened on: choose another", what, address)
-	}
-	return listener, nil
-}
-
-func isLoopback(listener net.Listener) bool {
-	address, ok := listener.Addr().(*net.TCPAddr)
-	return ok && address.IP.IsLoopback()
-}
-
-func closeAll(listeners *[]net.Listener) {
-	for _, listener := range *listeners {
-		listener.Close() // again, where a server has closed it
-	}
-}
-
-func newServer(handler http.Handler, c Config) *http.Server {
-	return &http.Server{
-		Handler:           handler,
-		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      c.API.SignupWait + 30*time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    maxHeader,
-		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),
 	}
 }

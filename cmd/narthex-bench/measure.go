@@ -25,7 +25,6 @@ var figureNames = []string{figureAlone, figureEngine, figureBurst, figureLogin, 
 const (
 	fewTenants    = 10 // that the first signups find on the server
 	growthSamples = 40 // so that few tenants stay few
-	burstSize     = 20
 	loginsPerN    = 4
 	readsPerN     = 10 // than signups, which are that much slower
 )
@@ -156,7 +155,7 @@ func (b *bench) measureBursts(ctx context.Context) error {
 	b.progress("Signups, %d at once.", atOnce)
 	baseline := &variant{name: "signup, 10 at once: baseline", do: b.plain.signUp}
 	durable := &variant{name: "signup, 10 at once: Narthex over HTTP", do: b.register}
-	if err := alternateBursts(ctx, b.samples, burstSize, baseline, durable); err != nil {
+	if err := alternateBursts(ctx, b.samples, baseline, durable); err != nil {
 		return err
 	}
 	b.report.rates = append(b.report.rates, baseline, durable)
@@ -173,7 +172,7 @@ func (b *bench) measureLogins(ctx context.Context) error {
 	turns := b.churchesInTurn()
 	alone := &variant{name: "bcrypt, 10 at once", do: func(context.Context) error { return bcrypt.CompareHashAndPassword(hash, []byte(password)) }}
 	login := &variant{name: "login, 10 at once", do: func(ctx context.Context) error { return b.api.login(ctx, turns()) }}
-	if err := alternateBursts(ctx, loginsPerN*b.samples, burstSize, alone, login); err != nil {
+	if err := alternateBursts(ctx, loginsPerN*b.samples, alone, login); err != nil {
 		return err
 	}
 	b.report.rates = append(b.report.rates, alone, login)

@@ -10,6 +10,8 @@ import (
 const (
 	atOnce = 10 // clients
 	warmUp = 3  // of each variant, before what is measured
+
+	burstSize = 2 * atOnce // how often something is done in a round
 )
 
 // variant is one way to do something, and how long it took each time.
@@ -38,8 +40,9 @@ func alternate(ctx context.Context, n int, variants ...*variant) error {
 	return nil
 }
 
-// alternateBursts has clients do each variant at once, in rounds of size of each, n in all.
-func alternateBursts(ctx context.Context, n, size int, variants ...*variant) error {
+// alternateBursts has clients do each variant at once, in rounds of one variant, about n times in all.
+func alternateBursts(ctx context.Context, n int, variants ...*variant) error {
+	size := min(burstSize, max(n, atOnce))
 	for round := range max(1, n/size) {
 		for i := range variants {
 			v := variants[(i+round)%len(variants)]

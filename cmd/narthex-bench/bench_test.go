@@ -13,8 +13,8 @@ import (
 	"narthex/internal/testenv"
 )
 
-// figureRows are the rows of the table of figures: what, number, goal, verdict.
-var figureRows = regexp.MustCompile(`(?m)^\| ([^|]+) \| ([0-9.]+)(?: MiB)? \| ([^|]*)\| ([^|]*)\|$`)
+// figureRows are the rows of figures that have a goal.
+var figureRows = regexp.MustCompile(`(?m)^\| ([^|]+) \| ([^|]*?)(?: MiB)? \| [≤≥] [^|]+ \| (?:met|missed) \|$`)
 
 // TestEveryFigureHasANumber runs the harness with few samples. It asserts nothing about speed.
 func TestEveryFigureHasANumber(t *testing.T) {
@@ -31,17 +31,14 @@ func TestEveryFigureHasANumber(t *testing.T) {
 	if !strings.Contains(r.Output(), string(report)) {
 		t.Error("what is printed is not what is written")
 	}
-	goals := 0
-	for _, row := range figureRows.FindAllStringSubmatch(string(report), -1) {
+	rows := figureRows.FindAllStringSubmatch(string(report), -1)
+	for _, row := range rows {
 		if value, err := strconv.ParseFloat(row[2], 64); err != nil || value <= 0 {
 			t.Errorf("%s: %s, want a number", row[1], row[2])
 		}
-		if row[3] != "" {
-			goals++
-		}
 	}
-	if goals != 8 {
-		t.Errorf("%d figures have a goal, want 8:\n%s", goals, report)
+	if len(rows) != 8 {
+		t.Errorf("%d figures have a goal, want 8:\n%s", len(rows), report)
 	}
 	wantWellFormed(t, filepath.Join(out, "last-run.svg"))
 	wantNothingLeft(t, temporary)

@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"slices"
 	"strings"
 	"syscall"
@@ -67,23 +66,23 @@ func run(ctx context.Context, f flags, out, progress io.Writer) error {
 			return fmt.Errorf("--only %s: the figures are %s", name, strings.Join(figureNames, ", "))
 		}
 	}
-	report, err := measure(ctx, f, func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) })
-	if ctx.Err() != nil {
-		return errors.New("stopped before all was measured")
+	say := func(format string, args ...any) { fmt.Fprintf(progress, format+"\n", args...) }
+	stack, err := startStack(ctx, say)
+	defer stack.stop()
+	defer say("Stopping, and removing all data.")
+	var result *report
+	if err == nil {
+		result, err = measure(ctx, f, stack, say)
 	}
-	if err != nil {
+	switch {
+	case ctx.Err() != nil:
+		return errors.New("stopped before all was measured")
+	case err != nil:
 		return err
 	}
-	fmt.Fprint(out, report.markdown())
+	fmt.Fprint(out, result.markdown())
 	if f.out == "" {
 		return nil
 	}
-	plot, err := report.plot()
-	if err == nil {
-		err = os.WriteFile(filepath.Join(f.out, "last-run.svg"), plot, 0o644)
-	}
-	if err == nil {
-		err = os.WriteFile(filepath.Join(f.out, "last-run.md"), []byte(report.markdown()), 0o644)
-	}
-	return err
+	return result.write(f.out)
 }

@@ -50,13 +50,8 @@ type phase struct {
 	do      func(context.Context) error
 }
 
-// measure runs a stack, and all phases that f asks for on it.
-func measure(ctx context.Context, f flags, progress func(string, ...any)) (*report, error) {
-	stack, err := startStack(ctx, progress)
-	defer stack.stop()
-	if err != nil {
-		return nil, err
-	}
+// measure runs all phases that f asks for.
+func measure(ctx context.Context, f flags, stack *stack, progress func(string, ...any)) (_ *report, err error) {
 	b := &bench{flags: f, progress: progress, stack: stack, api: newAPI(stack.api)}
 	if b.plain, err = newPlain(ctx, stack.databases.TenantServerURL); err != nil {
 		return nil, err
@@ -90,7 +85,6 @@ func measure(ctx context.Context, f flags, progress func(string, ...any)) (*repo
 			return nil, err
 		}
 	}
-	progress("Stopping.")
 	return b.report, nil
 }
 
@@ -105,7 +99,7 @@ func (b *bench) add(name string, f figure) {
 	}
 }
 
-func (b *bench) tenants() int {
+func (b *bench) signedUp() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return len(b.churches)
@@ -125,7 +119,7 @@ func (b *bench) register(ctx context.Context) error {
 
 // fill signs churches up until there are n.
 func (b *bench) fill(ctx context.Context, n int) error {
-	if missing := n - b.tenants(); missing > 0 {
+	if missing := n - b.signedUp(); missing > 0 {
 		b.progress("Signing %d churches up.", missing)
 		return together(ctx, missing, b.register)
 	}
@@ -193,10 +187,10 @@ func (b *bench) churchesInTurn() func() *church {
 
 // measureGrowth fills the server with tenants, and compares signups then with the first ones.
 func (b *bench) measureGrowth(ctx context.Context) error {
-	if err := b.fill(ctx, b.flags.tenants); err != nil {
+	if err := b.fill(ctx, b.tenants); err != nil {
 		return err
 	}
-	there, n := b.tenants(), min(b.samples, growthSamples)
+	there, n := b.signedUp(), min(b.samples, growthSamples)
 	b.progress("Signups one by one, with %d tenants on the server.", there)
 	late := &variant{name: fmt.Sprintf("signup, alone, %d tenants: Narthex over HTTP", there), do: b.register}
 	baseline := &variant{name: fmt.Sprintf("signup, alone, %d tenants: baseline", there), do: b.plain.signUp}
@@ -213,12 +207,12 @@ func (b *bench) measureGrowth(ctx context.Context) error {
 
 // measureMemory reads from each church, and then looks how much memory that has taken.
 func (b *bench) measureMemory(ctx context.Context) error {
-	if err := b.fill(ctx, b.flags.tenants); err != nil {
+	if err := b.fill(ctx, b.tenants); err != nil {
 		return err
 	}
-	b.progress("A read in each of %d churches.", b.tenants())
+	b.progress("A read in each of %d churches.", b.signedUp())
 	turns := b.churchesInTurn()
-	err := together(ctx, b.tenants(), func(ctx context.Context) error {
+	err := together(ctx, b.signedUp(), func(ctx context.Context) error {
 		c := turns()
 		if err := b.api.renew(ctx, c); err != nil {
 			return err
@@ -232,7 +226,7 @@ func (b *bench) measureMemory(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	b.add(figureMemory, figure{what: fmt.Sprintf("memory (RSS) of API and worker after %d signups and a read in each church", b.tenants()),
+	b.add(figureMemory, figure{what: fmt.Sprintf("memory (RSS) of API and worker after %d signups and a read in each church", b.signedUp()),
 		value: resident, unit: " MiB", goal: 150})
 	return nil
 }

@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 )
@@ -87,6 +89,18 @@ func (r *report) markdown() string {
 		}
 	}
 	return out.String()
+}
+
+// write keeps the report, and the plot of it, in a folder.
+func (r *report) write(folder string) error {
+	plot, err := r.plot()
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, "last-run.svg"), plot, 0o644)
+	}
+	if err == nil {
+		err = os.WriteFile(filepath.Join(folder, "last-run.md"), []byte(r.markdown()), 0o644)
+	}
+	return err
 }
 
 // inMilliseconds writes three digits that count.

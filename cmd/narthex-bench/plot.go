@@ -36,8 +36,8 @@ type plotPanel struct {
 
 // drawing is the whole plot, top to bottom.
 type drawing struct {
-	Width, Height, BarsFrom int
-	Panels                  []plotPanel
+	Width, Height, BarsFrom, TextFrom int
+	Panels                            []plotPanel
 }
 
 const plotTemplate = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{.Width}} {{.Height}}" role="img" aria-label="How long things took, and how many were done in a second">
@@ -52,13 +52,13 @@ const plotTemplate = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{.Wi
 </style>
 {{range .Panels}}<text class="title" x="10" y="{{.Y}}">{{.Title}}</text>
 {{range .Rows}}<text x="10" y="{{.Y}}">{{.Label}}</text>
-{{range .Bars}}<rect class="{{.Class}}" x="{{$.BarsFrom}}" y="{{.Y}}" width="{{.Width}}" height="11"/><text x="{{$.BarsFrom}}" dx="{{.Width}}" y="{{.Y}}" dy="10"> {{.Value}}</text>
+{{range .Bars}}<rect class="{{.Class}}" x="{{$.BarsFrom}}" y="{{.Y}}" width="{{.Width}}" height="11"/><text x="{{$.TextFrom}}" dx="{{.Width}}" y="{{.Y}}" dy="10">{{.Value}}</text>
 {{end}}{{end}}{{end}}</svg>
 `
 
 // plot draws the report as SVG.
 func (r *report) plot() ([]byte, error) {
-	d := drawing{Width: plotWidth, BarsFrom: barsFrom}
+	d := drawing{Width: plotWidth, BarsFrom: barsFrom, TextFrom: barsFrom + 5}
 	var signups, reads []*variant
 	for _, v := range r.times {
 		if strings.HasPrefix(v.name, "read") {
@@ -67,8 +67,8 @@ func (r *report) plot() ([]byte, error) {
 			signups = append(signups, v)
 		}
 	}
-	d.addTimes("Milliseconds: p50 (dark bar), p95 (light bar)", signups)
-	d.addTimes("Milliseconds of a read: p50 (dark bar), p95 (light bar)", reads)
+	d.addTimes("Milliseconds: p50 (upper bar), p95 (lower bar)", signups)
+	d.addTimes("Milliseconds of a read: p50 (upper bar), p95 (lower bar)", reads)
 	d.addRates("Done in a second", r.rates)
 	d.Height += 10
 	var out bytes.Buffer

@@ -7,6 +7,7 @@ tool (
 	golang.org/x/vuln/cmd/govulncheck
 	honnef.co/go/tools/cmd/staticcheck
 	narthex/cmd/narthex
+	narthex/cmd/narthex-bench
 	narthex/cmd/narthex-dev
 )
 

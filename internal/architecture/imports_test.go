@@ -64,7 +64,7 @@ func TestImportsPointOneWay(t *testing.T) {
 		// A church's service is given its database, and has no way to another's.
 		{from: "narthex/httpapi/services", forbidden: []string{"narthex/internal/registry", "narthex/internal/secrets", "narthex/internal/config", "go.temporal.io"}},
 		{from: "narthex", forbidden: []string{"go.temporal.io/server", "github.com/temporalio/ui-server"}, except: []string{"narthex/internal/temporaldev"}},
-		{from: "narthex", forbidden: []string{"narthex/internal/temporaldev", "narthex/internal/localpg"}, except: []string{"narthex/cmd/narthex-dev", "narthex/internal/testenv"}},
+		{from: "narthex", forbidden: []string{"narthex/internal/temporaldev", "narthex/internal/localpg"}, except: []string{"narthex/cmd/narthex-dev", "narthex/cmd/narthex-bench", "narthex/internal/testenv"}},
 		{from: "narthex", forbidden: []string{"narthex/internal/testenv"}}, // but for tests
 	}
 	for _, p := range list(t, "narthex/...") {

@@ -2,7 +2,6 @@ package testenv
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -14,32 +13,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/gofrs/flock"
+	"narthex/internal/program"
 )
-
-// Program builds a program of this module, narthex or narthex-dev, without race instrumentation, and
-// returns the executable's path. `go tool -n` keeps it in Go's build cache: it is linked once, and
-// nothing is left behind.
-func Program(name string) (path string, err error) {
-	// One process builds, the others wait; a user's builds do not wait for another's.
-	lock := flock.New(filepath.Join(os.TempDir(), fmt.Sprintf("narthex-test-build-%d.lock", os.Getuid())))
-	if err := lock.Lock(); err != nil {
-		return "", fmt.Errorf("lock the build: %w", err)
-	}
-	defer lock.Unlock()
-	build := exec.Command("go", "tool", "-n", "narthex/cmd/"+name)
-	build.Env = append(os.Environ(), "GOFLAGS="+withoutRace(os.Getenv("GOFLAGS")))
-	build.Stderr = os.Stderr
-	output, err := build.Output()
-	if err != nil {
-		return "", fmt.Errorf("build %s: %w", name, err)
-	}
-	return strings.TrimSpace(string(output)), nil
-}
-
-func withoutRace(flags string) string {
-	return strings.Join(strings.Fields(strings.NewReplacer("-race=true", "", "-race", "").Replace(flags)), " ")
-}
 
 const patience = 3 * time.Minute // with a program, on a loaded machine
 
@@ -53,15 +28,15 @@ type Run struct {
 
 // Start runs one of this module's programs. Of Narthex's, Temporal's, OpenTelemetry's and PostgreSQL's variables it gets
 // those in environment (NAME=value) alone. It is killed when the test ends before it does.
-func Start(t testing.TB, environment []string, program string, arguments ...string) *Run {
+func Start(t testing.TB, environment []string, name string, arguments ...string) *Run {
 	t.Helper()
-	return StartReading(t, nil, environment, program, arguments...)
+	return StartReading(t, nil, environment, name, arguments...)
 }
 
 // StartReading does as Start does, with input on the program's standard input.
-func StartReading(t testing.TB, input io.Reader, environment []string, program string, arguments ...string) *Run {
+func StartReading(t testing.TB, input io.Reader, environment []string, name string, arguments ...string) *Run {
 	t.Helper()
-	path, err := Program(program)
+	path, err := program.Build(name)
 	if err == nil {
 		err = dependOnSources()
 	}
@@ -69,7 +44,7 @@ func StartReading(t testing.TB, input io.Reader, environment []string, program s
 		t.Fatal(err)
 	}
 	r := &Run{t: t, cmd: exec.Command(path, arguments...), output: &output{grown: make(chan struct{}, 1)}, done: make(chan struct{})}
-	r.cmd.Env = append(neutralEnvironment(), environment...)
+	r.cmd.Env = append(program.NeutralEnvironment(), environment...)
 	r.cmd.Stdin, r.cmd.Stdout, r.cmd.Stderr = input, r.output, r.output
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -82,7 +57,7 @@ func StartReading(t testing.TB, input io.Reader, environment []string, program s
 		r.Signal(syscall.SIGKILL)
 		<-r.done
 		if t.Failed() {
-			t.Logf("%s %v printed:\n%s", program, arguments, r.Output())
+			t.Logf("%s %v printed:\n%s", name, arguments, r.Output())
 		}
 	})
 	return r
@@ -104,19 +79,6 @@ func dependOnSources() error {
 		}
 		return err
 	})
-}
-
-// neutralEnvironment is this process's, without what would configure a program of ours.
-func neutralEnvironment() (environment []string) {
-	for _, variable := range os.Environ() {
-		name, _, _ := strings.Cut(variable, "=")
-		switch {
-		case strings.HasPrefix(name, "TEMPORAL_"), strings.HasPrefix(name, "OTEL_"), strings.HasPrefix(name, "PG"), strings.HasSuffix(name, "_URL"):
-		default:
-			environment = append(environment, variable)
-		}
-	}
-	return environment
 }
 
 // ProcessID returns the process's id.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"narthex/internal/childproc"
+	"narthex/internal/program"
 )
 
 const temporalPatience = time.Minute // with its stop
@@ -31,7 +32,7 @@ func TemporalAddress(t testing.TB) string {
 }
 
 func startTemporal(dir string) (address string, stop func() error, err error) {
-	path, err := Program("narthex-dev")
+	path, err := program.Build("narthex-dev")
 	if err != nil {
 		return "", nil, err
 	}

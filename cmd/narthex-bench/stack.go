@@ -1,0 +1,208 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/log"
+
+	"narthex/internal/childproc"
+	"narthex/internal/config"
+	"narthex/internal/devstack"
+	"narthex/internal/localpg"
+	"narthex/internal/program"
+	"narthex/internal/registry"
+	"narthex/internal/searchattributes"
+	"narthex/internal/signup"
+)
+
+const (
+	startPatience = 3 * time.Minute
+	stopPatience  = time.Minute
+)
+
+// stack is PostgreSQL and Temporal as the development stack runs them, and `narthex serve`, the production
+// program, as a process of its own. All that it keeps is in one temporary folder.
+type stack struct {
+	databases       devstack.Databases
+	keys            devstack.Keys
+	temporal        client.Client
+	temporalAddress string
+	api, operations string // URLs
+	serve           *childproc.Process
+
+	narthexDev, narthex string // executables
+
+	folder string
+	stops  []func()
+}
+
+// startStack starts everything. The stack is to be stopped, with an error too.
+func startStack(ctx context.Context, progress func(string, ...any)) (*stack, error) {
+	s := &stack{}
+	for name, path := range map[string]*string{"narthex-dev": &s.narthexDev, "narthex": &s.narthex} {
+		progress("Building %s.", name) // the first time takes minutes
+		var err error
+		if *path, err = program.Build(name); err != nil {
+			return s, err
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, startPatience)
+	defer cancel()
+	folder, err := os.MkdirTemp("", "narthex-bench-")
+	if err != nil {
+		return s, err
+	}
+	s.folder = folder
+	s.stops = append(s.stops, func() { _ = os.RemoveAll(folder) })
+	if err := os.Chmod(folder, 0o711); err != nil { // PostgreSQL may have to run as another user
+		return s, err
+	}
+	progress("Starting PostgreSQL, Temporal and narthex serve.")
+	for _, start := range []func(context.Context) error{s.startPostgres, s.startTemporal, s.startNarthex} {
+		if err := start(ctx); err != nil {
+			return s, err
+		}
+	}
+	return s, nil
+}
+
+// stop stops everything in reverse, and removes the folder.
+func (s *stack) stop() {
+	for _, stop := range slices.Backward(s.stops) {
+		stop()
+	}
+}
+
+func (s *stack) startPostgres(ctx context.Context) error {
+	server, err := localpg.Start(ctx, localpg.Options{
+		Dir:       filepath.Join(s.folder, "postgres"),
+		Ephemeral: true, // leaves nothing behind, but for the rest is to be as safe as any
+		Settings:  map[string]string{"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"},
+	})
+	if err != nil {
+		return err
+	}
+	s.stops = append(s.stops, func() { _ = server.Stop() })
+	variables, err := config.NewKeys()
+	if err != nil {
+		return err
+	}
+	s.keys = devstack.Keys(variables)
+	s.keys["SERVICE_PASSWORD"] = rand.Text()
+	if s.databases, err = devstack.PrepareOwn(ctx, server.AdminURL(), s.keys); err != nil {
+		return err
+	}
+	return registry.Migrate(ctx, s.databases.RegistryURL)
+}
+
+// startTemporal runs Temporal as a child: the server is too large to be linked into this program.
+func (s *stack) startTemporal(ctx context.Context) error {
+	cmd := exec.Command(s.narthexDev, "temporal", "--data", filepath.Join(s.folder, "temporal"), "--temporal", "127.0.0.1:0", "--ui", "")
+	out, in, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer out.Close()
+	cmd.Stdout, cmd.Env = in, program.NeutralEnvironment()
+	process, err := childproc.Start(cmd, syscall.SIGKILL)
+	in.Close()
+	if err != nil {
+		return fmt.Errorf("start Temporal: %w", err)
+	}
+	s.stops = append(s.stops, func() { process.End(stopPatience) })
+	defer context.AfterFunc(ctx, func() { process.Signal(syscall.SIGKILL) })()
+	var where struct{ Temporal string }
+	if err := json.NewDecoder(out).Decode(&where); err != nil {
+		return fmt.Errorf("Temporal did not say where it listens: %w", err)
+	}
+	s.temporalAddress = where.Temporal
+	s.temporal, err = client.DialContext(ctx, client.Options{HostPort: where.Temporal, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	if err != nil {
+		return fmt.Errorf("connect to Temporal: %w", err)
+	}
+	s.stops = append(s.stops, s.temporal.Close)
+	return searchattributes.Ensure(ctx, s.temporal, client.DefaultNamespace, signup.SearchAttributes())
+}
+
+// startNarthex runs `narthex serve`. Its throttles are on: it takes this program's word on who its clients
+// are, and each request is another's.
+func (s *stack) startNarthex(ctx context.Context) error {
+	logPath := filepath.Join(s.folder, "narthex.log")
+	logFile, err := os.Create(logPath)
+	if err != nil {
+		return err
+	}
+	defer logFile.Close()
+	cmd := exec.Command(s.narthex, "serve")
+	cmd.Stderr, cmd.Env = logFile, program.NeutralEnvironment()
+	for name, value := range s.variables() {
+		cmd.Env = append(cmd.Env, name+"="+value)
+	}
+	if s.serve, err = childproc.Start(cmd, syscall.SIGKILL); err != nil {
+		return fmt.Errorf("start narthex serve: %w", err)
+	}
+	s.stops = append(s.stops, func() { s.serve.End(stopPatience) })
+	s.api, s.operations, err = s.awaitReady(ctx, logPath)
+	return err
+}
+
+func (s *stack) variables() map[string]string {
+	all := maps.Clone(map[string]string(s.keys))
+	maps.Copy(all, map[string]string{
+		"REGISTRY_URL": s.databases.RegistryURL, "TENANT_SERVER_URL": s.databases.TenantServerURL,
+		"TEMPORAL_ADDRESS": s.temporalAddress, "TEMPORAL_NAMESPACE": client.DefaultNamespace,
+		"HTTP_ADDRESS": "127.0.0.1:0", "OPERATIONS_ADDRESS": "127.0.0.1:0", "TRUSTED_PROXIES": "127.0.0.1/32",
+		"SIGNUP_WAIT": "60s", // what takes long is measured, and not answered with 202
+	})
+	return all
+}
+
+// awaitReady waits until the log of `narthex serve` says where it listens.
+func (s *stack) awaitReady(ctx context.Context, logPath string) (api, operations string, err error) {
+	for {
+		content, err := os.ReadFile(logPath)
+		if err != nil {
+			return "", "", err
+		}
+		for line := range bytes.Lines(content) {
+			var said struct{ Msg, HTTP, Operations string }
+			if json.Unmarshal(line, &said) == nil && said.Msg == "ready" {
+				return "http://" + said.HTTP, "http://" + said.Operations, nil
+			}
+		}
+		select {
+		case <-s.serve.Done():
+			return "", "", fmt.Errorf("narthex serve did not start: %s", bytes.TrimSpace(content))
+		case <-ctx.Done():
+			return "", "", errors.New("narthex serve did not get ready in time")
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// logTail is what `narthex serve` warned of last, to say beside an error.
+func (s *stack) logTail() string {
+	content, _ := os.ReadFile(filepath.Join(s.folder, "narthex.log"))
+	var last []string
+	for line := range strings.Lines(string(content)) {
+		if !strings.Contains(line, `"level":"INFO"`) {
+			last = append(last, line)
+		}
+	}
+	return strings.Join(last[max(0, len(last)-5):], "")
+}

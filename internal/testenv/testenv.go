@@ -17,10 +17,6 @@ import (
 	"narthex/internal/localpg"
 )
 
-// parallel is how many parallel tests of a process run at once, unless -parallel says otherwise: most
-// of their time they wait for servers.
-const parallel = "8"
-
 // Main runs a package's tests and then stops what they started. A package that uses this one calls it
 // from its TestMain.
 func Main(m *testing.M) {

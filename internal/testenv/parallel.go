@@ -1,0 +1,7 @@
+//go:build !race
+
+package testenv
+
+// parallel is how many parallel tests of a process run at once, unless -parallel says otherwise: most
+// of their time they wait for servers.
+const parallel = "8"

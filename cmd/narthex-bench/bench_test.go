@@ -13,6 +13,8 @@ import (
 	"narthex/internal/testenv"
 )
 
+func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }
+
 // figureRows are the rows of figures that have a goal.
 var figureRows = regexp.MustCompile(`(?m)^\| ([^|]+) \| ([^|]*?)(?: MiB)? \| [≤≥] [^|]+ \| (?:met|missed) \|$`)
 

@@ -22,7 +22,7 @@ import (
 	"narthex/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }
 
 // dataFolder is where a stack may keep its data.
 func dataFolder(t *testing.T) string {

@@ -24,7 +24,7 @@ import (
 	"narthex/internal/testenv"
 )
 
-func TestMain(m *testing.M) { testenv.Main(m) }
+func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }
 
 // narthex runs the program to its end and returns its exit status and what it printed.
 func narthex(t *testing.T, environment []string, arguments ...string) (status int, output string) {

@@ -2,6 +2,9 @@
 
 package testenv
 
-// parallel is how many parallel tests of a process run at once, unless -parallel says otherwise: most
-// of their time they wait for servers.
-const parallel = "8"
+const (
+	race = false
+	// parallel is how many parallel tests of a process run at once, unless -parallel says otherwise: most
+	// of their time they wait for servers.
+	parallel = "8"
+)

@@ -2,5 +2,8 @@
 
 package testenv
 
-// parallel is lower with the race detector, with which tests wait for themselves.
-const parallel = "4"
+const (
+	race = true
+	// parallel is lower with the race detector, with which tests wait for themselves.
+	parallel = "4"
+)

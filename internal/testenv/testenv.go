@@ -34,6 +34,16 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
+// MainOfPrograms does as Main does, for a package whose tests run this module's programs as processes. Those
+// are built without the race detector, which has nothing to look at then: with it the tests are skipped.
+func MainOfPrograms(m *testing.M) {
+	if race {
+		fmt.Println("skipped: the programs that these tests run are built without the race detector")
+		os.Exit(0)
+	}
+	Main(m)
+}
+
 func given(name string) (found bool) {
 	flag.Visit(func(f *flag.Flag) { found = found || f.Name == name })
 	return found

@@ -4,6 +4,6 @@ package testenv
 
 const (
 	race = true
-	// parallel is lower with the race detector, with which tests wait for themselves.
-	parallel = "4"
+	// parallel is lower with the race detector, with which tests wait for themselves too.
+	parallel = "6"
 )

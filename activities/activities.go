@@ -1,6 +1,7 @@
 // Package activities holds the steps of a signup. Each file is one step and the compensation that
 // undoes it. Every step is idempotent for its signup and makes only what carries the signup's id;
-// every compensation is idempotent, removes only that, and works when there is nothing to remove.
+// every compensation is idempotent, forbids late attempts before it does anything, leaves alone what has come
+// to its end, removes only what carries the signup's id, and works when there is nothing to remove.
 // The order of the steps is the workflow's.
 package activities
 

@@ -84,9 +84,13 @@ func (a *Activities) CreateInvitedTenantAdmin(ctx context.Context, in invitation
 
 // DeleteInvitedTenantAdmin removes the admin from the tenant's own database.
 func (a *Activities) DeleteInvitedTenantAdmin(ctx context.Context, in invitation.StepInput) error {
-	return undo("delete invited tenant admin", a.inTenant(ctx, in.TenantID, func(conn *pgx.Conn) error {
-		return tenantdb.DeleteAdmin(ctx, conn, in.AdminID)
-	}))
+	err := a.Registry.Bury(ctx, invitationOwner(in))
+	if err == nil {
+		err = a.inTenant(ctx, in.TenantID, func(conn *pgx.Conn) error {
+			return tenantdb.DeleteAdmin(ctx, conn, in.AdminID)
+		})
+	}
+	return undo("delete invited tenant admin", err)
 }
 
 // inTenant runs do in a tenant's database.

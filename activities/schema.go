@@ -26,6 +26,9 @@ func (a *Activities) migrateDatabase(ctx context.Context, in signup.StepInput) e
 func (a *Activities) RevertDatabase(ctx context.Context, in signup.StepInput) error {
 	database, err := a.database(in)
 	if err == nil {
+		err = a.Registry.Bury(ctx, owner(in))
+	}
+	if err == nil {
 		err = a.Server.Revert(ctx, database)
 	}
 	return undo("revert database", nothingThere(err))

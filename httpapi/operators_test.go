@@ -101,7 +101,8 @@ func (s *stack) summaries(workflowID, runID string) string {
 	opening := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), codec.New(s.keys))
 	var lines strings.Builder
 	for _, event := range s.history(workflowID, runID).Events {
-		if event.EventType != enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED {
+		quick := event.GetMarkerRecordedEventAttributes().GetMarkerName() == "LocalActivity"
+		if !quick && event.EventType != enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED {
 			continue
 		}
 		var summary string

@@ -21,7 +21,7 @@ func (a *api) signupStatus(c *gin.Context) error {
 	if !ok {
 		return errNoSignup
 	}
-	status, err := signups.Read(c.Request.Context(), a.Temporal, run, workflows.Steps)
+	status, err := signups.Read(c.Request.Context(), a.Temporal, a.Keys, run, workflows.Steps)
 	if err != nil {
 		return err
 	}

@@ -25,7 +25,7 @@ func (w *Workflows) Invitation(ctx workflow.Context, in invitation.Input) error 
 	input := invitation.StepInput{InvitationID: workflow.GetInfo(ctx).OriginalRunID, Input: in}
 	for _, step := range InvitationSteps {
 		if err := saga.Do(ctx, step, input); err != nil {
-			if hasEnded(ctx, step, "ask whether the invitation was offered", invitation.IsOffered, input) {
+			if hasEnded(ctx, saga, step, "ask whether the invitation was offered", invitation.IsOffered, input) {
 				break
 			}
 			return rollBack(ctx, saga, step.Do, err)

@@ -14,6 +14,11 @@ type Saga struct {
 	// Forward bounds each step, Backward each attempt of a compensation; Backward sets no limit on
 	// how often and how long a compensation is tried.
 	Forward, Backward workflow.ActivityOptions
+	// Quick, if not nil, bounds a first attempt of each step that the worker makes within the workflow task, as
+	// a local activity: Temporal hears of several steps at once, which spares most of what a step costs. A step
+	// whose first attempt fails becomes an activity, with its retries and its place in the history. The
+	// compensations of quick steps are to be put on the stack beforehand, by Plan.
+	Quick *workflow.LocalActivityOptions
 	// Patience is how long the rollback waits for one compensation before it goes on to the next. The
 	// late one keeps being tried meanwhile.
 	Patience time.Duration
@@ -30,14 +35,43 @@ type compensation struct {
 	input any
 }
 
-// Do pushes the step's compensation and runs the step, both with the same input.
-func (s *Saga) Do(ctx workflow.Context, step signup.Step, input any) error {
+// Plan pushes the compensations of all steps before the first of them runs. What quick steps have done is
+// lost to the history where their workflow task is lost, with its worker or to a cancel: who begins anew may
+// fail at an earlier step than the last that worked, and must undo that one too.
+func (s *Saga) Plan(steps []signup.Step, input any) {
+	for _, step := range steps {
+		s.push(step, input)
+	}
+}
+
+func (s *Saga) push(step signup.Step, input any) {
 	if step.Undo != "" {
 		s.undo = append(s.undo, compensation{step, input})
+	}
+}
+
+// Do runs the step, having pushed its compensation, with the same input.
+func (s *Saga) Do(ctx workflow.Context, step signup.Step, input any) error {
+	if s.Quick == nil {
+		s.push(step, input)
+	} else if ctx.Err() != nil || s.quickly(ctx, step, input) {
+		return ctx.Err()
 	}
 	err := s.start(workflow.WithActivityOptions(ctx, s.Forward), step.Do, step.Doing, input).Get(ctx, nil)
 	s.Progress.ended(ctx, step.Do, err)
 	return err
+}
+
+// quickly tries the step as a local activity, and reports whether it worked. A cancel waits until it is over.
+func (s *Saga) quickly(ctx workflow.Context, step signup.Step, input any) bool {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	options := *s.Quick
+	options.Summary = s.Progress.text(step.Doing)
+	if workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, options), step.Do, input).Get(ctx, nil) != nil {
+		return false
+	}
+	s.Progress.ended(ctx, step.Do, nil)
+	return true
 }
 
 // start starts an activity, with a text for people.

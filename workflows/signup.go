@@ -46,9 +46,13 @@ type Workflows struct {
 func (w *Workflows) Signup(ctx workflow.Context, in signup.Input) error {
 	saga := w.saga(Steps, in.TenantID)
 	input := signup.StepInput{SignupID: workflow.GetInfo(ctx).OriginalRunID, Input: in}
+	if workflow.GetVersion(ctx, "quick steps", workflow.DefaultVersion, 1) != workflow.DefaultVersion {
+		saga.Quick = &quick
+		saga.Plan(Steps, input)
+	}
 	for _, step := range Steps {
 		if err := saga.Do(ctx, step, input); err != nil {
-			if hasEnded(ctx, step, "ask whether the church is open", signup.IsTenantOpen, input) {
+			if hasEnded(ctx, saga, step, "ask whether the church is open", signup.IsTenantOpen, input) {
 				break
 			}
 			return rollBack(ctx, saga, step.Do, err)
@@ -76,13 +80,13 @@ func (w *Workflows) Register(to interface {
 }
 
 // hasEnded reports, after a step has failed, whether the saga has come to its end all the same: at the commit
-// point only the answer may have been lost, and a reset may be of a run that had ended well. Then what it made
-// is in use, and must not be removed. question is an activity that knows, and rules out that it changes; change
+// point only the answer may have been lost, so may quick steps with their workflow task, and a reset may be of
+// a run that had ended well. Then what it made is in use, and must not be removed. question is an activity that knows, and rules out that it changes; change
 // names this in histories.
-func hasEnded(ctx workflow.Context, failed signup.Step, change, question string, input any) (ended bool) {
+func hasEnded(ctx workflow.Context, saga *Saga, failed signup.Step, change, question string, input any) (ended bool) {
 	info := workflow.GetInfo(ctx)
 	commitPoint, reset := failed.Undo == "", info.OriginalRunID != info.WorkflowExecution.RunID
-	if !commitPoint && !reset {
+	if !commitPoint && !reset && saga.Quick == nil {
 		return false
 	}
 	if workflow.GetVersion(ctx, change, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
@@ -102,6 +106,12 @@ var forward = workflow.ActivityOptions{
 	ScheduleToCloseTimeout: 9 * time.Second,
 	WaitForCancellation:    true,
 	RetryPolicy:            &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: time.Second},
+}
+
+// The first attempt of a step ends before the workflow task in which it is made is extended.
+var quick = workflow.LocalActivityOptions{
+	ScheduleToCloseTimeout: signup.TaskTimeout / 2,
+	RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 }
 
 // Compensations are tried until they work, however long that takes.

@@ -117,7 +117,7 @@ func watch(ctx context.Context, o *signups.Operator, run signups.Run, out io.Wri
 	bar := newBar(len(o.Steps), "signup")
 	seen := map[string]signups.State{}
 	var last signups.Status
-	err := signups.Watch(ctx, o.Temporal, run, o.Steps, func(status signups.Status) {
+	err := signups.Watch(ctx, o.Temporal, o.Keys, run, o.Steps, func(status signups.Status) {
 		last = status
 		done := 0
 		for _, a := range activities(status) {

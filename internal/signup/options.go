@@ -8,6 +8,10 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
+// TaskTimeout is how long a worker may hold a workflow task of a signup before it has to say that it is still
+// at it. A signup whose worker has died goes on after that: within the time that the API waits by default.
+const TaskTimeout = 5 * time.Second
+
 // StartOptions says how a signup is started: whoever starts it, a running one with the same email is an
 // error (serviceerror.WorkflowExecutionAlreadyStarted), and people read in Temporal's UI what it is.
 func StartOptions(taskQueue string, in Input) client.StartWorkflowOptions {
@@ -18,6 +22,7 @@ func StartOptions(taskQueue string, in Input) client.StartWorkflowOptions {
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		EnableEagerStart:                         true,
+		WorkflowTaskTimeout:                      TaskTimeout,
 		TypedSearchAttributes:                    startAttributes(in.TenantID),
 		StaticSummary:                            "sign up tenant_" + in.TenantID,
 		StaticDetails: fmt.Sprintf("Requested at %s\n\n- tenant and church: `%s`\n- database and role: `tenant_%[2]s`\n- PRIMARY admin: `%s`\n- trial until %s\n",

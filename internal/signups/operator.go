@@ -28,7 +28,7 @@ type Operator struct {
 
 // Read returns how a signup's run stands. Errors: ErrNotFound, or why Temporal did not answer.
 func (o *Operator) Read(ctx context.Context, run Run) (Status, error) {
-	return Read(ctx, o.Temporal, run, o.Steps)
+	return Read(ctx, o.Temporal, o.Keys, run, o.Steps)
 }
 
 // Cause opens what an activity failed with, or "".

@@ -1,17 +1,21 @@
 // Package signups reads how a signup stands from its workflow's history. It needs no worker, and it
-// reads names and states alone, no payload.
+// reads names, times and states alone, nothing of a signup's input.
 package signups
 
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/converter"
 
+	"narthex/internal/codec"
+	"narthex/internal/secrets"
 	"narthex/internal/signup"
 )
 
@@ -61,32 +65,36 @@ type Status struct {
 	Steps      []Step     `json:"steps"`
 }
 
-// Read returns how a signup's run stands, by its steps in their order. Errors: ErrNotFound, or why Temporal
-// did not answer.
-func Read(ctx context.Context, temporal client.Client, run Run, steps []signup.Step) (Status, error) {
-	r := newReader(steps)
+// Read returns how a signup's run stands, by its steps in their order. Errors: ErrNotFound, secrets.ErrSealed,
+// or why Temporal did not answer.
+func Read(ctx context.Context, temporal client.Client, keys *secrets.Keys, run Run, steps []signup.Step) (Status, error) {
+	r := newReader(keys, steps)
 	history := temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for history.HasNext() {
 		event, err := history.Next()
 		if err != nil {
 			return Status{}, inTemporal("read history", err)
 		}
-		r.apply(event)
+		if err := r.apply(event); err != nil {
+			return Status{}, err
+		}
 	}
 	return r.status(), nil
 }
 
 // Watch calls show with how a signup's run stands, now and whenever that changes, until it has ended.
-// Errors: ErrNotFound, ctx's, or why Temporal did not answer.
-func Watch(ctx context.Context, temporal client.Client, run Run, steps []signup.Step, show func(Status)) error {
-	r := newReader(steps)
+// Errors: ErrNotFound, ctx's, secrets.ErrSealed, or why Temporal did not answer.
+func Watch(ctx context.Context, temporal client.Client, keys *secrets.Keys, run Run, steps []signup.Step, show func(Status)) error {
+	r := newReader(keys, steps)
 	history := temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, true, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for history.HasNext() {
 		event, err := history.Next()
 		if err != nil {
 			return inTemporal("read history", err)
 		}
-		r.apply(event)
+		if err := r.apply(event); err != nil {
+			return err
+		}
 		show(r.status())
 	}
 	return nil
@@ -94,7 +102,9 @@ func Watch(ctx context.Context, temporal client.Client, run Run, steps []signup.
 
 // reader folds a history into states.
 type reader struct {
+	opening    converter.DataConverter
 	steps      []signup.Step
+	quickSince time.Time // when the quick step that is recorded next began: one begins when the one before has ended
 	startedAt  time.Time
 	closedAt   *time.Time
 	close      enumspb.EventType
@@ -104,13 +114,17 @@ type reader struct {
 	reason     string
 }
 
-func newReader(steps []signup.Step) *reader {
-	return &reader{steps: steps, activities: map[string]*Activity{}, scheduled: map[int64]string{}}
+func newReader(keys *secrets.Keys, steps []signup.Step) *reader {
+	return &reader{opening: codec.Converter(keys), steps: steps, activities: map[string]*Activity{}, scheduled: map[int64]string{}}
 }
 
-func (r *reader) apply(event *historypb.HistoryEvent) {
+func (r *reader) apply(event *historypb.HistoryEvent) error {
 	at := event.EventTime.AsTime()
 	switch event.EventType {
+	case enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED:
+		r.quickSince = at
+	case enumspb.EVENT_TYPE_MARKER_RECORDED:
+		return r.quick(event.GetMarkerRecordedEventAttributes())
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
 		r.startedAt = at
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
@@ -140,6 +154,28 @@ func (r *reader) apply(event *historypb.HistoryEvent) {
 		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
 		r.closedAt, r.close = &at, event.EventType
 	}
+	return nil
+}
+
+// quick takes in a step that was done within a workflow task, as a local activity. Of one that failed there,
+// the activity tells that it became.
+func (r *reader) quick(marker *historypb.MarkerRecordedEventAttributes) error {
+	if marker.MarkerName != "LocalActivity" {
+		return nil
+	}
+	var recorded struct { // as Temporal's SDK writes it
+		ActivityType string
+		ReplayTime   time.Time // when it ended
+	}
+	if err := r.opening.FromPayloads(marker.Details["data"], &recorded); err != nil {
+		return fmt.Errorf("read a quick step: %w", secrets.ErrSealed)
+	}
+	began, ended := r.quickSince, recorded.ReplayTime
+	r.quickSince = ended
+	if marker.Failure == nil {
+		r.activities[recorded.ActivityType] = &Activity{Name: recorded.ActivityType, State: Completed, Attempts: 1, StartedAt: &began, EndedAt: &ended}
+	}
+	return nil
 }
 
 func (r *reader) of(scheduledEvent int64) *Activity { return r.activities[r.scheduled[scheduledEvent]] }

@@ -138,11 +138,12 @@ func InsertAdmin(ctx context.Context, db execer, keys *secrets.Keys, tenantID st
 	return nil
 }
 
-// DeleteAdmin removes an admin. Idempotent; a database without the table has none.
+// DeleteAdmin removes an admin. Idempotent; a database without the table has none, nor has a copy of a template
+// whose tables were not given to the tenant's role yet.
 func DeleteAdmin(ctx context.Context, db execer, adminID string) error {
 	_, err := db.Exec(ctx, deleteAdmin, adminID)
 	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == "42P01" {
+	if errors.As(err, &pgErr) && (pgErr.Code == undefinedTable || pgErr.Code == insufficientPrivilege) {
 		return nil
 	}
 	if err != nil {
@@ -150,6 +151,12 @@ func DeleteAdmin(ctx context.Context, db execer, adminID string) error {
 	}
 	return nil
 }
+
+// SQLSTATEs
+const (
+	undefinedTable        = "42P01"
+	insufficientPrivilege = "42501"
+)
 
 func adminEmailPlace(column, tenantID string) secrets.Place {
 	return secrets.Place{Table: "tenant.admins", Column: column, Tenant: tenantID}

@@ -29,7 +29,7 @@ type Admin struct {
 const (
 	insertAdmin = `
 		INSERT INTO admins (id, tenant_id, email, email_hash, password_hash, first_name, last_name, role, signup_id, created_at, updated_at)
-		VALUES (@id, @tenant_id, @email, @email_hash, @password_hash, @first_name, @last_name, @role, @signup_id, @created_at, @created_at)
+		SELECT @id, @tenant_id, @email, @email_hash, @password_hash, @first_name, @last_name, @role, @signup_id, @created_at, @created_at` + permitted + `
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfAdmin       = `SELECT signup_id FROM admins WHERE id = @id`
 	updatePasswordHash = `UPDATE admins SET password_hash = $3, updated_at = now() WHERE id = $1 AND tenant_id = $2`
@@ -46,7 +46,7 @@ func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) er
 	err = r.insert(ctx, owner, insertAdmin, ownerOfAdmin, pgx.NamedArgs{
 		"id": admin.ID, "email": sealed, "email_hash": admin.EmailHash, "password_hash": admin.PasswordHash,
 		"first_name": admin.FirstName, "last_name": admin.LastName, "role": admin.Role, "created_at": admin.CreatedAt,
-	}, nil)
+	})
 	if err != nil {
 		return fmt.Errorf("insert admin: %w", err)
 	}

@@ -20,7 +20,7 @@ type Church struct {
 const (
 	insertChurch = `
 		INSERT INTO churches (id, name, email, email_hash, subscription_status, trial_ends_at, signup_id, created_at, updated_at)
-		VALUES (@tenant_id, @name, @email, @email_hash, 'trial', @trial_ends_at, @signup_id, @created_at, @created_at)
+		SELECT @tenant_id, @name, @email, @email_hash, 'trial', @trial_ends_at, @signup_id, @created_at, @created_at` + permitted + `
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfChurch = `SELECT signup_id FROM churches WHERE id = @tenant_id`
 	deleteChurch  = `DELETE FROM churches WHERE id = @tenant_id AND signup_id = @signup_id`
@@ -36,7 +36,7 @@ func (r *Registry) InsertChurch(ctx context.Context, owner Owner, church Church)
 	err = r.insert(ctx, owner, insertChurch, ownerOfChurch, pgx.NamedArgs{
 		"name": church.Name, "email": sealed, "email_hash": church.EmailHash,
 		"trial_ends_at": church.TrialEndsAt, "created_at": church.CreatedAt,
-	}, nil)
+	})
 	if err != nil {
 		return fmt.Errorf("insert church: %w", err)
 	}

@@ -18,20 +18,18 @@ type EmailEntry struct {
 }
 
 const (
+	// While the index's keys change, an email may be indexed under any of them: the unique constraint alone would
+	// miss that.
 	insertEmailEntry = `
 		INSERT INTO admin_email_index (id, email_hash, email, tenant_id, admin_id, signup_id, created_at, updated_at)
-		VALUES (@admin_id, @email_hash, @email, @tenant_id, @admin_id, @signup_id, @created_at, @created_at)
+		SELECT @admin_id, @email_hash, @email, @tenant_id, @admin_id, @signup_id, @created_at, @created_at` + permitted + `
+		AND NOT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY(@email_hashes) AND id <> @admin_id)
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfEmailEntry = `SELECT signup_id FROM admin_email_index WHERE id = @admin_id`
 	deleteEmailEntry  = `DELETE FROM admin_email_index WHERE tenant_id = @tenant_id AND signup_id = @signup_id`
 	selectEmailEntry  = `
 		SELECT i.tenant_id, i.admin_id, coalesce(a.role, '') FROM admin_email_index i LEFT JOIN admins a ON a.id = i.admin_id
 		WHERE i.email_hash = ANY($1)`
-
-	// While the index's keys change, an email may be indexed under any of them: the unique constraint
-	// alone would miss that.
-	lockEmail       = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
-	indexedByOthers = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY($1) AND id <> $2)`
 )
 
 // InsertEmailEntry makes the email log in to owner's tenant. Idempotent for one owner.
@@ -41,35 +39,19 @@ func (r *Registry) InsertEmailEntry(ctx context.Context, owner Owner, entry Emai
 	if err != nil {
 		return err
 	}
-	err = r.insert(ctx, owner, insertEmailEntry, ownerOfEmailEntry, pgx.NamedArgs{
-		"admin_id": entry.AdminID, "email": sealed, "email_hash": entry.EmailHash, "created_at": entry.CreatedAt,
-	}, func(tx pgx.Tx) error { return r.claimEmail(ctx, tx, entry) })
-	if err != nil {
-		return fmt.Errorf("insert email index entry: %w", err)
-	}
-	return nil
-}
-
-// claimEmail makes sure that no other admin has the email, under whichever key it is indexed, until tx
-// ends. Errors: ErrEmailTaken.
-func (r *Registry) claimEmail(ctx context.Context, tx pgx.Tx, entry EmailEntry) error {
 	lock, err := r.keys.EmailLock(entry.Email)
 	if err != nil {
-		return err
-	}
-	if _, err := tx.Exec(ctx, lockEmail, lock); err != nil {
 		return err
 	}
 	hashes, err := r.keys.EmailIndexes(entry.Email)
 	if err != nil {
 		return err
 	}
-	var taken bool
-	if err := tx.QueryRow(ctx, indexedByOthers, hashes, entry.AdminID).Scan(&taken); err != nil {
-		return err
-	}
-	if taken {
-		return ErrEmailTaken
+	err = r.insert(ctx, owner, insertEmailEntry, ownerOfEmailEntry, pgx.NamedArgs{
+		"admin_id": entry.AdminID, "email": sealed, "email_hash": entry.EmailHash, "email_hashes": hashes, "created_at": entry.CreatedAt,
+	}, lock)
+	if err != nil {
+		return fmt.Errorf("insert email index entry: %w", err)
 	}
 	return nil
 }

@@ -89,11 +89,14 @@ type Owner struct {
 // All that happens to a signup's rows happens under its lock, so that a late insert and the rollback
 // that must forbid it never overlap.
 const (
-	lockSignup     = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
-	selectStanding = `
-		SELECT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $1),
-			CASE WHEN $3 = '' THEN EXISTS (SELECT FROM tenants WHERE id = $2 AND signup_id = $1 AND status <> 'provisioning')
-			ELSE EXISTS (SELECT FROM audit_log WHERE event = 'admin_invited' AND tenant_id = $2 AND admin_id = $3) END`
+	lockSignup  = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
+	isUndone    = `EXISTS (SELECT FROM signup_tombstones WHERE signup_id = @signup_id)`
+	isCommitted = `
+		CASE WHEN @invitee_id = '' THEN EXISTS (SELECT FROM tenants WHERE id = @tenant_id AND signup_id = @signup_id AND status <> 'provisioning')
+		ELSE EXISTS (SELECT FROM audit_log WHERE event = 'admin_invited' AND tenant_id = @tenant_id AND admin_id = @invitee_id) END`
+	selectStanding = `SELECT ` + isUndone + `, ` + isCommitted
+	// permitted ends the SELECT of an INSERT: while the signup may make nothing, nothing is made.
+	permitted      = ` WHERE NOT ` + isUndone + ` AND NOT ` + isCommitted
 	buryTombstone  = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 	emailHashTaken = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY($1))`
 )
@@ -102,17 +105,34 @@ const (
 func (r *Registry) Permit(ctx context.Context, owner Owner) error { return permit(ctx, r.pool, owner) }
 
 func permit(ctx context.Context, q querier, owner Owner) error {
-	var undone, committed bool
-	if err := q.QueryRow(ctx, selectStanding, owner.SignupID, owner.TenantID, owner.InviteeID).Scan(&undone, &committed); err != nil {
+	err := scanStanding(q.QueryRow(ctx, selectStanding, owner.args(nil)))
+	if err != nil && !errors.Is(err, ErrUndone) && !errors.Is(err, ErrCommitted) {
 		return fmt.Errorf("look how the signup stands: %w", err)
 	}
-	switch {
+	return err
+}
+
+// scanStanding reads selectStanding's row. Errors: ErrUndone, ErrCommitted.
+func scanStanding(row pgx.Row) error {
+	var undone, committed bool
+	switch err := row.Scan(&undone, &committed); {
+	case err != nil:
+		return err
 	case undone:
 		return ErrUndone
 	case committed:
 		return ErrCommitted
 	}
 	return nil
+}
+
+// args adds whose rows they are to the arguments of a statement.
+func (o Owner) args(args pgx.NamedArgs) pgx.NamedArgs {
+	if args == nil {
+		args = pgx.NamedArgs{}
+	}
+	args["tenant_id"], args["signup_id"], args["invitee_id"] = o.TenantID, o.SignupID, o.InviteeID
+	return args
 }
 
 // querier is what a pool and a transaction have in common.
@@ -138,41 +158,45 @@ func (r *Registry) EmailTaken(ctx context.Context, email string) (taken bool, er
 	return taken, nil
 }
 
-// insert runs an INSERT … ON CONFLICT (id) DO NOTHING for owner, if the signup is permitted to. A row
-// that is there already is owner's own (an earlier attempt's, whose answer was lost), or ErrNotOwned.
-// before, if not nil, runs first in the same transaction.
-func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf string, args pgx.NamedArgs, before func(pgx.Tx) error) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+// insert runs an INSERT … SELECT … WHERE permitted … ON CONFLICT (id) DO NOTHING for owner. A row that is there
+// already is owner's own (an earlier attempt's, whose answer was lost), or ErrNotOwned; one that is not there
+// afterwards was refused for its email. All statements go to the server together, and are one transaction; locks
+// are taken beside the signup's own.
+func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf string, args pgx.NamedArgs, locks ...string) error {
+	args = owner.args(args)
+	var batch pgx.Batch
+	for _, lock := range append([]string{owner.SignupID}, locks...) {
+		batch.Queue(lockSignup, lock)
+	}
+	var standing error
+	batch.Queue(selectStanding, args).QueryRow(func(row pgx.Row) error {
+		standing = scanStanding(row)
+		return nil
+	})
+	batch.Queue(statement, args)
+	var rowOwner string
+	batch.Queue(ownerOf, args).QueryRow(func(row pgx.Row) error {
+		if err := row.Scan(&rowOwner); !errors.Is(err, pgx.ErrNoRows) {
 			return err
-		}
-		if err := permit(ctx, tx, owner); err != nil {
-			return err
-		}
-		if before != nil {
-			if err := before(tx); err != nil {
-				return err
-			}
-		}
-		args["tenant_id"], args["signup_id"] = owner.TenantID, owner.SignupID
-		tag, err := tx.Exec(ctx, statement, args)
-		if err != nil || tag.RowsAffected() == 1 {
-			return err
-		}
-		var rowOwner string
-		if err := tx.QueryRow(ctx, ownerOf, args).Scan(&rowOwner); err != nil {
-			return err
-		}
-		if rowOwner != owner.SignupID {
-			return ErrNotOwned
 		}
 		return nil
 	})
+	err := r.pool.SendBatch(ctx, &batch).Close()
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "23505" && emailConstraints[pgErr.ConstraintName] {
 		return ErrEmailTaken
 	}
-	return err
+	switch {
+	case err != nil:
+		return err
+	case standing != nil:
+		return standing
+	case rowOwner == "":
+		return ErrEmailTaken
+	case rowOwner != owner.SignupID:
+		return ErrNotOwned
+	}
+	return nil
 }
 
 var emailConstraints = map[string]bool{

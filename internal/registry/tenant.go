@@ -54,16 +54,21 @@ const (
 	insertTenant = `
 		INSERT INTO tenants (id, church_id, name, email, database_url, database_host, database_port, database_name,
 			subscription_status, subscription_plan, status, schema_version, signup_id, created_at, updated_at)
-		VALUES (@tenant_id, @tenant_id, @name, @email, @database_url, @database_host, @database_port, @database_name,
-			'trial', 'starter', 'provisioning', @schema_version, @signup_id, @created_at, @created_at)
+		SELECT @tenant_id, @tenant_id, @name, @email, @database_url, @database_host, @database_port, @database_name,
+			'trial', 'starter', 'provisioning', @schema_version, @signup_id, @created_at, @created_at` + permitted + `
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfTenant  = `SELECT signup_id FROM tenants WHERE id = @tenant_id`
 	deleteTenant   = `DELETE FROM tenants WHERE id = @tenant_id AND signup_id = @signup_id`
 	activateTenant = `
-		UPDATE tenants t SET status = 'active', updated_at = now() FROM tenants was
-		WHERE t.id = $1 AND was.id = t.id AND t.signup_id = $2 AND t.status IN ('provisioning', 'active')
-		AND NOT EXISTS (SELECT FROM signup_tombstones WHERE signup_id = $2)
-		RETURNING was.status`
+		WITH activated AS (
+			UPDATE tenants t SET status = 'active', updated_at = now() FROM tenants was
+			WHERE t.id = @tenant_id AND was.id = t.id AND t.signup_id = @signup_id AND t.status IN ('provisioning', 'active')
+			AND NOT ` + isUndone + ` RETURNING was.status
+		), audited AS (
+			INSERT INTO audit_log (event, tenant_id, admin_id)
+			SELECT '` + string(EventSignedUp) + `', @tenant_id, @admin_id FROM activated WHERE status = 'provisioning'
+		)
+		SELECT status FROM activated`
 	selectOneAServer = `
 		SELECT DISTINCT ON (database_host, database_port) id FROM tenants WHERE status = 'active' ORDER BY database_host, database_port, id`
 	selectTenant = `
@@ -107,7 +112,7 @@ func (r *Registry) InsertTenant(ctx context.Context, owner Owner, tenant NewTena
 		"name": tenant.Name, "email": email, "database_url": url,
 		"database_host": tenant.DatabaseHost, "database_port": tenant.DatabasePort, "database_name": tenant.DatabaseName,
 		"schema_version": tenant.SchemaVersion, "created_at": tenant.CreatedAt,
-	}, nil)
+	})
 	if err != nil {
 		return fmt.Errorf("insert tenant: %w", err)
 	}
@@ -125,20 +130,16 @@ func (r *Registry) DeleteTenant(ctx context.Context, owner Owner) error {
 // ActivateTenant opens the tenant for requests, and records that its admin has signed up. Idempotent. Errors: ErrUndone, when the signup was
 // rolled back or its tenant is not there to be activated.
 func (r *Registry) ActivateTenant(ctx context.Context, owner Owner, adminID string) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
-			return err
-		}
+	var batch pgx.Batch
+	batch.Queue(lockSignup, owner.SignupID)
+	batch.Queue(activateTenant, owner.args(pgx.NamedArgs{"admin_id": adminID})).QueryRow(func(row pgx.Row) error {
 		var was string
-		err := tx.QueryRow(ctx, activateTenant, owner.TenantID, owner.SignupID).Scan(&was)
-		switch {
-		case errors.Is(err, pgx.ErrNoRows):
-			return ErrUndone
-		case err != nil || was == StatusActive:
+		if err := row.Scan(&was); !errors.Is(err, pgx.ErrNoRows) {
 			return err
 		}
-		return audit(ctx, tx, Event{Kind: EventSignedUp, TenantID: owner.TenantID, AdminID: adminID})
+		return ErrUndone
 	})
+	err := r.pool.SendBatch(ctx, &batch).Close()
 	if err != nil {
 		return fmt.Errorf("activate tenant: %w", err)
 	}

@@ -108,14 +108,9 @@ func (t *Tenant) SetPasswordHash(ctx context.Context, adminID, old, hash string)
 	return nil
 }
 
-// execer is what a connection and a transaction have in common.
-type execer interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}
-
 // InsertAdmin adds an admin, whose email is that admin's in the registry, to a tenant's database. Idempotent.
 // Nothing is stored if sealing fails.
-func InsertAdmin(ctx context.Context, db execer, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
+func InsertAdmin(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
 	email, err := keys.Seal([]byte(admin.Email), adminEmailPlace("email", tenantID))
 	if err != nil {
 		return err
@@ -124,15 +119,14 @@ func InsertAdmin(ctx context.Context, db execer, keys *secrets.Keys, tenantID st
 	if err != nil {
 		return err
 	}
-	if _, err := db.Exec(ctx, deleteNamesake, admin.EmailHash, admin.ID); err != nil {
-		return fmt.Errorf("remove namesake: %w", err)
-	}
-	_, err = db.Exec(ctx, insertAdmin, pgx.NamedArgs{
+	var batch pgx.Batch // one transaction
+	batch.Queue(deleteNamesake, admin.EmailHash, admin.ID)
+	batch.Queue(insertAdmin, pgx.NamedArgs{
 		"id": admin.ID, "email": email, "encrypted_email": encrypted, "email_hash": admin.EmailHash,
 		"password_hash": admin.PasswordHash, "first_name": admin.FirstName, "last_name": admin.LastName,
 		"role": admin.Role, "created_at": admin.CreatedAt,
 	})
-	if err != nil {
+	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
 		return fmt.Errorf("insert tenant admin: %w", err)
 	}
 	return nil
@@ -140,8 +134,8 @@ func InsertAdmin(ctx context.Context, db execer, keys *secrets.Keys, tenantID st
 
 // DeleteAdmin removes an admin. Idempotent; a database without the table has none, nor has a copy of a template
 // whose tables were not given to the tenant's role yet.
-func DeleteAdmin(ctx context.Context, db execer, adminID string) error {
-	_, err := db.Exec(ctx, deleteAdmin, adminID)
+func DeleteAdmin(ctx context.Context, conn *pgx.Conn, adminID string) error {
+	_, err := conn.Exec(ctx, deleteAdmin, adminID)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && (pgErr.Code == undefinedTable || pgErr.Code == insufficientPrivilege) {
 		return nil

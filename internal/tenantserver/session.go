@@ -85,6 +85,7 @@ func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, error
 		return nil, errors.New("the tenant server's URL gives no usable tenant URL")
 	}
 	config.Tracer = sqltrace.Tracer{}
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec // a session of a few statements gains nothing by preparing them
 	config.RuntimeParams["idle_session_timeout"] = idleLimit
 	return config, nil
 }

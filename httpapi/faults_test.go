@@ -76,6 +76,16 @@ func (f *faults) first(n int, name string, what fault) {
 	})
 }
 
+// asActivity has a step's quick attempt fail, and injects a fault into the first attempt of the activity that
+// it becomes.
+func (f *faults) asActivity(name string, what fault) {
+	attempt := 0
+	f.set(name, func(int) fault {
+		attempt++
+		return map[int]fault{1: failsRetryably, 2: what}[attempt]
+	})
+}
+
 func (f *faults) set(name string, plan func(attempt int) fault) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

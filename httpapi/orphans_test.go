@@ -116,7 +116,7 @@ func (s *stack) plant() (p planted) {
 func (s *stack) terminated() (email, tenantID string) {
 	s.t.Helper()
 	body := applicant()
-	s.faults.always("ActivateTenant", func(func() error) error {
+	s.faults.asActivity("ActivateTenant", func(func() error) error {
 		workflowID, _ := s.newest(body["email"])
 		if err := s.temporal.TerminateWorkflow(s.t.Context(), workflowID, "", "a test"); err != nil {
 			s.t.Error(err)

@@ -33,6 +33,7 @@ func TestRecordHistories(t *testing.T) {
 			s.faults.always("CreateTenantAdmin", failsAfter)
 			s.faults.first(2, "DeleteAdmin", failsRetryably)
 		},
+		"quick_step_failed": func(s *stack, _ string) { s.faults.first(2, "MigrateDatabase", failsRetryably) },
 		"refused": func(s *stack, _ string) {
 			s.faults.always("CreateChurch", func(func() error) error {
 				return temporal.NewApplicationErrorWithOptions("create church: the email is taken", signup.ErrorEmailTaken,
@@ -40,7 +41,7 @@ func TestRecordHistories(t *testing.T) {
 			})
 		},
 		"cancelled": func(s *stack, workflowID string) {
-			s.faults.first(1, "CreateTenant", func(run func() error) error {
+			s.faults.asActivity("CreateTenant", func(run func() error) error {
 				if err := s.temporal.CancelWorkflow(s.t.Context(), workflowID, ""); err != nil {
 					s.t.Error(err)
 				}
@@ -90,7 +91,7 @@ func TestRecordHistories(t *testing.T) {
 		s.register(body)
 		workflowID, runID := s.newest(body["email"])
 		s.faults.always("ActivateTenant", failsBefore)
-		if err := s.reset(workflowID, runID, s.resetPoints(workflowID, runID)[2]); err != nil {
+		if err := s.reset(workflowID, runID, s.resetPoints(workflowID, runID)[0]); err != nil {
 			t.Fatal(err)
 		}
 		s.record("reset", workflowID)

@@ -192,10 +192,7 @@ func TestCancelRollsBack(t *testing.T) {
 			t.Parallel()
 			s := newStack(t)
 			body := applicant()
-			cancelling := s.cancelling(body["email"])
-			s.faults.set(step.Do, func(attempt int) fault {
-				return map[int]fault{1: failsRetryably, 2: cancelling}[attempt]
-			})
+			s.faults.asActivity(step.Do, s.cancelling(body["email"]))
 			wantProblem(t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
 			s.wantNothingLeft()
 			if got, want := s.faults.succeeded(allUndos()...), allUndos(); !slices.Equal(got, want) {

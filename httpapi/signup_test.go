@@ -321,7 +321,7 @@ func TestWaitThatRunsOutLeavesASignupThatCompletes(t *testing.T) {
 	s := newStack(t, withWait(50*time.Millisecond))
 	body := applicant()
 	begun, release := make(chan struct{}), make(chan struct{})
-	s.faults.first(1, "MigrateDatabase", func(run func() error) error { close(begun); <-release; return run() })
+	s.faults.asActivity("MigrateDatabase", func(run func() error) error { close(begun); <-release; return run() })
 	got := s.post("/api/auth/register", body)
 	if got.status != http.StatusAccepted {
 		t.Fatalf("status %d, want 202\n%s", got.status, got.body)

@@ -69,12 +69,16 @@ func TestBrokenVariantsDoNotReplay(t *testing.T) {
 		file  string
 		steps []signup.Step
 	}{
-		"two steps swapped":   {"testdata/1/completed.json", swapped},
-		"a compensation lost": {"testdata/2/rolled_back.json", noUndo},
+		"two steps swapped":       {"testdata/1/completed.json", swapped},
+		"a compensation lost":     {"testdata/2/rolled_back.json", noUndo},
+		"two quick steps swapped": {"testdata/3/completed.json", swapped},
 	} {
 		t.Run(name, func(t *testing.T) {
 			broken := func(ctx workflow.Context, in signup.Input) error {
 				saga := &Saga{Forward: forward, Backward: backward, Patience: patience, Stuck: stuck}
+				if workflow.GetVersion(ctx, "quick steps", workflow.DefaultVersion, 1) == 1 {
+					saga.Quick = &quick
+				}
 				for _, step := range c.steps {
 					if err := saga.Do(ctx, step, in); err != nil {
 						return rollBack(ctx, saga, step.Do, err)

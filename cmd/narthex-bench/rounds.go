@@ -23,11 +23,15 @@ type variant struct {
 }
 
 // alternate does each variant in turn, n times, so that what else the machine does hits all of them alike.
-// Every round begins with another.
-func alternate(ctx context.Context, n int, variants ...*variant) error {
+// Every round begins with another. rest is called before each: it returns when nothing is left of what another
+// has set going.
+func alternate(ctx context.Context, n int, rest func(context.Context) error, variants ...*variant) error {
 	for round := -warmUp; round < n; round++ {
 		for i := range variants {
 			v := variants[(i+round+warmUp)%len(variants)]
+			if err := rest(ctx); err != nil {
+				return err
+			}
 			begun := time.Now()
 			if err := v.do(ctx); err != nil {
 				return err
@@ -40,12 +44,19 @@ func alternate(ctx context.Context, n int, variants ...*variant) error {
 	return nil
 }
 
-// alternateBursts has clients do each variant at once, in rounds of one variant, about n times in all.
-func alternateBursts(ctx context.Context, n int, variants ...*variant) error {
+// noRest is for what leaves nothing going.
+func noRest(context.Context) error { return nil }
+
+// alternateBursts has clients do each variant at once, in rounds of one variant, about n times in all. rest is
+// as alternate's.
+func alternateBursts(ctx context.Context, n int, rest func(context.Context) error, variants ...*variant) error {
 	size := min(burstSize, max(n, atOnce))
 	for round := range max(1, n/size) {
 		for i := range variants {
 			v := variants[(i+round)%len(variants)]
+			if err := rest(ctx); err != nil {
+				return err
+			}
 			begun := time.Now()
 			if err := together(ctx, size, v.do); err != nil {
 				return err

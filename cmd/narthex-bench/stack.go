@@ -13,10 +13,12 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 
@@ -40,6 +42,7 @@ const (
 type stack struct {
 	databases       devstack.Databases
 	keys            devstack.Keys
+	pool            warmPool
 	temporal        client.Client
 	temporalAddress string
 	api, operations string // URLs
@@ -107,7 +110,14 @@ func (s *stack) startPostgres(ctx context.Context) error {
 	if s.databases, err = devstack.PrepareOwn(ctx, server.AdminURL(), s.keys); err != nil {
 		return err
 	}
-	return registry.Migrate(ctx, s.databases.RegistryURL)
+	if err := registry.Migrate(ctx, s.databases.RegistryURL); err != nil {
+		return err
+	}
+	s.pool.registry, err = pgxpool.New(ctx, s.databases.RegistryURL)
+	if err == nil {
+		s.stops = append(s.stops, s.pool.registry.Close)
+	}
+	return err
 }
 
 // startTemporal runs Temporal as a child: the server is too large to be linked into this program.
@@ -167,7 +177,8 @@ func (s *stack) variables() map[string]string {
 		"REGISTRY_URL": s.databases.RegistryURL, "TENANT_SERVER_URL": s.databases.TenantServerURL,
 		"TEMPORAL_ADDRESS": s.temporalAddress, "TEMPORAL_NAMESPACE": client.DefaultNamespace,
 		"HTTP_ADDRESS": "127.0.0.1:0", "OPERATIONS_ADDRESS": "127.0.0.1:0", "TRUSTED_PROXIES": "127.0.0.1/32",
-		"SIGNUP_WAIT": "60s", // what takes long is measured, and not answered with 202
+		"DATABASE_POOL_SIZE": strconv.Itoa(poolSize),
+		"SIGNUP_WAIT":        "60s", // what takes long is measured, and not answered with 202
 	})
 	return all
 }

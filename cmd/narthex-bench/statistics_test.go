@@ -80,7 +80,7 @@ func TestAlternate(t *testing.T) {
 		return &variant{do: func(context.Context) error { order += l; return nil }}
 	}
 	a, b := letter("a"), letter("b")
-	if err := alternate(t.Context(), 2, a, b); err != nil {
+	if err := alternate(t.Context(), 2, noRest, a, b); err != nil {
 		t.Fatal(err)
 	}
 	if want := "abbaabbaab"; order != want || len(a.times) != 2 || len(b.times) != 2 {

@@ -21,6 +21,7 @@ import (
 // script runs a saga of the steps a, b, c (undone by undoA, undoB, undoC) in Temporal's test
 // environment, whose clock skips waiting, and records the activities that succeed or fail, in order.
 type script struct {
+	quick    bool
 	failures map[string]int // how often an activity fails before it works; -1 for ever
 	during   map[string]func(*testsuite.TestWorkflowEnvironment)
 
@@ -62,6 +63,10 @@ func (s *script) run(t *testing.T) error {
 			Patience: time.Minute,
 			Stuck:    func(_ workflow.Context, undo string) { s.stuck = append(s.stuck, undo) },
 		}
+		if s.quick {
+			saga.Quick = &quick
+			saga.Plan(abc, "input")
+		}
 		for _, step := range abc {
 			if err := saga.Do(ctx, step, "input"); err != nil {
 				saga.Compensate(ctx)
@@ -99,6 +104,31 @@ func TestSagaUndoesInReverseAndBeginsWithTheFailedStep(t *testing.T) {
 		t.Errorf("the saga returned %v, want the first cause, \"b failed\"", err)
 	}
 	s.want(t, "a", "b!", "b!", "undoB", "undoA")
+}
+
+func TestSagaRunsQuickSteps(t *testing.T) {
+	s := &script{quick: true}
+	if err := s.run(t); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "a", "b", "c")
+}
+
+func TestSagaRetriesAQuickStepAsAnActivity(t *testing.T) {
+	s := &script{quick: true, failures: map[string]int{"b": 2}}
+	if err := s.run(t); err != nil {
+		t.Fatal(err)
+	}
+	s.want(t, "a", "b!", "b!", "b", "c")
+}
+
+// What came after the step that fails may have worked in a workflow task that was lost.
+func TestSagaOfQuickStepsUndoesAll(t *testing.T) {
+	s := &script{quick: true, failures: map[string]int{"b": -1}}
+	if s.run(t) == nil {
+		t.Error("the saga succeeded, want the step's error")
+	}
+	s.want(t, "a", "b!", "b!", "b!", "undoC", "undoB", "undoA")
 }
 
 func TestSagaRetriesACompensationUntilItWorks(t *testing.T) {

@@ -31,6 +31,7 @@ type Options struct {
 	Keys       *secrets.Keys
 	Tokens     *tokens.Issuer
 	TaskQueue  string        // that the signup workers poll
+	Eager      func() bool   // whether a worker on the very client may take the signups that it starts; nil says yes
 	SignupWait time.Duration // how long a register request waits for its signup
 
 	// AnswerLimit is how long the servers that are behind a request, and the queue for a processor, may take

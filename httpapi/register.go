@@ -194,7 +194,7 @@ func (a *api) signupInput(ctx context.Context, request registerRequest) (signup.
 func (a *api) start(ctx context.Context, input signup.Input) (registry.Run, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(leastStart, a.SignupWait))
 	defer cancel()
-	run, err := a.Temporal.ExecuteWorkflow(ctx, signup.StartOptions(a.TaskQueue, input), signup.Workflow, input)
+	run, err := a.Temporal.ExecuteWorkflow(ctx, signup.StartOptions(a.TaskQueue, input, a.Eager == nil || a.Eager()), signup.Workflow, input)
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	switch {
 	case errors.As(err, &running):

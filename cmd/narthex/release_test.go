@@ -86,7 +86,7 @@ func TestOlderReleaseComesBackByPromotionAlone(t *testing.T) {
 	newer := o.worker("2", isCurrent)
 	older := o.worker("1", waits)
 	o.wantSignupBy(newer)
-	o.url = ready(testenv.Start(t, o.of("0"), "narthex", "serve")) // it may begin what it starts, and hands it over
+	o.url = ready(testenv.Start(t, o.of("0"), "narthex", "serve")) // what it starts, it does not take
 	o.wantSignupBy(newer)
 	wantIn(t, wantPrinted(t, o.of("1"), "worker", "promote"), "Release 1 is current.")
 	o.wantSignupBy(older)

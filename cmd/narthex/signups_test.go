@@ -200,9 +200,21 @@ func (o *operated) held() (release func()) {
 	}
 }
 
-// begin starts a signup that is held, and returns how it is answered, and which it is. It does not ask
-// narthex, which may take too long: after 9 seconds the signup begins to roll back.
+// begin starts a signup that is held, and returns how it is answered, and which it is, once the quick attempt of
+// the step that is held has been given up. It does not ask narthex, which may take too long: after 9 seconds
+// the signup begins to roll back.
 func (o *operated) begin(temporal client.Client) (answered chan string, tenantID, workflowID string) {
+	o.t.Helper()
+	answered, tenantID, workflowID = o.beginQuickly(temporal)
+	o.await("the step that is held", func() bool {
+		described, err := temporal.DescribeWorkflowExecution(o.t.Context(), workflowID, "")
+		return err == nil && len(described.PendingActivities) > 0
+	})
+	return answered, tenantID, workflowID
+}
+
+// beginQuickly returns while the quick attempt is still being held.
+func (o *operated) beginQuickly(temporal client.Client) (answered chan string, tenantID, workflowID string) {
 	o.t.Helper()
 	answered = o.register()
 	o.await("the signup's church", func() bool {
@@ -269,22 +281,30 @@ func TestOperatorsCancelARunningSignup(t *testing.T) {
 	wantRefusal(t, "this signup has ended", o.variables, "signups", "cancel", tenantID)
 }
 
-// A signup that was terminated is left half-made: a replay makes it whole.
+// A signup that was terminated is left half-made, or whole where its worker was in the middle of quick steps:
+// it goes on. A replay makes it whole, either way.
 func TestOperatorsReplayWhatWasTerminated(t *testing.T) {
 	t.Parallel()
-	o := newOperated(t)
-	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
-	release := o.held()
-	temporal := dialShared(t)
-	answered, tenantID, workflowID := o.begin(temporal)
-	if err := temporal.TerminateWorkflow(t.Context(), workflowID, "", "a test"); err != nil {
-		t.Fatal(err)
+	for name, begin := range map[string]func(*operated, client.Client) (chan string, string, string){
+		"at a step that is an activity": (*operated).begin, "at a quick step": (*operated).beginQuickly,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o := newOperated(t)
+			o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
+			release := o.held()
+			temporal := dialShared(t)
+			answered, tenantID, workflowID := begin(o, temporal)
+			if err := temporal.TerminateWorkflow(t.Context(), workflowID, "", "a test"); err != nil {
+				t.Fatal(err)
+			}
+			if got := <-answered; got != "500 /problems/signup-failed" {
+				t.Errorf("the signup was answered with %s, want 500 signup-failed", got)
+			}
+			release()
+			o.list("terminated")
+			wantIn(t, wantPrinted(t, o.variables, "signups", "replay", tenantID), tenantID+": created")
+			wantOnlyActiveTenants(t, o.variables)
+		})
 	}
-	if got := <-answered; got != "500 /problems/signup-failed" {
-		t.Errorf("the signup was answered with %s, want 500 signup-failed", got)
-	}
-	release()
-	o.list("terminated")
-	wantIn(t, wantPrinted(t, o.variables, "signups", "replay", tenantID), tenantID+": created")
-	wantOnlyActiveTenants(t, o.variables)
 }

@@ -46,6 +46,16 @@ func (d *Deployment) TakeOver(ctx context.Context) (current string, err error) {
 	return d.makeCurrent(ctx, seen.ConflictToken)
 }
 
+// IsCurrent reports whether the release is the current one.
+func (d *Deployment) IsCurrent(ctx context.Context) (bool, error) {
+	seen, err := d.handle().Describe(ctx, client.WorkerDeploymentDescribeOptions{})
+	if err != nil {
+		return false, fmt.Errorf("describe the deployment: %w", err)
+	}
+	current := seen.Info.RoutingConfig.CurrentVersion
+	return current != nil && *current == d.version, nil
+}
+
 // wasCurrent reports whether another release has followed this one: Temporal then waits, or has waited, for
 // its workflows to end.
 func (d *Deployment) wasCurrent(info client.WorkerDeploymentInfo) bool {

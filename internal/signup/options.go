@@ -13,15 +13,16 @@ import (
 const TaskTimeout = 5 * time.Second
 
 // StartOptions says how a signup is started: whoever starts it, a running one with the same email is an
-// error (serviceerror.WorkflowExecutionAlreadyStarted), and people read in Temporal's UI what it is.
-func StartOptions(taskQueue string, in Input) client.StartWorkflowOptions {
+// error (serviceerror.WorkflowExecutionAlreadyStarted), and people read in Temporal's UI what it is. eager gives
+// its first task, in which it usually ends, to a worker on the client that starts it, whatever its release.
+func StartOptions(taskQueue string, in Input, eager bool) client.StartWorkflowOptions {
 	return client.StartWorkflowOptions{
 		ID:                                       WorkflowID(in.EmailHash),
 		TaskQueue:                                taskQueue,
 		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
 		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		EnableEagerStart:                         true,
+		EnableEagerStart:                         eager,
 		WorkflowTaskTimeout:                      TaskTimeout,
 		TypedSearchAttributes:                    startAttributes(in.TenantID),
 		StaticSummary:                            "sign up tenant_" + in.TenantID,

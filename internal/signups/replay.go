@@ -83,9 +83,8 @@ func (o *Operator) startAgain(ctx context.Context, last Run) (Run, error) {
 	if err := codec.Converter(o.Keys).FromPayloads(started.GetWorkflowExecutionStartedEventAttributes().GetInput(), &in); err != nil {
 		return Run{}, errors.New("the signup's input cannot be read: its seal key may have been retired")
 	}
-	options := signup.StartOptions(o.TaskQueue, in)
+	options := signup.StartOptions(o.TaskQueue, in, false)
 	options.ID = last.WorkflowID // the email's index may have another key by now
-	options.EnableEagerStart = false
 	run, err := o.Temporal.ExecuteWorkflow(ctx, options, signup.Workflow, in)
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	if errors.As(err, &running) {
@@ -103,12 +102,12 @@ func (o *Operator) takeUp(ctx context.Context, last Run) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	if first == nil { // it was ended before it had done anything
+	if first == nil { // it was ended before a worker had it
 		return o.startAgain(ctx, last)
 	}
 	reset, err := o.Temporal.ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
 		Namespace: o.Namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: last.WorkflowID, RunId: last.RunID},
-		Reason: "replayed by an operator", WorkflowTaskFinishEventId: first.EventId,
+		Reason: "replayed by an operator", WorkflowTaskFinishEventId: first.EventId + 1, // how the task ended, if it did
 	})
 	if err != nil {
 		return Run{}, inTemporal("reset the signup", err)
@@ -123,7 +122,7 @@ func (o *Operator) firstTask(ctx context.Context, run Run) (*historypb.HistoryEv
 		if err != nil {
 			return nil, inTemporal("read history", err)
 		}
-		if event.EventType == enumspb.EVENT_TYPE_WORKFLOW_TASK_COMPLETED {
+		if event.EventType == enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED { // it need not have been completed: quick steps leave nothing else
 			return event, nil
 		}
 	}

@@ -32,7 +32,7 @@ type api struct {
 }
 
 // openAPI checks the configuration and listens, and answers nobody yet.
-func openAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, temporal client.Client, reg *registry.Registry, keys *secrets.Keys) (opened *api, err error) {
+func openAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, temporal client.Client, reg *registry.Registry, keys *secrets.Keys, current *currency) (opened *api, err error) {
 	a := &api{registry: reg, router: tenantdb.NewRouter(reg, keys, int(c.API.TenantConnections), c.Log)}
 	defer func() {
 		if err != nil {
@@ -49,7 +49,7 @@ func openAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, temporal
 		Temporal: temporal, Registry: reg, Router: a.router, Keys: keys,
 		Tokens:    tokens.New(c.API.TokenKey, c.API.TokenIssuer, c.API.TokenAudience, time.Now),
 		TaskQueue: c.Queue.TaskQueue, SignupWait: c.API.SignupWait, AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
-		Services: services.Routes(), Metrics: watch.Metrics, Traces: watch.Traces,
+		Eager: current.yes.Load, Services: services.Routes(), Metrics: watch.Metrics, Traces: watch.Traces,
 		TrustedProxies: c.API.TrustedProxies, SpareLoopback: c.SpareLoopback,
 	})
 	if err != nil {

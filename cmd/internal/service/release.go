@@ -3,6 +3,7 @@ package service
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -28,11 +29,27 @@ func OpenDeployment(temporal client.Client, queue config.Queue, c config.Release
 	return release.NewDeployment(temporal, queue.TaskQueue, name), nil
 }
 
+// currency is whether the release of this process's worker is current, as far as is known: signups that this
+// process starts go to it at once while it is, and otherwise to whom Temporal gives them.
+type currency struct{ yes atomic.Bool }
+
+// watch keeps it up to date until ctx ends. A way back to another release counts within seconds.
+func (c *currency) watch(ctx context.Context, deployment *release.Deployment) {
+	for pause(ctx, currencyPause) {
+		attempt, cancel := context.WithTimeout(ctx, currencyPause)
+		current, err := deployment.IsCurrent(attempt)
+		cancel()
+		c.yes.Store(current && err == nil)
+	}
+}
+
+const currencyPause = 3 * time.Second
+
 const settlePatience = 5 * time.Second // with Temporal, which takes a moment to take a new release in
 
 // settle returns when the worker's release is current, or is known to have to wait: from then on signups are
 // taken at once.
-func settle(ctx context.Context, c Config, deployment *release.Deployment) error {
+func settle(ctx context.Context, c Config, deployment *release.Deployment, currency *currency) error {
 	try := deployment.TakeOver
 	if c.Promote {
 		try = deployment.Promote
@@ -48,6 +65,7 @@ func settle(ctx context.Context, c Config, deployment *release.Deployment) error
 	case err != nil:
 		return errors.New("stopped before the release could be made current")
 	case current == own:
+		currency.yes.Store(true)
 		c.Log.Info("The release is current", "release", own)
 	default:
 		c.Log.Warn("Another release is current: until `narthex worker promote`, this worker is given nothing", "release", own, "current", current)

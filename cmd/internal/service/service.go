@@ -110,15 +110,16 @@ func Run(ctx context.Context, c Config) error {
 	if err := awaitKeys(ctx, reg, c.Log); err != nil {
 		return err
 	}
+	var current currency
 	var api *api // before the worker: a process that cannot serve must not make its release current
 	if c.API != nil {
-		if api, err = openAPI(ctx, c, watch, temporal, reg, keys); err != nil {
+		if api, err = openAPI(ctx, c, watch, temporal, reg, keys, &current); err != nil {
 			return err
 		}
 		defer api.close()
 	}
 	if c.Worker != nil {
-		stop, err := startWorker(ctx, c, temporal, reg, keys, fail)
+		stop, err := startWorker(ctx, c, temporal, reg, keys, &current, fail)
 		if err != nil {
 			return err
 		}
@@ -167,7 +168,7 @@ func whatEnded(ctx context.Context) error {
 	return nil
 }
 
-func startWorker(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys, fail context.CancelCauseFunc) (stop func(), err error) {
+func startWorker(ctx context.Context, c Config, temporal client.Client, reg *registry.Registry, keys *secrets.Keys, current *currency, fail context.CancelCauseFunc) (stop func(), err error) {
 	deployment, err := OpenDeployment(temporal, c.Queue, c.Worker.Release)
 	if err != nil {
 		return nil, err
@@ -191,9 +192,12 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 		w.Stop()
 		closeServers()
 	}
-	if err := settle(ctx, c, deployment); err != nil {
+	if err := settle(ctx, c, deployment, current); err != nil {
 		stop()
 		return nil, err
+	}
+	if c.API != nil {
+		go current.watch(ctx, deployment)
 	}
 	go keepTemplate(ctx, servers[0], c.Log)
 	go keepSchedule(ctx, temporal, c)

@@ -23,6 +23,8 @@ type Activities struct {
 	Server   *tenantserver.Server // where databases are made
 	Keys     *secrets.Keys
 
+	PoolSize int // how many databases are kept ready on Server; 0 keeps none, and claims none
+
 	Others []*tenantserver.Server // that hold tenants' databases too
 	Now    func() time.Time
 }

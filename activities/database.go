@@ -4,11 +4,14 @@ import (
 	"context"
 	"errors"
 
+	"go.temporal.io/sdk/activity"
+
 	"narthex/internal/signup"
 	"narthex/internal/tenantserver"
 )
 
-// CreateDatabase makes the tenant's role and its empty database, tenant_{tenantId}.
+// CreateDatabase makes the tenant's role and its database, tenant_{tenantId}: one that is ready, or else a copy of
+// the template, or an empty one.
 func (a *Activities) CreateDatabase(ctx context.Context, in signup.StepInput) error {
 	return forward("create database", a.createDatabase(ctx, in))
 }
@@ -18,7 +21,11 @@ func (a *Activities) createDatabase(ctx context.Context, in signup.StepInput) er
 	if err != nil {
 		return err
 	}
-	return a.Server.Create(ctx, database, func(ctx context.Context) error { return a.Registry.Permit(ctx, owner(in)) })
+	source, err := a.Server.Create(ctx, database, func(ctx context.Context) error { return a.Registry.Permit(ctx, owner(in)) }, a.take())
+	if source != "" {
+		activity.GetMetricsHandler(ctx).WithTags(map[string]string{"source": string(source)}).Counter("signup_databases").Inc(1)
+	}
+	return err
 }
 
 // DropDatabase removes the database and the role, and leaves a tombstone: a late attempt of

@@ -40,6 +40,7 @@ type Keys struct {
 type Worker struct {
 	TenantServerURL       DatabaseURL   `env:"TENANT_SERVER_URL,required,notEmpty"`
 	OtherTenantServerURLs []DatabaseURL `env:"OTHER_TENANT_SERVER_URLS"` // searched for orphans too
+	DatabasePoolSize      PoolSize      `env:"DATABASE_POOL_SIZE" envDefault:"32"`
 	Release
 }
 
@@ -78,6 +79,19 @@ type API struct {
 	TenantConnections Count `env:"TENANT_CONNECTIONS" envDefault:"50"`
 
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
+}
+
+// PoolSize is a number of databases.
+type PoolSize int
+
+// UnmarshalText checks that it is one.
+func (p *PoolSize) UnmarshalText(text []byte) error {
+	n, err := strconv.ParseUint(string(text), 10, 10)
+	if err != nil {
+		return errors.New("is not a number from 0 to 1023")
+	}
+	*p = PoolSize(n)
+	return nil
 }
 
 // Count is a number of things, at least one.

@@ -70,7 +70,7 @@ func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
 	var tenants []tenantserver.Database
 	for _, password := range []string{"password-a", "password-b"} {
 		tenant := tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: password}
-		if err := server.Create(t.Context(), tenant, permit); err != nil {
+		if _, err := server.Create(t.Context(), tenant, permit, nil); err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() {

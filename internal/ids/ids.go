@@ -5,6 +5,7 @@ import (
 	"crypto/rand"
 	"regexp"
 	"strings"
+	"time"
 
 	"github.com/oklog/ulid/v2"
 )
@@ -13,6 +14,15 @@ import (
 // name made of it needs no quoting. Its 80 random bits come from the system's secure source.
 func New() string {
 	return strings.ToLower(ulid.MustNew(ulid.Now(), rand.Reader).String())
+}
+
+// Time returns when an id was made, with a precision of a millisecond; the zero time for what is no id.
+func Time(id string) time.Time {
+	parsed, err := ulid.Parse(id)
+	if err != nil {
+		return time.Time{}
+	}
+	return ulid.Time(parsed.Time())
 }
 
 var pattern = regexp.MustCompile(`^[0-7][0-9a-hjkmnp-tv-z]{25}$`)

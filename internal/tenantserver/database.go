@@ -33,11 +33,26 @@ const (
 	objectsDependOnIt = "2BP01"
 )
 
-// Create makes d's role and its empty database, under the tenant's lock. Idempotent for one signup: an
-// earlier attempt's half is completed. permit is asked under the lock; its error ends the attempt.
-// Errors: ErrNotOwned, permit's, or what PostgreSQL said.
-func (s *Server) Create(ctx context.Context, d Database, permit func(context.Context) error) error {
-	return s.locked(ctx, d, func(conn *pgx.Conn) error {
+// Source is how a database came to be.
+type Source string
+
+// The sources.
+const (
+	FromPool     Source = "pool"     // it was ready to be claimed
+	FromTemplate Source = "template" // it was copied
+	FromNothing  Source = "empty"    // it has to be migrated
+)
+
+// Take takes a copy of a template on a server out of the pool for good, and returns its id, "" where there is
+// none.
+type Take func(ctx context.Context, server, template string) (id string, err error)
+
+// Create makes d's role and its database, under the tenant's lock: it claims one that is ready, or makes one.
+// Idempotent for one signup: an earlier attempt's half is completed. permit is asked under the lock; its error
+// ends the attempt. A nil take claims none. It returns how the database came to be, "" where it was there.
+// Errors: ErrNotOwned, permit's, take's, or what PostgreSQL said.
+func (s *Server) Create(ctx context.Context, d Database, permit func(context.Context) error, take Take) (source Source, err error) {
+	err = s.locked(ctx, d, func(conn *pgx.Conn) error {
 		if err := permit(ctx); err != nil {
 			return err
 		}
@@ -48,26 +63,43 @@ func (s *Server) Create(ctx context.Context, d Database, permit func(context.Con
 		if !found.nothing() && !found.ownedBy(d) {
 			return ErrNotOwned
 		}
-		if !found.RoleExists {
-			if err := makeRole(ctx, conn, d, s.marker(d)); err != nil {
+		if found.nothing() {
+			claimed, err := s.claim(ctx, conn, d, take)
+			if err != nil {
 				return err
 			}
-		}
-		if found.HalfDropped {
-			if _, err := conn.Exec(ctx, fmt.Sprintf(dropDatabase, d.Name())); err != nil {
-				return fmt.Errorf("drop half-dropped database: %w", err)
+			if claimed {
+				source = FromPool
+				return nil
 			}
 		}
-		if !found.DatabaseExists || found.HalfDropped {
-			if err := s.makeDatabase(ctx, conn, d); err != nil {
-				return err
-			}
-		}
-		if _, err := conn.Exec(ctx, fmt.Sprintf(restrict, d.Name(), connectionLimit)); err != nil {
-			return fmt.Errorf("restrict database: %w", err)
-		}
-		return nil
+		source, err = s.complete(ctx, conn, d, found)
+		return err
 	})
+	return source, err
+}
+
+// complete makes what d lacks of a role and a database.
+func (s *Server) complete(ctx context.Context, conn *pgx.Conn, d Database, found state) (source Source, err error) {
+	if !found.RoleExists {
+		if err := makeRole(ctx, conn, d, s.marker(d)); err != nil {
+			return "", err
+		}
+	}
+	if found.HalfDropped {
+		if _, err := conn.Exec(ctx, fmt.Sprintf(dropDatabase, d.Name())); err != nil {
+			return "", fmt.Errorf("drop half-dropped database: %w", err)
+		}
+	}
+	if !found.DatabaseExists || found.HalfDropped {
+		if source, err = s.makeDatabase(ctx, conn, d); err != nil {
+			return "", err
+		}
+	}
+	if _, err := conn.Exec(ctx, fmt.Sprintf(restrict, d.Name(), connectionLimit)); err != nil {
+		return "", fmt.Errorf("restrict database: %w", err)
+	}
+	return source, nil
 }
 
 // makeRole makes the role and marks it in one transaction.

@@ -102,14 +102,13 @@ func (s *Server) Location(d Database) (databaseURL, host string, port int, name 
 }
 
 const (
-	lockTenant   = `SELECT pg_advisory_lock(hashtextextended('tenant ' || $1, 0))`
-	unlockTenant = `SELECT pg_advisory_unlock(hashtextextended('tenant ' || $1, 0))`
-
 	// A worker that freezes while it holds the lock must not hold it for ever: PostgreSQL ends a
 	// session that sits idle, and with it both the lock and the frozen worker's means to go on.
-	idleLimit   = "15s"
-	limitIdle   = `SET idle_session_timeout = '` + idleLimit + `'`
-	unlimitIdle = `RESET idle_session_timeout`
+	idleLimit    = "15s"
+	lockTenant   = `SET idle_session_timeout = '` + idleLimit + `'; SELECT pg_advisory_lock(hashtextextended('tenant %s', 0))`
+	unlockTenant = `SELECT pg_advisory_unlock(hashtextextended('tenant %s', 0)); RESET idle_session_timeout`
+
+	cleanLimit = 5 * time.Second
 )
 
 // locked runs do on a session that holds the tenant's lock: all that makes or removes a tenant's role
@@ -129,10 +128,7 @@ func (s *Server) locked(ctx context.Context, d Database, do func(*pgx.Conn) erro
 		}
 		pooled.Release()
 	}()
-	if _, err := conn.Exec(ctx, limitIdle); err != nil {
-		return fmt.Errorf("limit idle time: %w", err)
-	}
-	if _, err := conn.Exec(ctx, lockTenant, d.TenantID); err != nil {
+	if _, err := conn.Exec(ctx, fmt.Sprintf(lockTenant, d.TenantID)); err != nil {
 		return fmt.Errorf("lock tenant: %w", err)
 	}
 	return do(conn)
@@ -142,12 +138,8 @@ func (s *Server) locked(ctx context.Context, d Database, do func(*pgx.Conn) erro
 func release(conn *pgx.Conn, d Database) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	var unlocked bool
-	err := conn.QueryRow(ctx, unlockTenant, d.TenantID).Scan(&unlocked)
-	if err == nil {
-		_, err = conn.Exec(ctx, unlimitIdle)
-	}
-	return err == nil && unlocked
+	results, err := conn.PgConn().Exec(ctx, fmt.Sprintf(unlockTenant, d.TenantID)).ReadAll()
+	return err == nil && string(results[0].Rows[0][0]) == "t"
 }
 
 // state is what the server has under a tenant's name.
@@ -155,6 +147,7 @@ type state struct {
 	RoleExists     bool    `db:"role_exists"`
 	Marker         *string `db:"marker"`
 	DatabaseExists bool    `db:"database_exists"`
+	Schema         *string `db:"schema"`
 	HalfDropped    bool    `db:"half_dropped"` // a DROP DATABASE was interrupted; only DROP works on it
 }
 
@@ -162,6 +155,7 @@ const selectState = `
 	SELECT r.oid IS NOT NULL AS role_exists,
 		shobj_description(r.oid, 'pg_authid') AS marker,
 		d.oid IS NOT NULL AS database_exists,
+		shobj_description(d.oid, 'pg_database') AS schema,
 		coalesce(d.datconnlimit = -2, false) AS half_dropped
 	FROM (SELECT $1::name AS name) n
 	LEFT JOIN pg_roles r ON r.rolname = n.name
@@ -179,6 +173,11 @@ func readState(ctx context.Context, q querier, d Database) (state, error) {
 		return state{}, fmt.Errorf("look for role and database: %w", err)
 	}
 	return found, nil
+}
+
+// holds reports that the database holds the schema of a template, all of it its own role's.
+func (s state) holds(template string) bool {
+	return s.Schema != nil && *s.Schema == schemaMark+template
 }
 
 // nothing reports that there is neither role nor database.

@@ -16,7 +16,7 @@ import (
 // is checked to be this signup's: what is done on it can never touch another signup's database.
 // Errors: ErrGone, ErrNotOwned.
 func (s *Server) Connect(ctx context.Context, d Database) (*pgx.Conn, error) {
-	config, err := s.config(ctx, d)
+	config, _, err := s.config(ctx, d)
 	if err != nil {
 		return nil, err
 	}
@@ -31,14 +31,14 @@ func (s *Server) Connect(ctx context.Context, d Database) (*pgx.Conn, error) {
 	return conn, nil
 }
 
-// Migrate brings d's database to the newest tenant schema. Idempotent. It is not live yet, so one that
+// Migrate brings d's database to the newest tenant schema; one that came out of the pool has it. Idempotent. It is not live yet, so one that
 // a crash left dirty is emptied and filled again. Errors: ErrGone, ErrNotOwned.
 func (s *Server) Migrate(ctx context.Context, d Database) error {
-	config, err := s.config(ctx, d)
-	if err != nil {
+	config, found, err := s.config(ctx, d)
+	if err != nil || found.holds(s.Template()) {
 		return err
 	}
-	if version, err := s.adopt(ctx, d); err != nil && !errors.Is(err, schema.ErrDirty) || err == nil && version == migrations.TenantVersion() {
+	if version, err := s.adoptOf(ctx, d); err != nil && !errors.Is(err, schema.ErrDirty) || err == nil && version == migrations.TenantVersion() {
 		return err
 	}
 	err = schema.Up(ctx, config, migrations.Tenant, s.check(d))
@@ -54,11 +54,16 @@ func (s *Server) Migrate(ctx context.Context, d Database) error {
 // Revert takes the tenant schema out of d's database again. Idempotent.
 // Errors: ErrGone, ErrNotOwned, which leave nothing to revert.
 func (s *Server) Revert(ctx context.Context, d Database) error {
-	config, err := s.config(ctx, d)
+	config, found, err := s.config(ctx, d)
 	if err != nil {
 		return err
 	}
-	if _, err := s.adopt(ctx, d); err != nil && !errors.Is(err, schema.ErrDirty) {
+	if found.Schema != nil {
+		if _, err := s.pool.Exec(ctx, fmt.Sprintf(unmark, d.Name())); err != nil {
+			return fmt.Errorf("unmark database: %w", err)
+		}
+	}
+	if _, err := s.adoptOf(ctx, d); err != nil && !errors.Is(err, schema.ErrDirty) {
 		return err
 	}
 	err = schema.Down(ctx, config, migrations.Tenant, s.check(d))
@@ -68,26 +73,30 @@ func (s *Server) Revert(ctx context.Context, d Database) error {
 	return err
 }
 
-// config returns how to connect to d's database, having looked that there is one.
-func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, error) {
+func (s *Server) adoptOf(ctx context.Context, d Database) (version int, err error) {
+	return s.adopt(ctx, d.Name(), func(marker string) bool { return isOf(d, marker) })
+}
+
+// config returns how to connect to d's database, having looked that there is one, and what was seen.
+func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, state, error) {
 	found, err := readState(ctx, s.pool, d)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, found, err
 	case found.RoleExists && !found.ownedBy(d):
-		return nil, ErrNotOwned
+		return nil, found, ErrNotOwned
 	case !found.DatabaseExists || found.HalfDropped:
-		return nil, ErrGone
+		return nil, found, ErrGone
 	}
 	url, _, _, _ := s.Location(d)
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, errors.New("the tenant server's URL gives no usable tenant URL")
+		return nil, found, errors.New("the tenant server's URL gives no usable tenant URL")
 	}
 	config.Tracer = sqltrace.Tracer{}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // a session of a few statements gains nothing by preparing them
 	config.RuntimeParams["idle_session_timeout"] = idleLimit
-	return config, nil
+	return config, found, nil
 }
 
 const selectMarker = `SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = session_user`

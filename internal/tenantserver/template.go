@@ -159,21 +159,21 @@ func dropOldTemplates(ctx context.Context, conn *pgx.Conn, name string) error {
 }
 
 // makeDatabase makes d's database, as a copy of the template where there is one, else empty.
-func (s *Server) makeDatabase(ctx context.Context, conn *pgx.Conn, d Database) error {
-	statement := fmt.Sprintf(createDatabase, d.Name())
-	if template := s.template.Load(); template != nil {
-		ready, err := isTemplate(ctx, conn, *template)
+func (s *Server) makeDatabase(ctx context.Context, conn *pgx.Conn, d Database) (Source, error) {
+	statement, source := fmt.Sprintf(createDatabase, d.Name()), FromNothing
+	if template := s.Template(); template != "" {
+		ready, err := isTemplate(ctx, conn, template)
 		if err != nil {
-			return err
+			return "", err
 		}
 		if ready {
-			statement = fmt.Sprintf(copyDatabase, d.Name(), *template)
+			statement, source = fmt.Sprintf(copyDatabase, d.Name(), template), FromTemplate
 		}
 	}
 	if _, err := conn.Exec(ctx, statement); err != nil {
-		return fmt.Errorf("create database: %w", err)
+		return "", fmt.Errorf("create database: %w", err)
 	}
-	return nil
+	return source, nil
 }
 
 const (
@@ -185,11 +185,12 @@ const (
 	giveAway = `REASSIGN OWNED BY %s TO %s`
 )
 
-// adopt gives what is in a copy of the template to d's role, and returns the version of its schema: 0 where
-// it is no copy. Idempotent. Errors: ErrNotOwned.
-func (s *Server) adopt(ctx context.Context, d Database) (version int, err error) {
+// adopt gives what is in a copy of the template to the role of its name, whose marker must be ours, and returns
+// the version of its schema: 0 where it is no copy. Idempotent. Errors: ErrNotOwned.
+func (s *Server) adopt(ctx context.Context, name string, ours func(marker string) bool) (version int, err error) {
 	config := s.pool.Config().ConnConfig
-	config.Database = d.Name()
+	config.Database = name
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
 	config.RuntimeParams["idle_session_timeout"] = idleLimit
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
@@ -200,14 +201,14 @@ func (s *Server) adopt(ctx context.Context, d Database) (version int, err error)
 	if err := conn.QueryRow(ctx, selectMaker).Scan(&maker, &marker); err != nil {
 		return 0, fmt.Errorf("look whose the copy is: %w", err)
 	}
-	if !isOf(d, marker) {
+	if !ours(marker) {
 		return 0, ErrNotOwned
 	}
 	if maker == "" {
 		return 0, nil
 	}
-	if maker != d.Name() {
-		if _, err := conn.Exec(ctx, fmt.Sprintf(giveAway, pgx.Identifier{maker}.Sanitize(), d.Name())); err != nil {
+	if maker != name {
+		if _, err := conn.Exec(ctx, fmt.Sprintf(giveAway, pgx.Identifier{maker}.Sanitize(), name)); err != nil {
 			return 0, fmt.Errorf("give the copy to its role: %w", err)
 		}
 	}

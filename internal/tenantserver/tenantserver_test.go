@@ -78,9 +78,12 @@ func newDatabase() tenantserver.Database {
 
 func always(context.Context) error { return nil }
 
+// makes is Create's error.
+func makes(_ tenantserver.Source, err error) error { return err }
+
 func create(t *testing.T, server *tenantserver.Server, d tenantserver.Database) {
 	t.Helper()
-	if err := server.Create(t.Context(), d, always); err != nil {
+	if _, err := server.Create(t.Context(), d, always, nil); err != nil {
 		t.Fatalf("create: %v", err)
 	}
 }
@@ -195,7 +198,7 @@ func TestNothingOfAnotherSignupIsTouched(t *testing.T) {
 	other := mine
 	other.SignupID = ids.New()
 	for name, err := range map[string]error{
-		"create":  server.Create(t.Context(), other, always),
+		"create":  makes(server.Create(t.Context(), other, always, nil)),
 		"migrate": server.Migrate(t.Context(), other),
 		"revert":  server.Revert(t.Context(), other),
 	} {
@@ -216,7 +219,7 @@ func TestAnUnmarkedDatabaseIsLeftAlone(t *testing.T) {
 	d := newDatabase()
 	exec(t, admin, "CREATE DATABASE "+d.Name())
 	defer exec(t, admin, "DROP DATABASE "+d.Name())
-	if err := server.Create(t.Context(), d, always); !errors.Is(err, tenantserver.ErrNotOwned) {
+	if _, err := server.Create(t.Context(), d, always, nil); !errors.Is(err, tenantserver.ErrNotOwned) {
 		t.Errorf("create says %v, want ErrNotOwned", err)
 	}
 	drop(t, server, d)
@@ -231,7 +234,7 @@ func TestPermitAndBuryDecide(t *testing.T) {
 	d := newDatabase()
 	no := errors.New("no")
 	refuse := func(context.Context) error { return no }
-	if err := server.Create(t.Context(), d, refuse); !errors.Is(err, no) {
+	if _, err := server.Create(t.Context(), d, refuse, nil); !errors.Is(err, no) {
 		t.Errorf("create without a permit says %v, want the permit's error", err)
 	}
 	if found := there(t, admin, d); found != 0 {
@@ -268,7 +271,7 @@ func TestCreateAndDropRace(t *testing.T) {
 				if err := server.Drop(t.Context(), d, bury); err != nil {
 					t.Errorf("drop: %v", err)
 				}
-			} else if err := server.Create(t.Context(), d, permit); err != nil && err.Error() != "buried" {
+			} else if _, err := server.Create(t.Context(), d, permit, nil); err != nil && err.Error() != "buried" {
 				t.Errorf("create: %v", err)
 			}
 		})
@@ -305,7 +308,7 @@ func TestMalformedTenantID(t *testing.T) {
 	server, _ := open(t)
 	d := newDatabase()
 	d.TenantID = `x"; DROP ROLE postgres; --`
-	if err := server.Create(t.Context(), d, always); !errors.Is(err, tenantserver.ErrNotOwned) {
+	if _, err := server.Create(t.Context(), d, always, nil); !errors.Is(err, tenantserver.ErrNotOwned) {
 		t.Errorf("create says %v, want ErrNotOwned", err)
 	}
 }

@@ -183,7 +183,8 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 		OnFatalError:      func(err error) { fail(fmt.Errorf("the worker cannot go on: %w", err)) },
 	})
 	(&workflows.Workflows{Server: servers[0].Name()}).Register(w)
-	w.RegisterActivity(&activities.Activities{Registry: reg, Server: servers[0], Others: servers[1:], Keys: keys, Now: time.Now})
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: servers[0], Others: servers[1:], Keys: keys,
+		PoolSize: int(c.Worker.DatabasePoolSize), Now: time.Now})
 	if err := startWhenReachable(ctx, w, c.Log); err != nil {
 		closeServers()
 		return nil, err
@@ -199,19 +200,24 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 	if c.API != nil {
 		go current.watch(ctx, deployment)
 	}
-	go keepTemplate(ctx, servers[0], c.Log)
-	go keepSchedule(ctx, temporal, c)
+	for what, do := range map[string]func() error{
+		"template of tenants' databases":      func() error { return servers[0].EnsureTemplate(ctx) }, // until it is there they are made without
+		"schedule of the sweep for orphans":   func() error { return schedule(ctx, temporal, c.Queue.TaskQueue) },
+		"workflow that keeps the pool filled": func() error { return startPool(ctx, temporal, c.Queue.TaskQueue) },
+	} {
+		go keepTrying(ctx, c.Log, what, do)
+	}
 	return stop, nil
 }
 
-// keepTemplate makes the template of tenants' databases. Until it is there they are made without.
-func keepTemplate(ctx context.Context, server *tenantserver.Server, log *slog.Logger) {
+// keepTrying makes something, trying again until it works or ctx ends.
+func keepTrying(ctx context.Context, log *slog.Logger, what string, do func() error) {
 	for {
-		err := server.EnsureTemplate(ctx)
+		err := do()
 		if err == nil || ctx.Err() != nil {
 			return
 		}
-		log.Warn("The template of tenants' databases could not be made yet; trying again", "error", redact.Error(err))
+		log.Warn("The "+what+" could not be made yet; trying again", "error", redact.Error(err))
 		if !pause(ctx, 10*time.Second) {
 			return
 		}

@@ -1,0 +1,53 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"narthex/internal/registry"
+	"narthex/internal/secrets"
+)
+
+func poolCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "pool", Short: "See the databases that are ready to be claimed by signups", Args: cobra.NoArgs}
+	cmd.AddCommand(poolStatusCommand())
+	return cmd
+}
+
+func poolStatusCommand() *cobra.Command {
+	var asJSON bool
+	cmd := &cobra.Command{
+		Use: "status", Short: "Say how many databases are ready, on which server and with which schema", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
+				stock, err := reg.Stock(ctx)
+				if err != nil {
+					return inOneSentence(ctx, "the pool cannot be looked at", err)
+				}
+				if asJSON {
+					return writeJSON(cmd.OutOrStdout(), stock)
+				}
+				return writeStock(cmd.OutOrStdout(), stock)
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return cmd
+}
+
+func writeStock(out io.Writer, stock []registry.Stock) error {
+	if len(stock) == 0 {
+		_, err := fmt.Fprintln(out, "No database is ready: signups make their own.")
+		return err
+	}
+	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(table, "SERVER\tSCHEMA\tTEMPLATE\tREADY\tOLDEST")
+	for _, s := range stock {
+		fmt.Fprintf(table, "%s\t%d\t%s\t%d\t%s\n", s.Server, s.SchemaVersion, s.Template, s.Ready, inUTC(s.OldestAt))
+	}
+	return table.Flush()
+}

@@ -1,0 +1,145 @@
+package tenantserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// ErrNoTemplate says that the template was not made yet.
+var ErrNoTemplate = errors.New("there is no template yet")
+
+// A pooled database is one that a tenant can have: a copy of the template, owned by a role of its own that
+// cannot log in, closed to everybody. A signup claims it by giving role and database the tenant's name, all in
+// one transaction.
+const (
+	pooledPrefix = "pool_"
+	pooledMark   = "narthex pool of "
+
+	createPooledRole = `
+		CREATE ROLE %[1]s NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT %[3]d;
+		COMMENT ON ROLE %[1]s IS '%[2]s';
+		GRANT %[1]s TO CURRENT_USER`
+	// The comment says whose schema the database holds, owned by the database's own role.
+	closePooled = `
+		ALTER DATABASE %[1]s ALLOW_CONNECTIONS false;
+		COMMENT ON DATABASE %[1]s IS '%[2]s'`
+	claimPooled = `
+		ALTER ROLE %[1]s RENAME TO %[2]s;
+		ALTER ROLE %[2]s LOGIN PASSWORD '%[3]s';
+		COMMENT ON ROLE %[2]s IS '%[4]s';
+		ALTER DATABASE %[1]s RENAME TO %[2]s;
+		ALTER DATABASE %[2]s ALLOW_CONNECTIONS true`
+	selectPooled = `
+		SELECT rolname FROM pg_roles WHERE rolname LIKE 'pool\_%' AND shobj_description(oid, 'pg_authid') = $1`
+
+	schemaMark = "narthex schema of "
+	unmark     = `COMMENT ON DATABASE %s IS NULL`
+)
+
+// Template is the name of the template that databases are copied from, "" until it was made.
+func (s *Server) Template() string {
+	if name := s.template.Load(); name != nil {
+		return *name
+	}
+	return ""
+}
+
+// MakePooled makes a database that can be claimed under id, a ULID. One that cannot be made is removed again.
+// Errors: ErrNoTemplate, or what PostgreSQL said.
+func (s *Server) MakePooled(ctx context.Context, id string) error {
+	template := s.Template()
+	if template == "" {
+		return ErrNoTemplate
+	}
+	err := s.makePooled(ctx, pooledPrefix+id, template)
+	if err != nil {
+		cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
+		defer cancel()
+		_ = s.DropPooled(cleaning, id) // or else whoever looks for such leftovers drops it
+	}
+	return err
+}
+
+func (s *Server) makePooled(ctx context.Context, name, template string) error {
+	pooled, err := s.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to tenant server: %w", err)
+	}
+	defer pooled.Release()
+	conn, mark := pooled.Conn(), pooledMark+s.installation
+	for _, statement := range []string{
+		fmt.Sprintf(createPooledRole, name, mark, connectionLimit),
+		fmt.Sprintf(copyDatabase, name, template),
+		fmt.Sprintf(restrict, name, connectionLimit),
+	} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("make pooled database: %w", err)
+		}
+	}
+	if _, err := s.adopt(ctx, name, func(marker string) bool { return marker == mark }); err != nil {
+		return err
+	}
+	if _, err := conn.Exec(ctx, fmt.Sprintf(closePooled, name, schemaMark+template)); err != nil {
+		return fmt.Errorf("close pooled database: %w", err)
+	}
+	return nil
+}
+
+// Pooled returns the ids of all that this installation has on the server to be claimed, half-made ones too.
+func (s *Server) Pooled(ctx context.Context) (map[string]bool, error) {
+	rows, _ := s.pool.Query(ctx, selectPooled, pooledMark+s.installation)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("list pooled databases: %w", err)
+	}
+	all := make(map[string]bool, len(names))
+	for _, name := range names {
+		all[strings.TrimPrefix(name, pooledPrefix)] = true
+	}
+	return all, nil
+}
+
+// DropPooled removes what can be claimed under id, or could: what was claimed has another name. Idempotent.
+func (s *Server) DropPooled(ctx context.Context, id string) error {
+	for _, statement := range []string{dropDatabase, dropRole} {
+		if _, err := s.pool.Exec(ctx, fmt.Sprintf(statement, pooledPrefix+id)); err != nil {
+			return fmt.Errorf("drop pooled database: %w", err)
+		}
+	}
+	return nil
+}
+
+// claimTries is how many pooled databases one signup tries that turn out to be gone, or in use.
+const claimTries = 3
+
+// claim makes a pooled database d's, and reports whether there was one. take takes one out of the pool.
+func (s *Server) claim(ctx context.Context, conn *pgx.Conn, d Database, take Take) (bool, error) {
+	template := s.Template()
+	if take == nil || template == "" {
+		return false, nil
+	}
+	verifier, err := scramVerifier(d.Password)
+	if err != nil {
+		return false, fmt.Errorf("hash role password: %w", err)
+	}
+	for range claimTries {
+		id, err := take(ctx, s.Name(), template)
+		if err != nil || id == "" {
+			return false, err
+		}
+		_, err = conn.Exec(ctx, fmt.Sprintf(claimPooled, pooledPrefix+id, d.Name(), verifier, s.marker(d)))
+		var pgErr *pgconn.PgError
+		if err == nil {
+			return true, nil
+		}
+		if !errors.As(err, &pgErr) { // whether it has become d's the next attempt will see
+			return false, fmt.Errorf("claim pooled database: %w", err)
+		}
+	}
+	return false, nil
+}

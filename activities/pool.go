@@ -90,6 +90,7 @@ func (a *Activities) refillPool(ctx context.Context, watch *stockWatch) error {
 	if quiet := watch.quiet(stock, time.Now()); stock >= pool.Low(a.PoolSize) && quiet < pool.Quiet {
 		return nil
 	}
+	*watch = stockWatch{} // what falls from now on has not been seen yet
 	making, ctx := errgroup.WithContext(ctx)
 	making.SetLimit(pool.AtOnce)
 	for range a.PoolSize - stock {

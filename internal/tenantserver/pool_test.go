@@ -264,7 +264,7 @@ func TestAClaimAndADropRace(t *testing.T) {
 		group.Go(func() {
 			<-taken
 			time.Sleep(time.Duration(i) * 300 * time.Microsecond) // so that now the one, now the other is ahead
-			_ = h.server.DropPooled(t.Context(), id) // the claim may win under its hands; then it is tried again
+			_ = h.server.DropPooled(t.Context(), id)              // the claim may win under its hands; then it is tried again
 		})
 		source, err := h.server.Create(t.Context(), d, always, func(ctx context.Context, server, template string) (string, error) {
 			once.Do(func() { close(taken) })

@@ -2,9 +2,11 @@ package activities
 
 import (
 	"context"
+	"math"
 	"time"
 
 	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
 	"golang.org/x/sync/errgroup"
 
 	"narthex/internal/ids"
@@ -34,6 +36,8 @@ func (a *Activities) KeepPoolFilled(ctx context.Context) error {
 		case <-ctx.Done():
 		}
 	}()
+	metrics := activity.GetMetricsHandler(ctx).WithTags(map[string]string{"server": a.Server.Name()})
+	defer metrics.Gauge("pool_stock").Update(math.NaN()) // the next round may be another process's
 	var watch stockWatch
 	tidied := false
 	for {
@@ -44,7 +48,7 @@ func (a *Activities) KeepPoolFilled(ctx context.Context) error {
 			tidied = err == nil
 		}
 		if err == nil {
-			err = a.refillPool(ctx, &watch)
+			err = a.refillPool(ctx, metrics, &watch)
 		}
 		pause := pool.Look
 		if err != nil && ctx.Err() == nil {
@@ -75,7 +79,7 @@ func (w *stockWatch) quiet(stock int, now time.Time) time.Duration {
 }
 
 // refillPool looks at the stock, and fills it up where it is low, or where nobody claims from it.
-func (a *Activities) refillPool(ctx context.Context, watch *stockWatch) error {
+func (a *Activities) refillPool(ctx context.Context, metrics client.MetricsHandler, watch *stockWatch) error {
 	template := a.Server.Template()
 	if template == "" {
 		return nil // it is being made
@@ -84,7 +88,6 @@ func (a *Activities) refillPool(ctx context.Context, watch *stockWatch) error {
 	if err != nil {
 		return err
 	}
-	metrics := activity.GetMetricsHandler(ctx).WithTags(map[string]string{"server": a.Server.Name()})
 	metrics.Gauge("pool_stock").Update(float64(stock))
 	metrics.Gauge("pool_size").Update(float64(a.PoolSize))
 	if quiet := watch.quiet(stock, time.Now()); stock >= pool.Low(a.PoolSize) && quiet < pool.Quiet {
@@ -99,12 +102,17 @@ func (a *Activities) refillPool(ctx context.Context, watch *stockWatch) error {
 	return making.Wait()
 }
 
-// addToPool makes a database and offers it.
+const makeLimit = 10 * time.Second
+
+// addToPool makes a database and offers it. One that was begun is ended, though the round is over or the worker
+// stops: nobody has to look for halves.
 func (a *Activities) addToPool(ctx context.Context, template string) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	activity.RecordHeartbeat(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeLimit)
+	defer cancel()
 	id := ids.New()
 	if err := a.Server.MakePooled(ctx, id); err != nil {
 		return err
@@ -115,7 +123,7 @@ func (a *Activities) addToPool(ctx context.Context, template string) error {
 // tidyPool drops databases of older schemas, and what was lost on its way into the pool or out of it. Those of
 // newer schemas are left alone: a release that was taken back may come again.
 func (a *Activities) tidyPool(ctx context.Context) error {
-	offered, err := a.Registry.Pooled(ctx, a.Server.Name()) // before looking at the server: an offered one is there
+	offered, err := a.Registry.Pooled(ctx) // before looking at the server: an offered one is there
 	if err != nil {
 		return err
 	}
@@ -125,9 +133,12 @@ func (a *Activities) tidyPool(ctx context.Context) error {
 	}
 	template := a.Server.Template()
 	for _, d := range offered {
-		old := template != "" && d.Template != template && d.SchemaVersion <= migrations.TenantVersion()
 		exists := there[d.ID]
 		delete(there, d.ID)
+		if d.Server != a.Server.Name() { // or another name of it: another worker's to tidy
+			continue
+		}
+		old := template != "" && d.Template != template && d.SchemaVersion <= migrations.TenantVersion()
 		if exists && !old && a.PoolSize > 0 {
 			continue
 		}

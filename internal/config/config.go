@@ -81,7 +81,7 @@ type API struct {
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
 }
 
-// PoolSize is a number of databases.
+// PoolSize is a number of databases, 0 for none.
 type PoolSize int
 
 // UnmarshalText checks that it is one.

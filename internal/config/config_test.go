@@ -66,7 +66,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.HTTPAddress != "127.0.0.1:8080" || c.SignupWait != 10*time.Second || c.TaskQueue != "signups" ||
-		c.TokenIssuer != "narthex" || c.TokenAudience != "narthex-api" || c.LogLevel != slog.LevelInfo {
+		c.TokenIssuer != "narthex" || c.DatabasePoolSize != 32 || c.TokenAudience != "narthex-api" || c.LogLevel != slog.LevelInfo {
 		t.Errorf("the defaults are %+v", c)
 	}
 	if got := c.RegistryURL.String(); strings.Contains(got, "5ecret") {
@@ -77,7 +77,7 @@ func TestDefaults(t *testing.T) {
 func TestEverythingWrongIsNamedAtOnce(t *testing.T) {
 	set(t, map[string]string{
 		"REGISTRY_URL": "mysql://n:5ecret@db/registry", "INDEX_KEYSET": "", "SIGNUP_WAIT": "soon", "HTTP_ADDRESS": "8080",
-		"LOG_LEVEL": "loud", "TOKEN_KEY_FILE": "/nowhere/token",
+		"LOG_LEVEL": "loud", "DATABASE_POOL_SIZE": "-1", "TOKEN_KEY_FILE": "/nowhere/token",
 	})
 	var c all
 	err := config.Parse(&c)
@@ -87,7 +87,7 @@ func TestEverythingWrongIsNamedAtOnce(t *testing.T) {
 	for _, want := range []string{
 		"REGISTRY_URL is not a URL like postgres://", "TENANT_SERVER_URL is not set", "SEAL_KEYSET is not set", "INDEX_KEYSET is empty",
 		"SIGNUP_WAIT is not a duration", "HTTP_ADDRESS is not an address", "LOG_LEVEL is not one of debug, info, warn, error",
-		"TOKEN_KEY_FILE names a file that cannot be read", ".env.example",
+		"TOKEN_KEY_FILE names a file that cannot be read", "DATABASE_POOL_SIZE is not a number from 0 to 1023", ".env.example",
 	} {
 		if !strings.Contains(err.Error(), want) {
 			t.Errorf("the error does not say %q:\n%v", want, err)

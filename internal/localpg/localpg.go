@@ -135,6 +135,10 @@ func (s *Server) arguments(settings map[string]string) []string {
 		"max_connections": "300", "authentication_timeout": "10s",
 		// A statement that fails, and the row that it is about, may hold a password's hash: keep them out of the log.
 		"log_min_error_statement": "panic", "log_error_verbosity": "terse",
+		// Autovacuum begins with each database once in this time: with a thousand, and a minute, it never rests.
+		"autovacuum_naptime": "10min",
+		// A copy of a database writes some 10 MB of WAL: a few hundred must not force checkpoints.
+		"max_wal_size": "4GB",
 	}
 	if s.ephemeral {
 		maps.Copy(all, map[string]string{"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"})

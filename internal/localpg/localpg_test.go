@@ -88,6 +88,7 @@ func TestRestartKeepsData(t *testing.T) {
 	makeChurch(t, first.AdminURL())
 	for setting, want := range map[string]string{
 		"max_connections": "50", "listen_addresses": "127.0.0.1", "unix_socket_directories": "", "fsync": "on", "server_encoding": "UTF8",
+		"autovacuum_naptime": "10min", "max_wal_size": "4GB",
 	} {
 		if got := ask(t, first.AdminURL(), "SHOW "+setting); got != want {
 			t.Errorf("%s is %q: want %q", setting, got, want)

@@ -34,7 +34,7 @@ const (
 		RETURNING id`
 	deletePooled = `DELETE FROM database_pool WHERE id = $1`
 	countPooled  = `SELECT count(*) FROM database_pool WHERE server = $1 AND template = $2`
-	selectPooled = `SELECT id, server, template, schema_version FROM database_pool WHERE server = $1`
+	selectPooled = `SELECT id, server, template, schema_version FROM database_pool`
 	selectStock  = `
 		SELECT server, template, schema_version, count(*) AS ready, min(created_at) AS oldest_at
 		FROM database_pool GROUP BY server, template, schema_version ORDER BY server, schema_version DESC, template`
@@ -78,9 +78,9 @@ func (r *Registry) CountPooled(ctx context.Context, server, template string) (n 
 	return n, nil
 }
 
-// Pooled returns what is in the pool on a server, of all templates.
-func (r *Registry) Pooled(ctx context.Context, server string) ([]PooledDatabase, error) {
-	rows, _ := r.pool.Query(ctx, selectPooled, server)
+// Pooled returns what is in the pool, of all servers and templates.
+func (r *Registry) Pooled(ctx context.Context) ([]PooledDatabase, error) {
+	rows, _ := r.pool.Query(ctx, selectPooled)
 	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[PooledDatabase])
 	if err != nil {
 		return nil, fmt.Errorf("list the pool: %w", err)

@@ -184,6 +184,7 @@ func TestRelocate(t *testing.T) {
 	r, pool := open(t)
 	owner := newOwner()
 	enter(t, r, owner, "hash")
+	offer(t, r, "127.0.0.1:5432", "template")
 	for _, want := range []int{1, 0} {
 		if moved, err := r.Relocate(t.Context(), "::1", 54329); err != nil || moved != want {
 			t.Errorf("%d tenants moved (%v), want %d", moved, err, want)
@@ -197,5 +198,8 @@ func TestRelocate(t *testing.T) {
 	var port int
 	if err := pool.QueryRow(t.Context(), `SELECT database_host, database_port FROM tenants`).Scan(&host, &port); err != nil || host != "::1" || port != 54329 {
 		t.Errorf("it is recorded at %s, port %d (%v), want ::1, 54329", host, port, err)
+	}
+	if n, err := r.CountPooled(t.Context(), "[::1]:54329", "template"); err != nil || n != 1 {
+		t.Errorf("%d databases of the pool are where the server went (%v), want 1", n, err)
 	}
 }

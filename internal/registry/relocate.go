@@ -14,13 +14,18 @@ import (
 
 const (
 	selectElsewhere = `SELECT id, database_url FROM tenants WHERE (database_host, database_port) <> ($1, $2) FOR UPDATE`
+	relocatePool    = `UPDATE database_pool SET server = $1, updated_at = now() WHERE server <> $1`
 	updateLocation  = `UPDATE tenants SET database_url = $2, database_host = $3, database_port = $4, updated_at = now() WHERE id = $1`
 )
 
-// Relocate points every tenant to host and port: all of them live on one server, which has moved there.
-// Idempotent; all move or none. Returns how many moved.
+// Relocate points every tenant, and the pool, to host and port: all of them live on one server, which has moved there.
+// Idempotent; all move or none. Returns how many tenants moved.
 func (r *Registry) Relocate(ctx context.Context, host string, port int) (moved int, err error) {
+	hostPort := net.JoinHostPort(host, strconv.Itoa(port))
 	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, relocatePool, hostPort); err != nil {
+			return err
+		}
 		rows, _ := tx.Query(ctx, selectElsewhere, host, port)
 		type tenant struct {
 			ID          string
@@ -32,7 +37,7 @@ func (r *Registry) Relocate(ctx context.Context, host string, port int) (moved i
 		}
 		moved = len(elsewhere)
 		for _, t := range elsewhere {
-			sealed, err := r.resealAt(t.ID, t.DatabaseURL, net.JoinHostPort(host, strconv.Itoa(port)))
+			sealed, err := r.resealAt(t.ID, t.DatabaseURL, hostPort)
 			if err != nil {
 				return err
 			}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -133,13 +134,20 @@ func (s *Server) claim(ctx context.Context, conn *pgx.Conn, d Database, take Tak
 			return false, err
 		}
 		_, err = conn.Exec(ctx, fmt.Sprintf(claimPooled, pooledPrefix+id, d.Name(), verifier, s.marker(d)))
-		var pgErr *pgconn.PgError
 		if err == nil {
 			return true, nil
 		}
-		if !errors.As(err, &pgErr) { // whether it has become d's the next attempt will see
+		if !unclaimable(err) { // where the answer was lost, the next attempt sees whether it has become d's
 			return false, fmt.Errorf("claim pooled database: %w", err)
 		}
 	}
 	return false, nil
+}
+
+// unclaimable reports that a claim failed because of the one database: it, or its role, is gone or being dropped,
+// or somebody is still connected.
+func unclaimable(err error) bool {
+	const undefinedRole, undefinedDatabase, inUse, changedMeanwhile = "42704", "3D000", "55006", "XX000"
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && slices.Contains([]string{undefinedRole, undefinedDatabase, inUse, changedMeanwhile}, pgErr.Code)
 }

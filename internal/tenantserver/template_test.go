@@ -93,15 +93,20 @@ func TestACopyOfTheTemplateEqualsAMigratedDatabase(t *testing.T) {
 	if err := h.server.Migrate(t.Context(), copied); err != nil {
 		t.Fatal(err)
 	}
-	got := h.describe(copied)
+	h.wantSame(h.describe(copied), migrated)
+}
+
+// wantSame compares what is in a copy with what is in a database that was migrated.
+func (h *host) wantSame(got, migrated []string) {
+	h.t.Helper()
 	for _, line := range migrated {
 		if !slices.Contains(got, line) {
-			t.Errorf("the copy lacks: %s", line)
+			h.t.Errorf("the copy lacks: %s", line)
 		}
 	}
 	for _, line := range got {
 		if !slices.Contains(migrated, line) {
-			t.Errorf("the copy has beyond: %s", line)
+			h.t.Errorf("the copy has beyond: %s", line)
 		}
 	}
 }

@@ -76,7 +76,7 @@ func (a *Activities) CreateInvitedTenantAdmin(ctx context.Context, in invitation
 	}
 	if err == nil {
 		err = a.inTenant(ctx, in.TenantID, func(conn *pgx.Conn) error {
-			return tenantdb.InsertAdmin(ctx, conn, a.Keys, in.TenantID, admin)
+			return tenantdb.InsertInvitedAdmin(ctx, conn, a.Keys, in.TenantID, admin)
 		})
 	}
 	return forward("create invited tenant admin", err)

@@ -27,7 +27,7 @@ var (
 
 // TraceQueryStart begins a statement's span.
 func (Tracer) TraceQueryStart(ctx context.Context, _ *pgx.Conn, data pgx.TraceQueryStartData) context.Context {
-	return begin(ctx, operation(data.SQL))
+	return begin(ctx, data.SQL)
 }
 
 // TraceQueryEnd ends it.
@@ -56,11 +56,12 @@ func operation(statement string) string {
 
 type spanKey struct{}
 
-func begin(ctx context.Context, operation string) context.Context {
+func begin(ctx context.Context, statement string) context.Context {
 	parent := trace.SpanFromContext(ctx)
 	if !parent.IsRecording() {
 		return ctx
 	}
+	operation := operation(statement)
 	ctx, span := parent.TracerProvider().Tracer("narthex/sql").Start(ctx, operation, trace.WithSpanKind(trace.SpanKindClient),
 		trace.WithAttributes(attribute.String("db.system.name", "postgresql"), attribute.String("db.operation.name", operation)))
 	return context.WithValue(ctx, spanKey{}, span)

@@ -108,9 +108,21 @@ func (t *Tenant) SetPasswordHash(ctx context.Context, adminID, old, hash string)
 	return nil
 }
 
-// InsertAdmin adds an admin, whose email is that admin's in the registry, to a tenant's database. Idempotent.
-// Nothing is stored if sealing fails.
+// InsertAdmin adds the first admin, whose email is that admin's in the registry, to a tenant's database.
+// Idempotent. Nothing is stored if sealing fails.
 func InsertAdmin(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
+	return insert(ctx, conn, keys, tenantID, admin, &pgx.Batch{})
+}
+
+// InsertInvitedAdmin adds another admin, as InsertAdmin does.
+func InsertInvitedAdmin(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
+	var batch pgx.Batch
+	batch.Queue(deleteNamesake, admin.EmailHash, admin.ID)
+	return insert(ctx, conn, keys, tenantID, admin, &batch)
+}
+
+// insert adds an admin after what is in the batch, in one transaction.
+func insert(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID string, admin registry.Admin, batch *pgx.Batch) error {
 	email, err := keys.Seal([]byte(admin.Email), adminEmailPlace("email", tenantID))
 	if err != nil {
 		return err
@@ -119,14 +131,12 @@ func InsertAdmin(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenant
 	if err != nil {
 		return err
 	}
-	var batch pgx.Batch // one transaction
-	batch.Queue(deleteNamesake, admin.EmailHash, admin.ID)
 	batch.Queue(insertAdmin, pgx.NamedArgs{
 		"id": admin.ID, "email": email, "encrypted_email": encrypted, "email_hash": admin.EmailHash,
 		"password_hash": admin.PasswordHash, "first_name": admin.FirstName, "last_name": admin.LastName,
 		"role": admin.Role, "created_at": admin.CreatedAt,
 	})
-	if err := conn.SendBatch(ctx, &batch).Close(); err != nil {
+	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("insert tenant admin: %w", err)
 	}
 	return nil

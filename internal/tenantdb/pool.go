@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -47,8 +46,7 @@ func (r *Router) newPool(record *registry.Tenant) (*pool, error) {
 	config.MaxConns = connectionsPerTenant
 	config.MaxConnIdleTime = idleConnection
 	config.HealthCheckPeriod = idleConnection / 2
-	config.AfterRelease = func(*pgx.Conn) bool { return r.budget.keep() }
-	config.ConnConfig.Tracer = sqltrace.Tracer{}
+	config.ConnConfig.Tracer = tracer{budget: r.budget}
 	config.ConnConfig.DialFunc = r.budget.dial
 	config.ConnConfig.ConnectTimeout = connectLimit
 	config.ConnConfig.RuntimeParams["search_path"] = "public"
@@ -58,6 +56,23 @@ func (r *Router) newPool(record *registry.Tenant) (*pool, error) {
 		return nil, fmt.Errorf("open pool of tenant %s: %w", record.ID, err)
 	}
 	return &pool{Pool: opened, url: record.DatabaseURL}, nil
+}
+
+// tracer closes a connection that is given back to its pool while others wait for a place. pgxpool's AfterRelease
+// would do so too, but takes a goroutine each time, and the next request may find the connection not back yet, and
+// open another.
+type tracer struct {
+	sqltrace.Tracer
+	budget *budget
+}
+
+var _ pgxpool.ReleaseTracer = tracer{}
+
+// TraceRelease is called before the pool looks whether the connection is closed.
+func (t tracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
+	if !t.budget.keep() {
+		_ = data.Conn.Close(context.Background())
+	}
 }
 
 // install makes a pool the one of its tenant. The lock is held.

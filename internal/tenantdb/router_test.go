@@ -276,6 +276,19 @@ func TestBudget(t *testing.T) {
 	}
 }
 
+// A connection is back in its pool before the next request asks for one.
+func TestOneRequestAfterTheOtherTakesOneConnection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r, id := w.router(4), w.tenants(1)[0]
+	for range 500 {
+		w.wantDatabase(r, id)
+	}
+	if n := r.Stats().Connections; n != 1 {
+		t.Errorf("%d connections are open, want 1", n)
+	}
+}
+
 func TestSpentBudgetIsRefusedAndPoolsInUseAreKept(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

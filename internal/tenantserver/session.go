@@ -1,6 +1,7 @@
 package tenantserver
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -12,23 +13,26 @@ import (
 	"narthex/migrations"
 )
 
-// Connect opens a session in d's database as its role. A session cannot outlive its database, and it
-// is checked to be this signup's: what is done on it can never touch another signup's database.
+// Connect opens a session in d's database as its role. A session cannot outlive its database, and whose that is
+// is looked up once the session is there: what is done on it can never touch another signup's database.
 // Errors: ErrGone, ErrNotOwned.
 func (s *Server) Connect(ctx context.Context, d Database) (*pgx.Conn, error) {
-	config, _, err := s.config(ctx, d)
+	config, err := s.sessionConfig(d)
 	if err != nil {
 		return nil, err
 	}
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("connect to tenant database: %w", err)
+	conn, connectErr := pgx.ConnectConfig(ctx, config)
+	if connectErr != nil {
+		connectErr = fmt.Errorf("connect to tenant database: %w", connectErr)
 	}
-	if err := s.check(d)(ctx, conn); err != nil {
+	_, err = s.look(ctx, d)
+	if err == nil && connectErr == nil {
+		return conn, nil
+	}
+	if connectErr == nil {
 		conn.Close(ctx)
-		return nil, err
 	}
-	return conn, nil
+	return nil, cmp.Or(err, connectErr)
 }
 
 // Migrate brings d's database to the newest tenant schema; one that came out of the pool has it. Idempotent. It is not live yet, so one that
@@ -79,24 +83,38 @@ func (s *Server) adoptOf(ctx context.Context, d Database) (version int, err erro
 
 // config returns how to connect to d's database, having looked that there is one, and what was seen.
 func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, state, error) {
+	found, err := s.look(ctx, d)
+	if err != nil {
+		return nil, found, err
+	}
+	config, err := s.sessionConfig(d)
+	return config, found, err
+}
+
+// look returns what there is of d. Errors: ErrGone, ErrNotOwned.
+func (s *Server) look(ctx context.Context, d Database) (state, error) {
 	found, err := readState(ctx, s.pool, d)
 	switch {
 	case err != nil:
-		return nil, found, err
+		return found, err
 	case found.RoleExists && !found.ownedBy(d):
-		return nil, found, ErrNotOwned
+		return found, ErrNotOwned
 	case !found.DatabaseExists || found.HalfDropped:
-		return nil, found, ErrGone
+		return found, ErrGone
 	}
+	return found, nil
+}
+
+func (s *Server) sessionConfig(d Database) (*pgx.ConnConfig, error) {
 	url, _, _, _ := s.Location(d)
 	config, err := pgx.ParseConfig(url)
 	if err != nil {
-		return nil, found, errors.New("the tenant server's URL gives no usable tenant URL")
+		return nil, errors.New("the tenant server's URL gives no usable tenant URL")
 	}
 	config.Tracer = sqltrace.Tracer{}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // a session of a few statements gains nothing by preparing them
 	config.RuntimeParams["idle_session_timeout"] = idleLimit
-	return config, found, nil
+	return config, nil
 }
 
 const selectMarker = `SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = session_user`

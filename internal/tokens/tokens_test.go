@@ -4,6 +4,7 @@ import (
 	"crypto/ed25519"
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -124,5 +125,106 @@ func TestMalformedKeys(t *testing.T) {
 		if err := new(Keys).UnmarshalText([]byte(text)); err == nil {
 			t.Errorf("the keys %q were taken, want an error", text)
 		}
+	}
+}
+
+// A token that was verified before is no better than a new one.
+func TestVerifiedTokenIsCheckedAgain(t *testing.T) {
+	issued := time.Now().Truncate(time.Second) // as tokens tell the time
+	now := issued
+	var keys Keys
+	if err := keys.UnmarshalText([]byte(newKey(t))); err != nil {
+		t.Fatal(err)
+	}
+	i := New(keys, "narthex", "api", func() time.Time { return now })
+	token := must(t)(i.Mint(subject))
+	for _, c := range []struct {
+		after time.Duration
+		good  bool
+	}{
+		{0, true},
+		{Lifetime + clockSkew - time.Second, true},
+		{Lifetime + clockSkew, false},
+		{-clockSkew, true},
+		{-clockSkew - time.Second, false}, // the clock was set back: it comes from the future
+		{time.Minute, true},
+	} {
+		now = issued.Add(c.after)
+		fresh := New(keys, "narthex", "api", i.now)
+		for name, issuer := range map[string]*Issuer{"an issuer that knows it": i, "one that does not": fresh} {
+			got, err := issuer.Verify(token)
+			if c.good && (err != nil || got != subject) || !c.good && (err != ErrInvalid || got != Subject{}) {
+				t.Errorf("after %v, to %s: %+v, %v; want it taken: %t", c.after, name, got, err, c.good)
+			}
+		}
+	}
+	parts := strings.Split(token, ".")
+	foreign := strings.Split(must(t)(i.Mint(Subject{TenantID: ids.New(), AdminID: ids.New(), SessionID: ids.New()})), ".")
+	for name, tampered := range map[string]string{
+		"another's claims":    parts[0] + "." + foreign[1] + "." + parts[2],
+		"another's signature": parts[0] + "." + parts[1] + "." + foreign[2],
+		"no signature":        parts[0] + "." + parts[1] + ".",
+		"longer":              token + "A",
+	} {
+		for range 2 {
+			if got, err := i.Verify(tampered); err != ErrInvalid {
+				t.Errorf("%s: Verify = %+v, %v; want ErrInvalid", name, got, err)
+			}
+		}
+	}
+	if n := i.verified.Len(); n != 1 {
+		t.Errorf("%d tokens are kept, want the good one alone", n)
+	}
+}
+
+func TestVerifiedTokensAreBounded(t *testing.T) {
+	i := issuerAt(t, newKey(t), "narthex", "api", time.Now())
+	i.verified.Resize(10)
+	var all []string
+	for range 30 {
+		all = append(all, must(t)(i.Mint(subject)))
+	}
+	var clients sync.WaitGroup
+	for range 4 {
+		clients.Go(func() {
+			for _, token := range all {
+				if _, err := i.Verify(token); err != nil {
+					t.Errorf("a good token is refused: %v", err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	if n := i.verified.Len(); n != 10 {
+		t.Errorf("%d tokens are kept, want 10", n)
+	}
+}
+
+func BenchmarkVerify(b *testing.B) {
+	var keys Keys
+	text, err := NewKey()
+	if err == nil {
+		err = keys.UnmarshalText([]byte(text))
+	}
+	if err != nil {
+		b.Fatal(err)
+	}
+	i := New(keys, "narthex", "api", time.Now)
+	token, err := i.Mint(subject)
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, forget := range map[string]bool{"first": true, "again": false} {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				if forget {
+					i.verified.Purge()
+				}
+				if _, err := i.Verify(token); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }

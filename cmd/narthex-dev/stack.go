@@ -286,7 +286,8 @@ func variables(databases devstack.Databases, keys devstack.Keys, httpAddress str
 	return map[string]string{
 		"REGISTRY_URL": databases.RegistryURL, "TENANT_SERVER_URL": databases.TenantServerURL,
 		"SEAL_KEYSET": keys["SEAL_KEYSET"], "INDEX_KEYSET": keys["INDEX_KEYSET"], "TOKEN_KEY": keys["TOKEN_KEY"], "CODEC_TOKEN": keys["CODEC_TOKEN"],
-		"HTTP_ADDRESS": httpAddress,
+		"HTTP_ADDRESS":       httpAddress,
+		"DATABASE_POOL_SIZE": "8", // enough for one who tries it out: the default is for a server with more to do
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -162,6 +163,7 @@ func TestStack(t *testing.T) {
 
 	s = startStack(t, dir) // on other ports
 	s.login("pat@example.org")
+	checkPool(t, s)
 	s.register("sam@example.org")
 	if runtime.GOOS != "linux" {
 		return // only Linux tells children that their parent was killed
@@ -176,7 +178,29 @@ func TestStack(t *testing.T) {
 
 	s = startStack(t, dir)
 	s.login("sam@example.org")
+	checkPool(t, s)
 	s.interrupt()
+}
+
+// checkPool waits until the pool is full, all of it where PostgreSQL listens this time.
+func checkPool(t *testing.T, s *runningStack) {
+	t.Helper()
+	registry, err := pgx.Connect(t.Context(), s.Registry)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer registry.Close(t.Context())
+	here := fmt.Sprintf("%s:%d", registry.Config().Host, registry.Config().Port)
+	var ready, elsewhere int
+	for deadline := time.Now().Add(3 * time.Minute); ready < 8 && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+		const query = `SELECT count(*) FILTER (WHERE server = $1), count(*) FILTER (WHERE server <> $1) FROM database_pool`
+		if err := registry.QueryRow(t.Context(), query, here).Scan(&ready, &elsewhere); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ready != 8 || elsewhere != 0 {
+		t.Errorf("the pool has %d databases at %s and %d elsewhere, want 8 and 0", ready, here, elsewhere)
+	}
 }
 
 func checkStackFile(t *testing.T, s *runningStack) {
@@ -250,7 +274,7 @@ func checkUIReadsPayloads(t *testing.T, s *runningStack) {
 		}
 	}
 	for deadline := time.Now().Add(3 * time.Minute); len(list.Executions) == 0 && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
-		getJSON(t, s.UI+"/api/v1/namespaces/default/workflows", &list)
+		getJSON(t, s.UI+"/api/v1/namespaces/default/workflows?query="+url.QueryEscape(`WorkflowType = "Signup"`), &list)
 	}
 	if len(list.Executions) == 0 {
 		t.Fatal("the UI lists no workflow a minute after a signup")

@@ -12,6 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"narthex/internal/invitation"
+	"narthex/internal/pool"
 	"narthex/internal/signup"
 )
 
@@ -95,6 +96,18 @@ func TestRecordHistories(t *testing.T) {
 			t.Fatal(err)
 		}
 		s.record("reset", workflowID)
+	})
+	t.Run("keep_pool", func(t *testing.T) {
+		t.Parallel()
+		s := newStack(t)
+		s.makeTemplate()
+		s.keepPool()
+		eventually(t, "a round is over", func() bool { return len(s.faults.succeeded(pool.Keep)) > 0 })
+		if err := s.temporal.CancelWorkflow(t.Context(), pool.WorkflowID(s.queue), ""); err != nil {
+			t.Fatal(err)
+		}
+		_ = s.temporal.GetWorkflow(t.Context(), pool.WorkflowID(s.queue), "").Get(t.Context(), nil)
+		s.record("keep_pool", pool.WorkflowID(s.queue))
 	})
 	for name, status := range map[string]int{"invitation": http.StatusCreated, "invitation_rolled_back": http.StatusInternalServerError} {
 		t.Run(name, func(t *testing.T) {

@@ -124,11 +124,13 @@ type activityFaults struct {
 func (a *activityFaults) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
 	name := activity.GetInfo(ctx).ActivityType.Name
 	tenantID := ""
-	switch input := in.Args[0].(type) {
-	case signup.StepInput:
-		tenantID = input.TenantID
-	case invitation.StepInput:
-		tenantID = input.TenantID
+	for _, arg := range in.Args {
+		switch input := arg.(type) {
+		case signup.StepInput:
+			tenantID = input.TenantID
+		case invitation.StepInput:
+			tenantID = input.TenantID
+		}
 	}
 	what := a.faults.begin(name, tenantID)
 	if what == nil {

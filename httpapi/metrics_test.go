@@ -41,7 +41,7 @@ func (s *stack) scrape() string {
 	return string(content)
 }
 
-// A signup, one that fails, one whose rollback is stuck, and a request: all are counted, under no name that
+// Signups, one that fails, one whose rollback is stuck, a request and the pool: all are counted, under no name that
 // is anybody's, and everything that the dashboard and the alerts ask for is there.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
@@ -56,10 +56,16 @@ func TestMetrics(t *testing.T) {
 	wantProblem(t, s.post("/api/auth/register", applicant()), http.StatusInternalServerError, "signup-rolled-back")
 	s.stickRollback()
 	s.sweep(false)
+	s.makeTemplate()
+	s.keepPool()
+	eventually(t, "the pool is full", func() bool { return s.inStock() == poolSize })
+	eventually(t, "the pool's stock is told", func() bool { return regexp.MustCompile(`pool_stock\{.*\} 3\n`).MatchString(s.scrape()) })
+	s.faults.reset()
+	s.register(applicant())
 
 	scraped := s.scrape()
 	for _, want := range []string{
-		`narthex_http_request_duration_seconds_count{method="POST",route="/api/auth/register",status="201"} 1`,
+		`narthex_http_request_duration_seconds_count{method="POST",route="/api/auth/register",status="201"} 2`,
 		`narthex_http_request_duration_seconds_count{method="",route="none",status="404"} 1`,
 		`narthex_tenant_connections 1`,
 		`narthex_tenant_connections_limit 50`,
@@ -69,9 +75,12 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for _, pattern := range []string{
-		`signup_ended_total\{.*outcome="created",.*workflow_type="Signup"\} 1`,
+		`signup_ended_total\{.*outcome="created",.*workflow_type="Signup"\} 2`,
 		`signup_ended_total\{.*outcome="rolled_back",step="CreateTenantAdmin",.*workflow_type="Signup"\} 1`,
-		`signup_duration_seconds_bucket\{.*outcome="created",.*le="10"\} 1`,
+		`signup_databases_total\{.*source="empty",.*\} 2`,
+		`signup_databases_total\{.*source="pool",.*\} 1`,
+		`pool_size\{.*server="127.0.0.1:\d+",.*\} 3`,
+		`signup_duration_seconds_bucket\{.*outcome="created",.*le="10"\} 2`,
 	} {
 		if !regexp.MustCompile(pattern).MatchString(scraped) {
 			t.Errorf("/metrics lacks %s", pattern)

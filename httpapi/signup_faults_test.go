@@ -32,6 +32,7 @@ func (s *stack) wantNothingLeft() {
 			s.t.Errorf("%d rows are left in the registry's %s, want none", rows, table)
 		}
 	}
+	s.wantPoolWhole()
 }
 
 // allUndos returns the compensations in the order in which they must run: whichever step fails, those of all
@@ -82,13 +83,16 @@ func TestFaultMatrix(t *testing.T) {
 var waysToMakeDatabases = map[string]func(*stack){
 	"":                 func(*stack) {}, // it is made, and migrated
 	" with a template": (*stack).makeTemplate,
+	" from the pool":   (*stack).stockPool,
 }
 
 // makeTemplate lets tenants' databases be copied from a template.
 func (s *stack) makeTemplate() {
 	s.t.Helper()
-	if err := s.tenants.EnsureTemplate(s.t.Context()); err != nil {
-		s.t.Fatal(err)
+	for _, server := range s.tenants {
+		if err := server.EnsureTemplate(s.t.Context()); err != nil {
+			s.t.Fatal(err)
+		}
 	}
 }
 
@@ -105,6 +109,7 @@ func (s *stack) testFault(step string) {
 	s.wantStatus(problem["signupId"].(string), "rolled_back", step)
 	s.faults.reset()
 	s.wantWhole(s.register(body))
+	s.wantPoolWhole()
 }
 
 // wantStatus checks what the status route says of a signup.
@@ -239,30 +244,41 @@ func TestCancelOfQuickSteps(t *testing.T) {
 func TestZombieMakesNothing(t *testing.T) {
 	t.Parallel()
 	for _, step := range workflows.Steps {
-		t.Run(step.Do, func(t *testing.T) {
-			t.Parallel()
-			s := newStack(t)
-			goOn, gone := make(chan struct{}), make(chan error, 10)
-			s.faults.always(step.Do, func(run func() error) error {
-				<-goOn
-				err := run()
-				gone <- err
-				return err
-			})
-			body := applicant()
-			wantProblem(t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
-			attempts := s.faults.attemptsOf(step.Do)
-			close(goOn)
-			for range attempts {
-				if err := <-gone; err == nil {
-					t.Errorf("a late attempt of %s ended well, want an error", step.Do)
-				}
+		for way, prepare := range waysToMakeDatabases {
+			if way != "" && step.Do != "CreateDatabase" && step.Do != "MigrateDatabase" {
+				continue // how the database was made is nothing to it
 			}
-			s.wantNothingLeft()
-			s.faults.reset()
-			s.wantWhole(s.register(body))
-		})
+			t.Run(step.Do+way, func(t *testing.T) {
+				t.Parallel()
+				s := newStack(t)
+				prepare(s)
+				s.testZombie(step.Do)
+			})
+		}
 	}
+}
+
+func (s *stack) testZombie(step string) {
+	s.t.Helper()
+	goOn, gone := make(chan struct{}), make(chan error, 10)
+	s.faults.always(step, func(run func() error) error {
+		<-goOn
+		err := run()
+		gone <- err
+		return err
+	})
+	body := applicant()
+	wantProblem(s.t, s.post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+	attempts := s.faults.attemptsOf(step)
+	close(goOn)
+	for range attempts {
+		if err := <-gone; err == nil {
+			s.t.Errorf("a late attempt of %s ended well, want an error", step)
+		}
+	}
+	s.wantNothingLeft()
+	s.faults.reset()
+	s.wantWhole(s.register(body))
 }
 
 // TestLateCompensationHarmsNoOtherSignup runs a compensation of a rolled-back signup once more after

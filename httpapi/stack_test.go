@@ -59,8 +59,8 @@ type stack struct {
 	signer      tokens.Keys
 	tokens      *tokens.Issuer
 	faults      *faults
-	clock       *clock               // of the worker
-	tenants     *tenantserver.Server // as the worker sees it
+	clock       *clock                 // of the workers
+	tenants     []*tenantserver.Server // as the workers see it
 	log         *syncBuffer
 	watch       *telemetry.Telemetry
 }
@@ -142,10 +142,10 @@ func (s *stack) work(temporal client.Client, serviceURL string) {
 		s.t.Fatal(err)
 	}
 	s.t.Cleanup(server.Close)
-	s.tenants = server
+	s.tenants = append(s.tenants, server)
 	w := worker.New(temporal, s.queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.faults}})
 	(&workflows.Workflows{Server: server.Name(), Patience: stuckAfter, Pause: time.Millisecond}).Register(w)
-	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys, Now: s.clock.now})
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys, PoolSize: poolSize, Now: s.clock.now})
 	if err := w.Start(); err != nil {
 		s.t.Fatalf("start the worker: %v", err)
 	}

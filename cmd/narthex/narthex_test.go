@@ -55,6 +55,7 @@ func environment(t *testing.T, temporal string) []string {
 	variables := []string{
 		"REGISTRY_URL=" + testenv.NewDatabase(t), "TENANT_SERVER_URL=" + testenv.PostgresURL(t),
 		"TEMPORAL_ADDRESS=" + temporal, "TASK_QUEUE=signups-" + strings.ToLower(rand.Text()), "HTTP_ADDRESS=127.0.0.1:0",
+		"DATABASE_POOL_SIZE=0", // the tests' server has better things to do
 	}
 	for name, value := range keys {
 		variables = append(variables, name+"="+value)

@@ -22,13 +22,13 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // host is the process's server as a role sees it that may make databases and roles, and nothing else, and
 // as its superuser does.
 type host struct {
-	t         *testing.T
+	t         testing.TB
 	role, url string
 	server    *tenantserver.Server
 	admin     *pgx.Conn
 }
 
-func newHost(t *testing.T) *host {
+func newHost(t testing.TB) *host {
 	t.Helper()
 	adminURL := testenv.PostgresURL(t)
 	admin, err := pgx.Connect(t.Context(), adminURL)
@@ -65,7 +65,7 @@ func open(t *testing.T) (server *tenantserver.Server, admin *pgx.Conn) {
 	return h.server, h.admin
 }
 
-func exec(t *testing.T, conn *pgx.Conn, sql string) {
+func exec(t testing.TB, conn *pgx.Conn, sql string) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), sql); err != nil {
 		t.Fatalf("%s: %v", sql, err)
@@ -81,14 +81,14 @@ func always(context.Context) error { return nil }
 // makes is Create's error.
 func makes(_ tenantserver.Source, err error) error { return err }
 
-func create(t *testing.T, server *tenantserver.Server, d tenantserver.Database) {
+func create(t testing.TB, server *tenantserver.Server, d tenantserver.Database) {
 	t.Helper()
 	if _, err := server.Create(t.Context(), d, always, nil); err != nil {
 		t.Fatalf("create: %v", err)
 	}
 }
 
-func drop(t *testing.T, server *tenantserver.Server, d tenantserver.Database) {
+func drop(t testing.TB, server *tenantserver.Server, d tenantserver.Database) {
 	t.Helper()
 	if err := server.Drop(t.Context(), d, always); err != nil {
 		t.Fatalf("drop: %v", err)

@@ -101,11 +101,12 @@ func hasEnded(ctx workflow.Context, saga *Saga, failed signup.Step, change, ques
 	return ended
 }
 
-// Steps are bounded: each ends, one way or the other, inside the time that the API waits by default.
+// Steps are bounded: each ends, one way or the other, and its quick attempt with it, inside the time that the API
+// waits by default.
 // Cancelling waits for the attempt in hand, so that it is over before it is undone.
 var forward = workflow.ActivityOptions{
 	StartToCloseTimeout:    4 * time.Second,
-	ScheduleToCloseTimeout: 9 * time.Second,
+	ScheduleToCloseTimeout: 7 * time.Second,
 	WaitForCancellation:    true,
 	RetryPolicy:            &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: time.Second},
 }

@@ -169,7 +169,7 @@ func (b *bench) measureBursts(ctx context.Context) error {
 }
 
 func (b *bench) measureLogins(ctx context.Context) error {
-	accounts := max(1, loginsPerN*b.samples/loginsPerAccount)
+	accounts := (max(loginsPerN*b.samples, atOnce) + loginsPerAccount - 1) / loginsPerAccount
 	if err := b.fill(ctx, accounts); err != nil {
 		return err
 	}

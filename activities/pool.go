@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"math"
 	"time"
 
@@ -42,14 +43,11 @@ func (a *Activities) KeepPoolFilled(ctx context.Context) error {
 	tidied := false
 	for {
 		activity.RecordHeartbeat(ctx)
-		err := error(nil)
+		var err error
 		if !tidied {
-			err = a.tidyPool(ctx)
-			tidied = err == nil
+			tidied, err = true, a.tidyPool(ctx) // what could not be dropped waits for the next round
 		}
-		if err == nil {
-			err = a.refillPool(ctx, metrics, &watch)
-		}
+		err = errors.Join(err, a.refillPool(ctx, metrics, &watch))
 		pause := pool.Look
 		if err != nil && ctx.Err() == nil {
 			activity.GetLogger(ctx).Warn("The pool of databases could not be kept; trying again", "error", describe(err))
@@ -121,7 +119,8 @@ func (a *Activities) addToPool(ctx context.Context, template string) error {
 }
 
 // tidyPool drops databases of older schemas, and what was lost on its way into the pool or out of it. Those of
-// newer schemas are left alone: a release that was taken back may come again.
+// newer schemas are left alone: a release that was taken back may come again. What cannot be dropped keeps nothing
+// else from it.
 func (a *Activities) tidyPool(ctx context.Context) error {
 	offered, err := a.Registry.Pooled(ctx) // before looking at the server: an offered one is there
 	if err != nil {
@@ -131,7 +130,7 @@ func (a *Activities) tidyPool(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	template := a.Server.Template()
+	template, failed := a.Server.Template(), error(nil)
 	for _, d := range offered {
 		exists := there[d.ID]
 		delete(there, d.ID)
@@ -146,17 +145,15 @@ func (a *Activities) tidyPool(ctx context.Context) error {
 		if err == nil && removed {
 			err = a.Server.DropPooled(ctx, d.ID)
 		}
-		if err != nil {
-			return err
-		}
+		failed = errors.Join(failed, err)
+		activity.RecordHeartbeat(ctx)
 	}
 	for id := range there {
 		if a.Now().Sub(ids.Time(id)) < pool.Grace {
 			continue
 		}
-		if err := a.Server.DropPooled(ctx, id); err != nil {
-			return err
-		}
+		failed = errors.Join(failed, a.Server.DropPooled(ctx, id))
+		activity.RecordHeartbeat(ctx)
 	}
-	return nil
+	return failed
 }

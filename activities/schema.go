@@ -24,12 +24,16 @@ func (a *Activities) migrateDatabase(ctx context.Context, in signup.StepInput) e
 
 // RevertDatabase takes the tables out again.
 func (a *Activities) RevertDatabase(ctx context.Context, in signup.StepInput) error {
+	return undo("revert database", nothingThere(a.revertDatabase(ctx, in)))
+}
+
+func (a *Activities) revertDatabase(ctx context.Context, in signup.StepInput) error {
+	if err := a.Registry.Bury(ctx, owner(in)); err != nil {
+		return err
+	}
 	database, err := a.database(in)
-	if err == nil {
-		err = a.Registry.Bury(ctx, owner(in))
+	if err != nil {
+		return err
 	}
-	if err == nil {
-		err = a.Server.Revert(ctx, database)
-	}
-	return undo("revert database", nothingThere(err))
+	return a.Server.Revert(ctx, database)
 }

@@ -135,6 +135,21 @@ func TestThePoolIsKept(t *testing.T) {
 // later is an id of the same form with a time that no clock has reached.
 func later(id string) string { return "7" + id[1:] }
 
+// TestWhatCannotBeDroppedKeepsNoPoolFromBeingFilled leaves in the pool's way what is somebody else's.
+func TestWhatCannotBeDroppedKeepsNoPoolFromBeingFilled(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.makeTemplate()
+	lost := ids.New()
+	if err := s.tenants[0].MakePooled(t.Context(), lost); err != nil {
+		t.Fatal(err)
+	}
+	s.exec(`ALTER DATABASE pool_` + lost + ` OWNER TO CURRENT_USER`)
+	s.clock.move(pool.Grace)
+	s.keepPool()
+	eventually(t, "the pool is full", func() bool { return s.inStock() == poolSize })
+}
+
 // TestManySignUpFromASmallPool has more sign up at once than there are databases: each gets one of its own.
 func TestManySignUpFromASmallPool(t *testing.T) {
 	t.Parallel()

@@ -34,6 +34,16 @@ func TestRecordHistories(t *testing.T) {
 			s.faults.always("CreateTenantAdmin", failsAfter)
 			s.faults.first(2, "DeleteAdmin", failsRetryably)
 		},
+		"question_stuck": func(s *stack, _ string) {
+			s.faults.always("ActivateTenant", failsAfter)
+			began := time.Now()
+			s.faults.set(signup.IsTenantOpen, func(int) fault {
+				if time.Since(began) < stuckAfter+5*time.Second {
+					return failsRetryably
+				}
+				return nil
+			})
+		},
 		"quick_step_failed": func(s *stack, _ string) { s.faults.first(2, "MigrateDatabase", failsRetryably) },
 		"refused": func(s *stack, _ string) {
 			s.faults.always("CreateChurch", func(func() error) error {

@@ -2,12 +2,17 @@ package httpapi_test
 
 import (
 	"context"
+	"errors"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/temporal"
 
+	"narthex/internal/ids"
 	"narthex/internal/localpg"
 	"narthex/internal/signup"
 	"narthex/internal/testenv"
@@ -76,4 +81,73 @@ func (s *stack) outcome(email any) (outcome string) {
 		s.t.Errorf("a completed signup's outcome is %q, want %q", outcome, signup.OutcomeCreated)
 	}
 	return outcome
+}
+
+// TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes has the question before a rollback fail: that is seen as a
+// compensation's failing is, and forgotten where the signup had ended well.
+func TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		what    fault
+		state   string
+		outcome string
+	}{
+		"and it is not": {failsBefore, "rolled_back", signup.OutcomeRolledBack},
+		"and it is":     {failsAfter, "completed", signup.OutcomeCreated},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t, withWait(0))
+			s.faults.always("ActivateTenant", c.what)
+			s.faults.always(signup.IsTenantOpen, failsRetryably)
+			body := applicant()
+			signupID := s.post("/api/auth/register", body).json(t)["signupId"].(string)
+			eventually(t, "the question is stuck", func() bool { return s.outcome(body["email"]) == signup.OutcomeRollbackStuck })
+			s.faults.always(signup.IsTenantOpen, nil)
+			eventually(t, "the signup is "+c.state, func() bool {
+				return s.get("/api/signups/"+signupID, "").json(t)["state"] == c.state
+			})
+			eventually(t, "the outcome is "+c.outcome, func() bool { return s.outcome(body["email"]) == c.outcome })
+		})
+	}
+}
+
+// TestInputThatDoesNotOpenIsRolledBack starts a signup whose seal does not open: nothing of it can be done, and
+// that it cannot be opened either keeps no compensation from its end.
+func TestInputThatDoesNotOpenIsRolledBack(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	in := signup.Input{TenantID: ids.New(), AdminID: ids.New(), EmailHash: ids.New(), Applicant: []byte("sealed by nobody"), RequestedAt: time.Now(), TrialEndsAt: time.Now()}
+	run, err := s.temporal.ExecuteWorkflow(t.Context(), signup.StartOptions(s.queue, in, true), signup.Workflow, in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var failure *temporal.ApplicationError
+	if err := run.Get(t.Context(), nil); !errors.As(err, &failure) || failure.Type() != signup.ErrorSealing {
+		t.Errorf("the signup ended with %v, want a failure of type %s", err, signup.ErrorSealing)
+	}
+	if got, want := s.faults.succeeded(allUndos()...), allUndos(); !slices.Equal(got, want) {
+		t.Errorf("compensations ran as\n  %v, want\n  %v", got, want)
+	}
+	s.wantNothingLeft()
+}
+
+// TestADatabaseThatIsStillClosedIsDropped fails a signup whose database was made, but not opened to its role yet:
+// what has to look into it has nothing to undo.
+func TestADatabaseThatIsStillClosedIsDropped(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	s.makeTemplate()
+	s.faults.always("CreateDatabase", func(run func() error) error {
+		_ = run()
+		s.exec(`ALTER DATABASE tenant_` + s.faults.tenantIDs()[0] + ` ALLOW_CONNECTIONS false`)
+		return failsBefore(nil)
+	})
+	wantProblem(t, s.post("/api/auth/register", applicant()), http.StatusInternalServerError, "signup-rolled-back")
+	s.wantNothingLeft()
+	for _, undo := range allUndos() {
+		if got := s.faults.attemptsOf(undo); got != 1 {
+			t.Errorf("%s was tried %d times, want once", undo, got)
+		}
+	}
 }

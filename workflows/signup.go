@@ -97,7 +97,15 @@ func hasEnded(ctx workflow.Context, saga *Saga, failed signup.Step, change, ques
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	asking := backward
 	asking.Summary = "has it come to its end all the same?"
-	_ = workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, asking), question, input).Get(ctx, &ended) // retried without limit
+	answer := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, asking), question, input)
+	late := saga.Quick != nil && !within(ctx, saga.Patience, answer)
+	if late {
+		saga.Stuck(ctx, question)
+	}
+	_ = answer.Get(ctx, &ended) // retried without limit
+	if late && ended {
+		upsert(ctx, signup.Outcome.ValueSet(signup.OutcomeCreated))
+	}
 	return ended
 }
 

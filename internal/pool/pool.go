@@ -23,8 +23,8 @@ const (
 	Quiet = 5 * time.Second
 	// AtOnce is how many databases are made at a time.
 	AtOnce = 2
-	// Grace is how old a database is, at the least, before it is taken for one that somebody has lost: its maker
-	// before it was offered, or its claimer before it was given the tenant's name.
+	// Grace is how old a database is, at the least, before one that is not offered is taken for one that its maker or
+	// its claimer has lost. A claimer whom it is taken from in between claims another.
 	Grace = 5 * time.Minute
 )
 

@@ -88,11 +88,11 @@ func TestAClaimedDatabaseEqualsAMigratedOne(t *testing.T) {
 	if got := h.left(ids[0]); len(got) != 0 {
 		t.Errorf("%v are left under the name of the pool, want nothing", got)
 	}
-	exec(t, h.admin, `ALTER DATABASE `+d.Name()+` ALLOW_CONNECTIONS false`)
+	exec(t, h.admin, `ALTER DATABASE `+d.Name()+` CONNECTION LIMIT 0`)
 	if err := h.server.Migrate(t.Context(), d); err != nil {
 		t.Errorf("migrate where nobody can connect: %v, want it to have nothing to do", err)
 	}
-	exec(t, h.admin, `ALTER DATABASE `+d.Name()+` ALLOW_CONNECTIONS true`)
+	exec(t, h.admin, `ALTER DATABASE `+d.Name()+` CONNECTION LIMIT 20`)
 	h.wantMigrated(d)
 	conn, err := h.server.Connect(t.Context(), d)
 	if err != nil {

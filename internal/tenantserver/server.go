@@ -24,7 +24,7 @@ import (
 var (
 	// ErrNotOwned: the role or database of this name belongs to another signup.
 	ErrNotOwned = errors.New("the database belongs to another signup")
-	// ErrGone: the signup has no database (not yet, not any more, or half dropped).
+	// ErrGone: the signup has no database (not yet, not any more, half made or half dropped).
 	ErrGone = errors.New("the signup has no database")
 	// ErrInUse: the database has its own name, so that it may be in use.
 	ErrInUse = errors.New("the database was not renamed, or was given its name back")
@@ -147,6 +147,7 @@ type state struct {
 	RoleExists     bool    `db:"role_exists"`
 	Marker         *string `db:"marker"`
 	DatabaseExists bool    `db:"database_exists"`
+	Closed         bool    `db:"closed"` // to connections, as it is until it has been made
 	Schema         *string `db:"schema"`
 	HalfDropped    bool    `db:"half_dropped"` // a DROP DATABASE was interrupted; only DROP works on it
 }
@@ -155,6 +156,7 @@ const selectState = `
 	SELECT r.oid IS NOT NULL AS role_exists,
 		shobj_description(r.oid, 'pg_authid') AS marker,
 		d.oid IS NOT NULL AS database_exists,
+		NOT coalesce(d.datallowconn, true) AS closed,
 		shobj_description(d.oid, 'pg_database') AS schema,
 		coalesce(d.datconnlimit = -2, false) AS half_dropped
 	FROM (SELECT $1::name AS name) n

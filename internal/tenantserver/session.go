@@ -99,7 +99,7 @@ func (s *Server) look(ctx context.Context, d Database) (state, error) {
 		return found, err
 	case found.RoleExists && !found.ownedBy(d):
 		return found, ErrNotOwned
-	case !found.DatabaseExists || found.HalfDropped:
+	case !found.DatabaseExists || found.HalfDropped || found.Closed:
 		return found, ErrGone
 	}
 	return found, nil

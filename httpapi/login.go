@@ -77,8 +77,7 @@ func (a *api) authenticate(ctx context.Context, email, password string) (session
 	if err := tenant.TouchLogin(ctx, admin.ID); err != nil {
 		return session{}, err
 	}
-	err = a.Registry.Audit(ctx, registry.Event{Kind: registry.EventLoggedIn, TenantID: tenant.ID, AdminID: admin.ID})
-	return session{admin: admin, church: tenant.Church}, err
+	return session{admin: admin, church: tenant.Church, event: registry.EventLoggedIn}, nil
 }
 
 func (a *api) findAdmin(ctx context.Context, email string) (*tenantdb.Tenant, tenantdb.Admin, error) {

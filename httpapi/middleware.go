@@ -12,15 +12,11 @@ var errInternal = newProblem(http.StatusInternalServerError, "internal", "Someth
 
 // secureHeaders tells browsers to make nothing of an answer but data, and caches to keep none.
 func secureHeaders(c *gin.Context) {
-	for name, value := range map[string]string{
-		"Cache-Control":           "no-store",
-		"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
-		"Referrer-Policy":         "no-referrer",
-		"X-Content-Type-Options":  "nosniff",
-		"X-Frame-Options":         "DENY",
-	} {
-		c.Header(name, value)
-	}
+	c.Header("Cache-Control", "no-store")
+	c.Header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
+	c.Header("Referrer-Policy", "no-referrer")
+	c.Header("X-Content-Type-Options", "nosniff")
+	c.Header("X-Frame-Options", "DENY")
 }
 
 // recoverPanics answers a panic with a problem. The panic's value may hold data: only its type and the

@@ -13,6 +13,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/propagation"
 	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"narthex/internal/ids"
 	"narthex/internal/telemetry"
@@ -31,8 +32,8 @@ func identify(c *gin.Context) {
 // trace begins a trace for a request of the API. A caller's own trace is linked to and not gone on with: its
 // id and its wish to be kept are the caller's to choose, and one caller could fill a trace without end.
 func (a *api) trace(c *gin.Context) {
-	if !strings.HasPrefix(c.FullPath(), "/api/") {
-		return // health checks and documentation
+	if a.Traces == (noop.TracerProvider{}) || !strings.HasPrefix(c.FullPath(), "/api/") {
+		return // nobody takes them; health checks and documentation
 	}
 	options := []trace.SpanStartOption{
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),

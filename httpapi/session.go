@@ -16,6 +16,7 @@ import (
 type session struct {
 	admin  tenantdb.Admin
 	church tenantdb.Church
+	event  registry.EventKind // that the audit log records with it; empty where it has recorded one
 }
 
 type sessionResponse struct {
@@ -71,7 +72,8 @@ func (a *api) writeSession(c *gin.Context, status int, s session) error {
 // openSession opens a session, unless the password was changed since it was compared. Where the registry does
 // not know of the tenant's hash because a change was cut off, it is told first. Errors: errCredentials.
 func (a *api) openSession(ctx context.Context, s session) (registry.Session, string, error) {
-	opened, token, err := a.Registry.OpenSession(ctx, s.church.ID, s.admin.ID, s.admin.Role, s.admin.PasswordHash)
+	proven := registry.NewSession{TenantID: s.church.ID, AdminID: s.admin.ID, Role: s.admin.Role, PasswordHash: s.admin.PasswordHash, Event: s.event}
+	opened, token, err := a.Registry.OpenSession(ctx, proven)
 	if !errors.Is(err, registry.ErrSession) {
 		return opened, token, err
 	}
@@ -86,7 +88,7 @@ func (a *api) openSession(ctx context.Context, s session) (registry.Session, str
 	if err := a.Registry.AlignPasswordHash(ctx, s.church.ID, s.admin.ID, s.admin.PasswordHash); err != nil {
 		return opened, "", err
 	}
-	return a.Registry.OpenSession(ctx, s.church.ID, s.admin.ID, s.admin.Role, s.admin.PasswordHash)
+	return a.Registry.OpenSession(ctx, proven)
 }
 
 func (a *api) mint(s registry.Session) (accessToken string, err error) {

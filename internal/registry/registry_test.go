@@ -16,7 +16,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-func open(t *testing.T) (*registry.Registry, *pgxpool.Pool) {
+func open(t testing.TB) (*registry.Registry, *pgxpool.Pool) {
 	t.Helper()
 	url := testenv.NewDatabase(t)
 	if err := registry.Migrate(t.Context(), url); err != nil {
@@ -40,7 +40,7 @@ func newOwner() registry.Owner { return registry.Owner{SignupID: ids.New(), Tena
 var now = time.Now().UTC().Truncate(time.Microsecond)
 
 // enter enters a church and its tenant, whole and open, with an email of its own.
-func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash string) {
+func enter(t testing.TB, r *registry.Registry, owner registry.Owner, emailHash string) {
 	t.Helper()
 	provision(t, r, owner, emailHash)
 	if err := r.ActivateTenant(t.Context(), owner, "admin"); err != nil {
@@ -49,7 +49,7 @@ func enter(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash s
 }
 
 // provision does as enter does, but does not open the church.
-func provision(t *testing.T, r *registry.Registry, owner registry.Owner, emailHash string) {
+func provision(t testing.TB, r *registry.Registry, owner registry.Owner, emailHash string) {
 	t.Helper()
 	email := emailOf(owner)
 	for _, err := range []error{

@@ -241,7 +241,7 @@ func TestTidyRemovesWhatHasExpired(t *testing.T) {
 	tokens := make([]string, 2)
 	for i := range tokens {
 		var err error
-		if _, tokens[i], err = r.OpenSession(t.Context(), owner.TenantID, adminOf(t, pool), registry.RolePrimary, "hash"); err != nil {
+		if _, tokens[i], err = openSession(t, r, owner, pool, "hash"); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -273,7 +273,67 @@ func TestTidyRemovesWhatHasExpired(t *testing.T) {
 	}
 }
 
-func adminOf(t *testing.T, pool *pgxpool.Pool) (id string) {
+func openSession(t testing.TB, r *registry.Registry, owner registry.Owner, pool *pgxpool.Pool, hash string) (registry.Session, string, error) {
+	t.Helper()
+	return r.OpenSession(t.Context(), registry.NewSession{TenantID: owner.TenantID, AdminID: adminOf(t, pool), Role: registry.RolePrimary,
+		PasswordHash: hash, Event: registry.EventLoggedIn})
+}
+
+// A session is opened by the password that is the admin's when a change that was under way has ended, and is
+// recorded with it or not at all.
+func TestSessionWaitsForAChangeOfThePassword(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		end  string
+		want error
+		rows int
+	}{"changed": {"COMMIT", registry.ErrSession, 0}, "not changed after all": {"ROLLBACK", nil, 1}} {
+		t.Run(name, func(t *testing.T) {
+			r, pool := open(t)
+			owner := newOwner()
+			enter(t, r, owner, "hash")
+			tx, err := pool.Begin(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer func() { _ = tx.Rollback(context.Background()) }()
+			if _, err := tx.Exec(t.Context(), `UPDATE admins SET password_hash = 'another'`); err != nil {
+				t.Fatal(err)
+			}
+			opened := make(chan error, 1)
+			go func() {
+				_, _, err := openSession(t, r, owner, pool, "hash")
+				opened <- err
+			}()
+			for waits := false; !waits; {
+				select {
+				case err := <-opened:
+					t.Fatalf("the session did not wait: %v", err)
+				default:
+				}
+				err := pool.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_stat_activity
+					WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+				if err != nil {
+					t.Fatal(err)
+				}
+			}
+			if _, err := tx.Exec(t.Context(), c.end); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-opened; !errors.Is(err, c.want) {
+				t.Errorf("the session: %v, want %v", err, c.want)
+			}
+			var sessions, tokens, events int
+			err = pool.QueryRow(t.Context(), `SELECT (SELECT count(*) FROM sessions), (SELECT count(*) FROM refresh_tokens),
+				(SELECT count(*) FROM audit_log WHERE event = 'logged_in')`).Scan(&sessions, &tokens, &events)
+			if err != nil || sessions != c.rows || tokens != c.rows || events != c.rows {
+				t.Errorf("%d sessions, %d tokens and %d entries (%v), want %d of each", sessions, tokens, events, err, c.rows)
+			}
+		})
+	}
+}
+
+func adminOf(t testing.TB, pool *pgxpool.Pool) (id string) {
 	t.Helper()
 	if err := pool.QueryRow(t.Context(), `SELECT id FROM admins`).Scan(&id); err != nil {
 		t.Fatal(err)

@@ -26,8 +26,19 @@ type Session struct {
 }
 
 const (
-	insertSession      = `INSERT INTO sessions (id, tenant_id, admin_id, role) VALUES ($1, $2, $3, $4)`
-	hashForShare       = `SELECT password_hash FROM admins WHERE id = $1 AND tenant_id = $2 FOR SHARE`
+	// FOR SHARE waits for a change of the password that is under way, and looks at the hash again.
+	openSession = `
+		WITH proven AS (SELECT FROM admins WHERE id = @admin_id AND tenant_id = @tenant_id AND password_hash = @password_hash FOR SHARE),
+		opened AS (
+			INSERT INTO sessions (id, tenant_id, admin_id, role)
+			SELECT @id, @tenant_id, @admin_id, @role FROM proven RETURNING id),
+		token AS (
+			INSERT INTO refresh_tokens (id, session_id, expires_at, created_at)
+			SELECT @token::bytea, id, clock_timestamp() + interval '30 days', clock_timestamp() FROM opened),
+		logged AS (
+			INSERT INTO audit_log (event, tenant_id, admin_id)
+			SELECT @event, @tenant_id, @admin_id FROM opened WHERE @event <> '')
+		SELECT FROM opened`
 	insertRefreshToken = `INSERT INTO refresh_tokens (id, session_id, expires_at, created_at) VALUES ($1, $2, clock_timestamp() + interval '30 days', clock_timestamp())`
 
 	// An old token that comes again within 10 seconds is taken: its answer may have been lost. Not so where
@@ -57,25 +68,29 @@ const (
 		WHERE tenant_id = $1 AND admin_id = $2 AND id <> $3 AND revoked_at IS NULL`
 )
 
-// OpenSession begins a session of an admin whose password was found to be of passwordHash, and returns it
-// with its first refresh token. Errors: ErrSession where the password is another by now.
-func (r *Registry) OpenSession(ctx context.Context, tenantID, adminID, role, passwordHash string) (session Session, token string, err error) {
-	session = Session{ID: ids.New(), TenantID: tenantID, AdminID: adminID, Role: role}
-	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
-		var current string
-		err := tx.QueryRow(ctx, hashForShare, adminID, tenantID).Scan(&current) // waits for a change under way
-		if errors.Is(err, pgx.ErrNoRows) || err == nil && current != passwordHash {
-			return ErrSession
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, insertSession, session.ID, tenantID, adminID, role); err != nil {
-			return err
-		}
-		token, err = addRefreshToken(ctx, tx, session.ID)
-		return err
+// NewSession is a session to open, of an admin whose password was found to be of PasswordHash.
+type NewSession struct {
+	TenantID     string
+	AdminID      string
+	Role         string
+	PasswordHash string
+	Event        EventKind // for the audit log; empty for one that has its entry already
+}
+
+// OpenSession begins a session, and returns it with its first refresh token. Errors: ErrSession where the
+// password is another by now.
+func (r *Registry) OpenSession(ctx context.Context, s NewSession) (session Session, token string, err error) {
+	session = Session{ID: ids.New(), TenantID: s.TenantID, AdminID: s.AdminID, Role: s.Role}
+	if token, err = newRefreshToken(); err != nil {
+		return Session{}, "", err
+	}
+	opened, err := r.pool.Exec(ctx, openSession, pgx.NamedArgs{
+		"id": session.ID, "tenant_id": s.TenantID, "admin_id": s.AdminID, "role": s.Role, "password_hash": s.PasswordHash,
+		"token": tokenID(token), "event": string(s.Event),
 	})
+	if err == nil && opened.RowsAffected() == 0 {
+		err = ErrSession
+	}
 	if err != nil {
 		return Session{}, "", fmt.Errorf("open session: %w", err)
 	}
@@ -199,12 +214,18 @@ func (r *Registry) ChangePassword(ctx context.Context, tenantID, adminID, passwo
 	return nil
 }
 
-func addRefreshToken(ctx context.Context, tx pgx.Tx, sessionID string) (token string, err error) {
+func newRefreshToken() (string, error) {
 	random := make([]byte, 32)
 	if _, err := rand.Read(random); err != nil {
+		return "", fmt.Errorf("make refresh token: %w", err)
+	}
+	return base64.RawURLEncoding.EncodeToString(random), nil
+}
+
+func addRefreshToken(ctx context.Context, tx pgx.Tx, sessionID string) (token string, err error) {
+	if token, err = newRefreshToken(); err != nil {
 		return "", err
 	}
-	token = base64.RawURLEncoding.EncodeToString(random)
 	_, err = tx.Exec(ctx, insertRefreshToken, tokenID(token), sessionID)
 	return token, err
 }

@@ -56,11 +56,15 @@ type Tx struct {
 // One returns the row that a query gives, its columns by their names in T (in snake case). Errors:
 // ErrNotFound, ErrBusy, ErrDown, or what PostgreSQL said.
 func One[T any](ctx context.Context, db DB, sql string, args ...any) (T, error) {
+	return one(ctx, db, pgx.RowToStructByName[T], sql, args...)
+}
+
+func one[T any](ctx context.Context, db DB, scan pgx.RowToFunc[T], sql string, args ...any) (T, error) {
 	rows, err := db.query(ctx, sql, args)
 	if err != nil {
 		return *new(T), db.note(ctx, err)
 	}
-	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[T])
+	row, err := pgx.CollectExactlyOneRow(rows, scan)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return row, ErrNotFound
 	}

@@ -86,7 +86,8 @@ func (w *bench) church() benchChurch {
 	ctx, now := w.Context(), time.Now()
 	owner := registry.Owner{SignupID: ids.New(), TenantID: ids.New()}
 	d := tenantserver.Database{TenantID: owner.TenantID, SignupID: owner.SignupID, Password: ids.New()}
-	w.must(w.server.Create(ctx, d, func(context.Context) error { return nil }))
+	_, err := w.server.Create(ctx, d, func(context.Context) error { return nil }, nil)
+	w.must(err)
 	w.Cleanup(func() {
 		w.must(w.server.Drop(context.Background(), d, func(context.Context) error { return nil }))
 	})

@@ -335,7 +335,7 @@ func TestWaitThatRunsOutLeavesASignupThatCompletes(t *testing.T) {
 	if first := status["steps"].([]any)[0].(map[string]any); first["name"] != "CreateDatabase" || first["state"] != "completed" {
 		t.Errorf("the first step is %v, want CreateDatabase completed", first)
 	}
-	close(release) // soon: the step may take 7 seconds
+	close(release) // soon: the step may take 8.5 seconds
 	eventually(t, "completed signup", func() bool { return s.get(location, "").json(t)["state"] == "completed" })
 	for _, step := range s.get(location, "").json(t)["steps"].([]any) {
 		if step.(map[string]any)["state"] != "completed" {

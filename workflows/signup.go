@@ -114,14 +114,14 @@ func hasEnded(ctx workflow.Context, saga *Saga, failed signup.Step, change, ques
 // Cancelling waits for the attempt in hand, so that it is over before it is undone.
 var forward = workflow.ActivityOptions{
 	StartToCloseTimeout:    4 * time.Second,
-	ScheduleToCloseTimeout: 7 * time.Second,
+	ScheduleToCloseTimeout: 8500 * time.Millisecond,
 	WaitForCancellation:    true,
 	RetryPolicy:            &temporal.RetryPolicy{InitialInterval: 100 * time.Millisecond, BackoffCoefficient: 2, MaximumInterval: time.Second},
 }
 
 // The first attempt of a step ends before the workflow task in which it is made is extended.
 var quick = workflow.LocalActivityOptions{
-	ScheduleToCloseTimeout: signup.TaskTimeout / 2,
+	ScheduleToCloseTimeout: 1500 * time.Millisecond,
 	RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 }
 

@@ -201,7 +201,7 @@ func (o *operated) held() (release func()) {
 }
 
 // begin starts a signup that is held, and returns how it is answered, and which it is, once the quick attempt of
-// the step that is held has been given up. It does not ask narthex, which may take too long: after 7 seconds
+// the step that is held has been given up. It does not ask narthex, which may take too long: after 8.5 seconds
 // the signup begins to roll back.
 func (o *operated) begin(temporal client.Client) (answered chan string, tenantID, workflowID string) {
 	o.t.Helper()

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	commonpb "go.temporal.io/api/common/v1"
+	failurepb "go.temporal.io/api/failure/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 	"go.temporal.io/sdk/temporal"
@@ -42,9 +43,17 @@ func Converter(keys *secrets.Keys) converter.DataConverter {
 
 // FailureConverter turns errors into failures with sealed messages and back.
 func FailureConverter(keys *secrets.Keys) converter.FailureConverter {
-	return temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{
+	return failureConverter{temporal.NewDefaultFailureConverter(temporal.DefaultFailureConverterOptions{
 		DataConverter: Converter(keys), EncodeCommonAttributes: true,
-	})
+	})}
+}
+
+// failureConverter opens a copy of a failure. The default one opens the failure itself, and a worker does that to
+// a local activity's before it hands it to Temporal.
+type failureConverter struct{ converter.FailureConverter }
+
+func (c failureConverter) FailureToError(failure *failurepb.Failure) error {
+	return c.FailureConverter.FailureToError(proto.CloneOf(failure))
 }
 
 // Encode seals payloads under the primary key.

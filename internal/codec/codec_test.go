@@ -3,6 +3,7 @@ package codec_test
 import (
 	"bytes"
 	"errors"
+	"strings"
 	"testing"
 
 	commonpb "go.temporal.io/api/common/v1"
@@ -89,5 +90,18 @@ func TestRotationKeepsHistoriesReadable(t *testing.T) {
 	retired, err := secrets.RetireKeys(promoted)
 	if _, err := codec.New(keys(retired, err)).Decode(sealed); !errors.Is(err, secrets.ErrSealed) {
 		t.Errorf("after its key was retired: %v, want ErrSealed", err)
+	}
+}
+
+// A failure that was opened is handed to Temporal afterwards: it must be as sealed as before.
+func TestOpeningAFailureLeavesItSealed(t *testing.T) {
+	converter := codec.FailureConverter(testenv.Keys(t))
+	sealed := converter.ErrorToFailure(errors.New("the cause"))
+	before := proto.CloneOf(sealed)
+	if err := converter.FailureToError(sealed); err == nil || err.Error() != "the cause" {
+		t.Errorf("the failure opens as %v, want the cause", err)
+	}
+	if !proto.Equal(sealed, before) || strings.Contains(sealed.String(), "the cause") {
+		t.Errorf("after it was opened the failure is %v, want %v", sealed, before)
 	}
 }

@@ -129,7 +129,7 @@ func (b *bench) fill(ctx context.Context, n int) error {
 			return err
 		}
 		if missing > poolSize {
-			long := &variant{name: fmt.Sprintf("signup, 10 at once, %d on end, most without the pool: Narthex over HTTP", missing)}
+			long := &variant{name: fmt.Sprintf("signup, 10 at once, %d on end: Narthex over HTTP", missing)}
 			long.burst.size, long.burst.rounds = missing, samples{time.Since(begun)}
 			b.report.rates = append(b.report.rates, long)
 		}
@@ -187,7 +187,7 @@ func (b *bench) measureLogins(ctx context.Context) error {
 	b.report.rates = append(b.report.rates, alone, login)
 	if len(rest) >= burstSize {
 		turns := inTurn(rest)
-		cold := &variant{name: "login, 10 at once, each to another church, over a new connection", do: func(ctx context.Context) error { return b.api.login(ctx, turns()) }}
+		cold := &variant{name: "login, 10 at once, over new connections", do: func(ctx context.Context) error { return b.api.login(ctx, turns()) }}
 		if err := alternateBursts(ctx, len(rest), noRest, cold); err != nil {
 			return err
 		}

@@ -16,13 +16,13 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"narthex/httpapi"
+	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/registry"
 	"narthex/internal/schema"
 	"narthex/internal/secrets"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
-	"narthex/internal/testenv"
 	"narthex/internal/tokens"
 	"narthex/migrations"
 )

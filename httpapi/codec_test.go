@@ -13,8 +13,8 @@ import (
 
 	"narthex/httpapi"
 	"narthex/internal/codec"
+	"narthex/internal/dev/testenv"
 	"narthex/internal/secrets"
-	"narthex/internal/testenv"
 )
 
 const (

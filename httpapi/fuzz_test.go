@@ -12,8 +12,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/signups"
-	"narthex/internal/testenv"
 )
 
 func bodyContext(body []byte) (*gin.Context, *httptest.ResponseRecorder) {

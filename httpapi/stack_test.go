@@ -28,6 +28,7 @@ import (
 	"narthex/httpapi"
 	"narthex/httpapi/services"
 	"narthex/internal/codec"
+	"narthex/internal/dev/testenv"
 	"narthex/internal/registry"
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
@@ -35,7 +36,6 @@ import (
 	"narthex/internal/telemetry"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
-	"narthex/internal/testenv"
 	"narthex/internal/tokens"
 	"narthex/workflows"
 )

@@ -12,10 +12,10 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/temporal"
 
+	"narthex/internal/dev/localpg"
+	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
-	"narthex/internal/localpg"
 	"narthex/internal/signup"
-	"narthex/internal/testenv"
 )
 
 // TestRollbackThatSticksFinishesByItself stops the tenants' server in the middle of a signup: the rollback

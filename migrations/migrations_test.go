@@ -8,8 +8,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/schema"
-	"narthex/internal/testenv"
 	"narthex/migrations"
 )
 

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"testing"
 
-	"narthex/internal/testenv"
+	"narthex/internal/dev/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }

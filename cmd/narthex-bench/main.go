@@ -15,14 +15,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"narthex/internal/childproc"
+	"narthex/internal/dev/children"
 )
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
-	childproc.FollowGoRun(ctx, stop)
+	children.FollowGoRun(ctx, stop)
 	if err := newCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "narthex-bench:", err)
 		os.Exit(1)

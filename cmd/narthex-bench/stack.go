@@ -22,11 +22,11 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 
-	"narthex/internal/childproc"
 	"narthex/internal/config"
-	"narthex/internal/devstack"
-	"narthex/internal/localpg"
-	"narthex/internal/program"
+	"narthex/internal/dev/children"
+	"narthex/internal/dev/devstack"
+	"narthex/internal/dev/localpg"
+	"narthex/internal/dev/program"
 	"narthex/internal/registry"
 	"narthex/internal/searchattributes"
 	"narthex/internal/signup"
@@ -46,7 +46,7 @@ type stack struct {
 	temporal        client.Client
 	temporalAddress string
 	api, operations string // URLs
-	serve           *childproc.Process
+	serve           *children.Process
 
 	narthexDev, narthex string // executables
 
@@ -129,7 +129,7 @@ func (s *stack) startTemporal(ctx context.Context) error {
 	}
 	defer out.Close()
 	cmd.Stdout, cmd.Env = in, program.NeutralEnvironment()
-	process, err := childproc.Start(cmd, syscall.SIGKILL)
+	process, err := children.Start(cmd, syscall.SIGKILL)
 	in.Close()
 	if err != nil {
 		return fmt.Errorf("start Temporal: %w", err)
@@ -163,7 +163,7 @@ func (s *stack) startNarthex(ctx context.Context) error {
 	for name, value := range s.variables() {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	if s.serve, err = childproc.Start(cmd, syscall.SIGKILL); err != nil {
+	if s.serve, err = children.Start(cmd, syscall.SIGKILL); err != nil {
 		return fmt.Errorf("start narthex serve: %w", err)
 	}
 	s.stops = append(s.stops, func() { s.serve.End(stopPatience) })

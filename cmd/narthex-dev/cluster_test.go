@@ -11,7 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"narthex/internal/testenv"
+	"narthex/internal/dev/testenv"
 )
 
 // TestCluster kills an API and a worker, which others replace, and then what has no other.

@@ -15,8 +15,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"narthex/cmd/internal/service"
-	"narthex/internal/childproc"
 	"narthex/internal/config"
+	"narthex/internal/dev/children"
 	"narthex/internal/telemetry"
 )
 
@@ -81,9 +81,9 @@ type addresses struct{ http, operations string }
 
 // start starts a process for each task. One that ends by itself is told of; when the last has, the stack
 // fails. With an error it returns those that have been started.
-func (p processes) start(ctx context.Context, role string, tasks ...task) (started []*childproc.Process, listening []addresses, err error) {
+func (p processes) start(ctx context.Context, role string, tasks ...task) (started []*children.Process, listening []addresses, err error) {
 	for _, t := range tasks {
-		process, address, err := childproc.StartSelf(ctx, p.log, t, serviceCommand, role)
+		process, address, err := children.StartSelf(ctx, p.log, t, serviceCommand, role)
 		if err != nil {
 			return started, nil, fmt.Errorf("Narthex's %s did not start (its log is narthex.log in the data folder): %w", role, err)
 		}
@@ -108,7 +108,7 @@ func (p processes) start(ctx context.Context, role string, tasks ...task) (start
 	return started, listening, nil
 }
 
-func endAll(all []*childproc.Process) {
+func endAll(all []*children.Process) {
 	var ended sync.WaitGroup
 	for _, process := range all {
 		ended.Go(func() { process.End(drainPatience) })
@@ -121,7 +121,7 @@ func narthexServiceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: serviceCommand, Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
-			return childproc.Serve(cmd.InOrStdin(), cmd.OutOrStdout(), func(t task, ready func(string)) error {
+			return children.Serve(cmd.InOrStdin(), cmd.OutOrStdout(), func(t task, ready func(string)) error {
 				var c configuration
 				if err := config.ParseFrom(&c, t.Variables); err != nil {
 					return err

@@ -19,14 +19,14 @@ import (
 
 	"narthex/cmd/internal/service"
 	"narthex/internal/config"
-	"narthex/internal/devstack"
-	"narthex/internal/localpg"
+	"narthex/internal/dev/devstack"
+	"narthex/internal/dev/localpg"
+	"narthex/internal/dev/localtemporal"
 	"narthex/internal/registry"
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
 	"narthex/internal/signup"
 	"narthex/internal/telemetry"
-	"narthex/internal/temporaldev"
 )
 
 // flags are where the stack keeps its data and listens.
@@ -115,13 +115,13 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	defer logFile.Close()
 	defer folder.Forget()
 	ready := func(apis []string, operations string) {
-		stack := devstack.Stack{HTTP: apis[0], APIs: apis, Operations: operations, Temporal: temporal.HostPort, Namespace: temporal.Namespace, UI: ui,
+		running := devstack.Stack{HTTP: apis[0], APIs: apis, Operations: operations, Temporal: temporal.HostPort, Namespace: temporal.Namespace, UI: ui,
 			Postgres: databases.AdminURL, Registry: databases.RegistryURL, PID: os.Getpid()}
-		if err := folder.Announce(stack, environment(stack, databases, keys)); err != nil {
+		if err := folder.Announce(running, environment(running, databases, keys)); err != nil {
 			fail(err)
 			return
 		}
-		fmt.Fprint(out, readyBlock(stack, f.data))
+		fmt.Fprint(out, readyBlock(running, f.data))
 	}
 	if f.cluster {
 		all["CODEC_ADDRESS"], all["CODEC_ORIGINS"] = string(c.CodecAddress), strings.Join(c.CodecOrigins, ",")
@@ -232,7 +232,7 @@ func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, postgr
 			progress("Temporal: starting")
 			postgres = "" // a file will do
 		}
-		server, err := temporaldev.Start(ctx, temporaldev.Options{
+		server, err := localtemporal.Start(ctx, localtemporal.Options{
 			Dir: filepath.Join(folder.Path, "temporal"), Postgres: postgres, FrontendAddress: f.temporal, UIAddress: f.ui,
 			Namespace: client.DefaultNamespace, CodecEndpoint: codec,
 		})
@@ -292,19 +292,19 @@ func variables(databases devstack.Databases, keys devstack.Keys, httpAddress str
 }
 
 // environment is what narthex.env holds: with it, every narthex command reaches this stack.
-func environment(stack devstack.Stack, databases devstack.Databases, keys devstack.Keys) map[string]string {
+func environment(running devstack.Stack, databases devstack.Databases, keys devstack.Keys) map[string]string {
 	all := variables(databases, keys, "127.0.0.1:0") // the stack's own API has its address already
 	for _, variable := range os.Environ() {
 		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "TEMPORAL_") {
 			all[name] = value
 		}
 	}
-	all["TEMPORAL_ADDRESS"], all["TEMPORAL_NAMESPACE"] = stack.Temporal, stack.Namespace
+	all["TEMPORAL_ADDRESS"], all["TEMPORAL_NAMESPACE"] = running.Temporal, running.Namespace
 	return all
 }
 
-func readyBlock(stack devstack.Stack, folder string) string {
-	ui := stack.UI
+func readyBlock(running devstack.Stack, folder string) string {
+	ui := running.UI
 	if ui == "" {
 		ui = "(that of TEMPORAL_ADDRESS)"
 	}
@@ -319,5 +319,5 @@ Sign a church up:
   curl -s %s/api/auth/register -H 'Content-Type: application/json' \
     -d '{"churchName":"Grace Chapel","email":"pat@example.org","password":"correct horse","firstName":"Pat","lastName":"Muster"}'
 Ctrl-C stops everything.
-`, strings.Join(stack.APIs, ", "), ui, stack.Temporal, stack.Namespace, stack.Operations, folder, stack.HTTP)
+`, strings.Join(running.APIs, ", "), ui, running.Temporal, running.Namespace, running.Operations, folder, running.HTTP)
 }

@@ -19,8 +19,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"narthex/internal/devstack"
-	"narthex/internal/testenv"
+	"narthex/internal/dev/devstack"
+	"narthex/internal/dev/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }

@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
 
-	"narthex/internal/temporaldev"
+	"narthex/internal/dev/localtemporal"
 )
 
 // temporalCommand runs Temporal alone: for tests, and for several stacks on one Temporal.
@@ -18,13 +18,13 @@ func temporalCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "temporal", Short: "Run Temporal and its UI alone, and print where as JSON", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			options := temporaldev.Options{Dir: data, FrontendAddress: address, UIAddress: ui, Namespace: client.DefaultNamespace}
+			options := localtemporal.Options{Dir: data, FrontendAddress: address, UIAddress: ui, Namespace: client.DefaultNamespace}
 			if cluster {
 				if options.Postgres = os.Getenv("DATABASE_URL"); options.Postgres == "" {
 					return errors.New("--cluster needs a PostgreSQL server: name it in DATABASE_URL")
 				}
 			}
-			server, err := temporaldev.Start(cmd.Context(), options)
+			server, err := localtemporal.Start(cmd.Context(), options)
 			if err != nil {
 				return err
 			}
@@ -51,14 +51,14 @@ func temporalCommand() *cobra.Command {
 // temporalServiceCommand runs one of a Temporal cluster's services, for the two that run a cluster.
 func temporalServiceCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: temporaldev.ServiceCommand, Hidden: true, Args: cobra.ExactArgs(1),
+		Use: localtemporal.ServiceCommand, Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
-			return temporaldev.RunService(cmd.Context(), arguments[0], cmd.InOrStdin(), cmd.OutOrStdout())
+			return localtemporal.RunService(cmd.Context(), arguments[0], cmd.InOrStdin(), cmd.OutOrStdout())
 		},
 	}
 }
 
-func uiURL(server *temporaldev.Server) string {
+func uiURL(server *localtemporal.Server) string {
 	if server.UIAddress == "" {
 		return ""
 	}

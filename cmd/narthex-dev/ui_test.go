@@ -17,9 +17,9 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/searchattributes"
 	"narthex/internal/signup"
-	"narthex/internal/testenv"
 )
 
 // TestUIShowsAFailedSignup looks at a signup that failed in Temporal's UI, as an operator does: with a browser,

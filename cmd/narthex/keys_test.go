@@ -7,7 +7,7 @@ import (
 	"syscall"
 	"testing"
 
-	"narthex/internal/testenv"
+	"narthex/internal/dev/testenv"
 )
 
 // with returns the environment with what a command has printed as lines of NAME='value'.

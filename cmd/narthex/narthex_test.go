@@ -19,9 +19,9 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/config"
+	"narthex/internal/dev/testenv"
 	"narthex/internal/searchattributes"
 	"narthex/internal/signup"
-	"narthex/internal/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }

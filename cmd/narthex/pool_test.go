@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"narthex/internal/testenv"
+	"narthex/internal/dev/testenv"
 )
 
 // TestOperatorsSeeThePool waits for a worker to fill it.

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"narthex/internal/testenv"
+	"narthex/internal/dev/testenv"
 )
 
 // newReleases is a service of which the API runs, and no worker yet.

@@ -14,9 +14,9 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/signups"
-	"narthex/internal/testenv"
 )
 
 // operated is a service with a role that may not make databases until it is allowed to.

@@ -19,7 +19,7 @@ import (
 	"google.golang.org/protobuf/encoding/prototext"
 	"google.golang.org/protobuf/proto"
 
-	"narthex/internal/testenv"
+	"narthex/internal/dev/testenv"
 )
 
 // receiver takes traces over OTLP/HTTP.

@@ -10,8 +10,8 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"narthex/internal/codec"
+	"narthex/internal/dev/testenv"
 	"narthex/internal/secrets"
-	"narthex/internal/testenv"
 )
 
 var plain = &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(`"pat@example.org"`)}

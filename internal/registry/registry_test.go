@@ -8,10 +8,10 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
-	"narthex/internal/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

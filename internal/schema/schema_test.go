@@ -9,8 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/schema"
-	"narthex/internal/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

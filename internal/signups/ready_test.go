@@ -6,10 +6,10 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/searchattributes"
 	"narthex/internal/signup"
 	"narthex/internal/signups"
-	"narthex/internal/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"testing"
 
-	"narthex/internal/testenv"
+	"narthex/internal/dev/testenv"
 )
 
 func heap() uint64 {

@@ -12,9 +12,9 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/tenantserver"
-	"narthex/internal/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

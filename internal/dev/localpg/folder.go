@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"narthex/internal/childproc"
+	"narthex/internal/dev/children"
 )
 
 // folder is where a server keeps everything: its data, its password, its log, downloaded programs.
@@ -123,7 +123,7 @@ func (f folder) run(ctx context.Context, program string, arguments ...string) er
 	cmd := exec.Command(program, arguments...)
 	cmd.Stdout, cmd.Stderr = &output, &output
 	f.prepare(cmd)
-	p, err := childproc.Start(cmd, syscall.SIGTERM)
+	p, err := children.Start(cmd, syscall.SIGTERM)
 	if err != nil {
 		return err
 	}

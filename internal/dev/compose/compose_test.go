@@ -17,7 +17,7 @@ import (
 	"narthex/internal/signup"
 )
 
-const file = "../../docker-compose.temporal.yml"
+const file = "../../../docker-compose.temporal.yml"
 
 func load(t *testing.T) *types.Project {
 	t.Helper()
@@ -30,7 +30,7 @@ func load(t *testing.T) *types.Project {
 		environment[name] = "secret"
 	}
 	project, err := loader.LoadWithContext(t.Context(), types.ConfigDetails{
-		WorkingDir: "../..", ConfigFiles: []types.ConfigFile{{Filename: file}}, Environment: environment,
+		WorkingDir: "../../..", ConfigFiles: []types.ConfigFile{{Filename: file}}, Environment: environment,
 	})
 	if err != nil {
 		t.Fatalf("%s does not load: %v", file, err)
@@ -52,7 +52,7 @@ func TestImagesArePinned(t *testing.T) {
 
 // The cluster runs the very versions that the development stack embeds.
 func TestVersionsAreThoseOfTheModule(t *testing.T) {
-	module, err := os.ReadFile("../../go.mod")
+	module, err := os.ReadFile("../../../go.mod")
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,8 +10,8 @@ import (
 	"testing"
 	"time"
 
-	"narthex/internal/childproc"
-	"narthex/internal/program"
+	"narthex/internal/dev/children"
+	"narthex/internal/dev/program"
 )
 
 const temporalPatience = time.Minute // with its stop
@@ -48,7 +48,7 @@ func startTemporal(dir string) (address string, stop func() error, err error) {
 	}
 	defer out.Close()
 	cmd.Stdout = in
-	process, err := childproc.Start(cmd, syscall.SIGKILL)
+	process, err := children.Start(cmd, syscall.SIGKILL)
 	in.Close()
 	if err != nil {
 		return "", nil, fmt.Errorf("start Temporal: %w", err)

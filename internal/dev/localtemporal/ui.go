@@ -1,6 +1,6 @@
 //go:build !race
 
-package temporaldev
+package localtemporal
 
 import (
 	"fmt"

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"narthex/internal/localpg"
+	"narthex/internal/dev/localpg"
 )
 
 func TestFolderThatPostgresCannotReach(t *testing.T) {

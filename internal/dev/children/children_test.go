@@ -1,4 +1,4 @@
-package childproc_test
+package children_test
 
 import (
 	"bufio"
@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"narthex/internal/childproc"
+	"narthex/internal/dev/children"
 )
 
 // The test program plays the other processes too: NARTHEX_ROLE says which.
@@ -24,7 +24,7 @@ const roleVariable = "NARTHEX_CHILDPROC_ROLE"
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
 	case "parent": // starts a child, says its id, and waits to be killed
-		p, err := childproc.Start(exec.Command("sleep", "60"), syscall.SIGTERM)
+		p, err := children.Start(exec.Command("sleep", "60"), syscall.SIGTERM)
 		if err != nil {
 			fmt.Println(err)
 			os.Exit(1)
@@ -37,7 +37,7 @@ func TestMain(m *testing.M) {
 		cmd.Stdout = os.Stdout
 		_ = cmd.Run()
 	case "self": // does what it is told
-		err := childproc.Serve(os.Stdin, os.Stdout, func(told string, ready func(string)) error {
+		err := children.Serve(os.Stdin, os.Stdout, func(told string, ready func(string)) error {
 			switch told {
 			case "fail":
 				return errors.New("no luck")
@@ -53,7 +53,7 @@ func TestMain(m *testing.M) {
 		fmt.Fprintln(os.Stderr, err)
 	case "follower":
 		ctx, stop := context.WithCancel(context.Background())
-		childproc.FollowGoRun(ctx, stop)
+		children.FollowGoRun(ctx, stop)
 		fmt.Println(os.Getpid())
 		<-ctx.Done()
 		fmt.Println("ended")
@@ -132,7 +132,7 @@ func TestFollowGoRun(t *testing.T) {
 
 func TestStart(t *testing.T) {
 	t.Parallel()
-	p, err := childproc.Start(exec.Command("sleep", "60"), syscall.SIGTERM)
+	p, err := children.Start(exec.Command("sleep", "60"), syscall.SIGTERM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -150,7 +150,7 @@ func TestStart(t *testing.T) {
 	if !errors.As(p.Err(), &exit) {
 		t.Errorf("the child ended with %v: want an exit error", p.Err())
 	}
-	if _, err := childproc.Start(exec.Command(filepath.Join(t.TempDir(), "missing")), syscall.SIGTERM); err == nil {
+	if _, err := children.Start(exec.Command(filepath.Join(t.TempDir(), "missing")), syscall.SIGTERM); err == nil {
 		t.Error("a missing program was started")
 	}
 }
@@ -162,7 +162,7 @@ func TestStartSelf(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	p, address, err := childproc.StartSelf(t.Context(), log, "work")
+	p, address, err := children.StartSelf(t.Context(), log, "work")
 	if err != nil || address != "at work" {
 		t.Fatalf("the child says it is %q, %v; want at work", address, err)
 	}
@@ -174,7 +174,7 @@ func TestStartSelf(t *testing.T) {
 		if told == "hang" {
 			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)
 		}
-		if _, _, err := childproc.StartSelf(ctx, log, told); err == nil || err.Error() != want {
+		if _, _, err := children.StartSelf(ctx, log, told); err == nil || err.Error() != want {
 			t.Errorf("told to %s, the error is %v: want %s", told, err, want)
 		}
 		cancel()

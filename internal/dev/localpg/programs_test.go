@@ -8,7 +8,7 @@ import (
 	"strings"
 	"testing"
 
-	"narthex/internal/localpg"
+	"narthex/internal/dev/localpg"
 )
 
 // install makes programs that do nothing but tell their version.

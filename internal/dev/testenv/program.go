@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"narthex/internal/program"
+	"narthex/internal/dev/program"
 )
 
 const patience = 3 * time.Minute // with a program, on a loaded machine

@@ -12,8 +12,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"narthex/internal/localpg"
-	"narthex/internal/testenv"
+	"narthex/internal/dev/localpg"
+	"narthex/internal/dev/testenv"
 )
 
 // parentVariable holds the folder in which the test program, in its second role, starts a server.

@@ -14,7 +14,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"narthex/internal/localpg"
+	"narthex/internal/dev/localpg"
 )
 
 // Main runs a package's tests and then stops what they started. A package that uses this one calls it

@@ -1,6 +1,6 @@
 //go:build !race
 
-package temporaldev
+package localtemporal
 
 import (
 	"context"
@@ -22,7 +22,7 @@ import (
 	"go.temporal.io/server/temporal"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"narthex/internal/childproc"
+	"narthex/internal/dev/children"
 )
 
 const (
@@ -56,7 +56,7 @@ func startCluster(ctx context.Context, options Options, ports ports) (*Server, e
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
 	for _, service := range clusterServices {
-		process, _, err := childproc.StartSelf(ctx, logFile, serviceConfig{options.Postgres, ports, members}, ServiceCommand, string(service))
+		process, _, err := children.StartSelf(ctx, logFile, serviceConfig{options.Postgres, ports, members}, ServiceCommand, string(service))
 		if err != nil {
 			s.Stop()
 			return nil, fmt.Errorf("Temporal's %s did not start (see %s in its folder): %w", service, logName, err)
@@ -117,7 +117,7 @@ type serviceConfig struct {
 // RunService is what ServiceCommand does: it runs one service of the cluster that the parent describes on
 // in, and says on out when it is ready.
 func RunService(ctx context.Context, service string, in io.Reader, out io.Writer) error {
-	return childproc.Serve(in, out, func(c serviceConfig, ready func(string)) error {
+	return children.Serve(in, out, func(c serviceConfig, ready func(string)) error {
 		persistence, err := postgresPersistence(c.Postgres)
 		if err != nil {
 			return err

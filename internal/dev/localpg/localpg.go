@@ -19,7 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"narthex/internal/childproc"
+	"narthex/internal/dev/children"
 )
 
 // Options say where the server keeps its data and listens. Dir is the only one that has no default.
@@ -40,7 +40,7 @@ type Server struct {
 	Port int
 
 	host, password string
-	process        *childproc.Process
+	process        *children.Process
 	folder         folder
 	ephemeral      bool
 	stop           func() error
@@ -151,7 +151,7 @@ func (s *Server) arguments(settings map[string]string) []string {
 	return arguments
 }
 
-func endsWithin(p *childproc.Process, patience time.Duration) bool {
+func endsWithin(p *children.Process, patience time.Duration) bool {
 	select {
 	case <-p.Done():
 		return true
@@ -173,7 +173,7 @@ func (s *Server) launch(programs Programs, settings map[string]string) (logged i
 	cmd := exec.Command(programs.path("postgres"), s.arguments(settings)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	s.folder.prepare(cmd)
-	if s.process, err = childproc.Start(cmd, syscall.SIGINT); err != nil {
+	if s.process, err = children.Start(cmd, syscall.SIGINT); err != nil {
 		return 0, fmt.Errorf("PostgreSQL's program %s cannot be run: %w", cmd.Path, err)
 	}
 	return logged, nil

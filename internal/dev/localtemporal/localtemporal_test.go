@@ -1,6 +1,6 @@
 //go:build !race
 
-package temporaldev_test
+package localtemporal_test
 
 import (
 	"encoding/json"
@@ -19,20 +19,20 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"narthex/internal/dev/localtemporal"
 	"narthex/internal/searchattributes"
-	"narthex/internal/temporaldev"
 )
 
 const queue = "test"
 
-func options(dir string) temporaldev.Options {
-	return temporaldev.Options{Dir: dir, FrontendAddress: "127.0.0.1:0", UIAddress: "127.0.0.1:0", Namespace: client.DefaultNamespace}
+func options(dir string) localtemporal.Options {
+	return localtemporal.Options{Dir: dir, FrontendAddress: "127.0.0.1:0", UIAddress: "127.0.0.1:0", Namespace: client.DefaultNamespace}
 }
 
 // start starts a server that stops when the test ends or stop is called.
-func start(t *testing.T, dir string) (server *temporaldev.Server, c client.Client, stop func()) {
+func start(t *testing.T, dir string) (server *localtemporal.Server, c client.Client, stop func()) {
 	t.Helper()
-	server, err := temporaldev.Start(t.Context(), options(dir))
+	server, err := localtemporal.Start(t.Context(), options(dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -126,13 +126,13 @@ func TestTakenAddress(t *testing.T) {
 	}
 	defer listener.Close()
 	taken := listener.Addr().String()
-	for name, change := range map[string]func(*temporaldev.Options){
-		"Temporal's address ": func(o *temporaldev.Options) { o.FrontendAddress = taken },
-		"the UI's address ":   func(o *temporaldev.Options) { o.UIAddress = taken },
+	for name, change := range map[string]func(*localtemporal.Options){
+		"Temporal's address ": func(o *localtemporal.Options) { o.FrontendAddress = taken },
+		"the UI's address ":   func(o *localtemporal.Options) { o.UIAddress = taken },
 	} {
 		o := options(t.TempDir())
 		change(&o)
-		_, err := temporaldev.Start(t.Context(), o)
+		_, err := localtemporal.Start(t.Context(), o)
 		if want := name + taken + " is taken"; err == nil || !strings.HasPrefix(err.Error(), want) {
 			t.Errorf("the error is %v: want %q", err, want)
 		}

@@ -64,9 +64,9 @@ func TestImportsPointOneWay(t *testing.T) {
 		{from: "narthex/httpapi", forbidden: []string{"narthex/cmd", "narthex/activities", "narthex/internal/tenantserver", "narthex/internal/schema", "narthex/migrations", "database/sql", "github.com/jackc"}},
 		// A church's service is given its database, and has no way to another's.
 		{from: "narthex/httpapi/services", forbidden: []string{"narthex/internal/registry", "narthex/internal/secrets", "narthex/internal/config", "go.temporal.io"}},
-		{from: "narthex", forbidden: []string{"go.temporal.io/server", "github.com/temporalio/ui-server"}, except: []string{"narthex/internal/temporaldev"}},
-		{from: "narthex", forbidden: []string{"narthex/internal/temporaldev", "narthex/internal/localpg"}, except: []string{"narthex/cmd/narthex-dev", "narthex/cmd/narthex-bench", "narthex/internal/testenv"}},
-		{from: "narthex", forbidden: []string{"narthex/internal/testenv"}}, // but for tests
+		{from: "narthex", forbidden: []string{"go.temporal.io/server", "github.com/temporalio/ui-server"}, except: []string{"narthex/internal/dev/localtemporal"}},
+		{from: "narthex", forbidden: []string{"narthex/internal/dev"}, except: []string{"narthex/internal/dev", "narthex/cmd/narthex-dev", "narthex/cmd/narthex-bench"}},
+		{from: "narthex", forbidden: []string{"narthex/internal/dev/testenv"}}, // only tests import it
 	}
 	for _, p := range list(t, "narthex/...") {
 		for _, rule := range rules {

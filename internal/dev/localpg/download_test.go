@@ -12,7 +12,7 @@ import (
 	"strings"
 	"testing"
 
-	"narthex/internal/localpg"
+	"narthex/internal/dev/localpg"
 )
 
 func TestDownload(t *testing.T) {

@@ -10,12 +10,12 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
-	"narthex/internal/devstack"
+	"narthex/internal/dev/devstack"
+	"narthex/internal/dev/testenv"
 	"narthex/internal/hardening"
 	"narthex/internal/ids"
 	"narthex/internal/registry"
 	"narthex/internal/tenantserver"
-	"narthex/internal/testenv"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

@@ -1,5 +1,5 @@
-// Package childproc starts child processes that end with their parent, as far as the system allows.
-package childproc
+// Package children starts child processes that end with their parent, as far as the system allows.
+package children
 
 import (
 	"os"

@@ -1,7 +1,7 @@
-// Package temporaldev runs Temporal's server and its UI, for development and tests: inside this process,
+// Package localtemporal runs Temporal's server and its UI, for development and tests: inside this process,
 // with one history shard, on an SQLite file; or as a cluster, each service a process of its own, on
 // PostgreSQL. It is not for production.
-package temporaldev
+package localtemporal
 
 // Options say where the server keeps its data and where it listens.
 type Options struct {

@@ -3,7 +3,6 @@ package activities
 import (
 	"errors"
 
-	"github.com/jackc/pgx/v5/pgconn"
 	"go.temporal.io/sdk/temporal"
 
 	"narthex/internal/redact"
@@ -11,12 +10,13 @@ import (
 	"narthex/internal/schema"
 	"narthex/internal/secrets"
 	"narthex/internal/signup"
+	"narthex/internal/sqlstate"
 	"narthex/internal/tenantserver"
 )
 
 // forward turns a step's error into the failure that the workflow and the history see: its type says
-// what happened, it is retried where that can help, and its message holds no data of anybody's.
-// A signup that has ended well, and was reset, has done its steps.
+// what happened, it is retried where that can help, and its message holds no personal data.
+// A signup that completed and was then reset has done its steps.
 func forward(doing string, err error) error {
 	if err == nil || errors.Is(err, registry.ErrCommitted) {
 		return nil
@@ -30,7 +30,7 @@ func forward(doing string, err error) error {
 }
 
 // undo turns a compensation's error into a failure that is always retried: a rollback never gives up. What
-// has come to its end is not undone.
+// has completed is not undone.
 func undo(doing string, err error) error {
 	if err == nil || errors.Is(err, registry.ErrCommitted) {
 		return nil
@@ -40,7 +40,6 @@ func undo(doing string, err error) error {
 }
 
 func classify(err error) (kind string, retry bool) {
-	var pgErr *pgconn.PgError
 	switch {
 	case errors.Is(err, registry.ErrEmailTaken):
 		return signup.ErrorEmailTaken, false
@@ -50,22 +49,9 @@ func classify(err error) (kind string, retry bool) {
 		return signup.ErrorNotOwned, false
 	case errors.Is(err, secrets.ErrSealed):
 		return signup.ErrorSealing, false
-	case errors.As(err, &pgErr):
-		return signup.ErrorDatabase, passing(pgErr.Code)
 	default:
-		return signup.ErrorDatabase, true
+		return signup.ErrorDatabase, sqlstate.Retry(err)
 	}
-}
-
-// passing reports whether a statement that failed with this SQLSTATE may work when tried again. Bad
-// data (22), broken constraints (23) and bad statements or missing rights (42) stay as they are;
-// connections (08), resources (53), shutdowns (57P), conflicts (40) and objects in use (55006) pass.
-func passing(sqlstate string) bool {
-	switch sqlstate[:min(2, len(sqlstate))] {
-	case "22", "23", "42":
-		return false
-	}
-	return true
 }
 
 // describe says what went wrong in words that hold no values.

@@ -51,7 +51,7 @@ func TestUIShowsAFailedSignup(t *testing.T) {
 		"DropDatabase • undo: drop database and role "+database+" on 127.0.0.1:")
 	b.shows(this+"/history", // newest first
 		`"tenantId": "`+tenantID+`"`, // the input
-		`"message": "index admin email: insert email index entry: PostgreSQL error 42501"`, // the result
+		`"message": "index admin email: insert email index entry: PostgreSQL refused: the role lacks the privilege (42501)"`, // the result
 		"Workflow Execution Failed",
 		"DropDatabase Summary undo: drop database and role "+database,
 		"UnindexAdminEmail Summary undo: free the email",

@@ -126,7 +126,7 @@ func TestOperatorsSeeAndReplayAFailedSignup(t *testing.T) {
 
 	for _, id := range []string{failed.TenantID, failed.WorkflowID, problem["signupId"].(string)} {
 		shown := wantPrinted(t, o.variables, "signups", "show", id)
-		wantIn(t, shown, "state rolled_back", "failed CreateDatabase (Database)", "CreateDatabase failed 1", "PostgreSQL error 42501", "MigrateDatabase pending", "DropDatabase completed 1")
+		wantIn(t, shown, "state rolled_back", "failed CreateDatabase (Database)", "CreateDatabase failed 1", "PostgreSQL refused: Narthex's role may not create databases (42501)", "MigrateDatabase pending", "DropDatabase completed 1")
 	}
 	byEmail := testenv.StartReading(t, strings.NewReader("  "+strings.ToUpper(person["email"])+"\n"), o.variables, "narthex", "signups", "show", "--email")
 	if status := byEmail.Exit(); status != 0 {

@@ -6,10 +6,13 @@ package redact
 import (
 	"context"
 	"errors"
-	"fmt"
+	"net"
 	"strings"
+	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"narthex/internal/sqlstate"
 )
 
 // Error describes err: the verb phrases that our own code put in front ("insert church: …") and the
@@ -26,14 +29,17 @@ func Error(err error) string {
 }
 
 func kindOf(err error) string {
-	var pgErr *pgconn.PgError
-	var connectErr *pgconn.ConnectError
-	switch {
-	case errors.As(err, &pgErr) && pgErr.ConstraintName != "":
-		return fmt.Sprintf("PostgreSQL error %s on %s", pgErr.Code, pgErr.ConstraintName)
-	case errors.As(err, &pgErr):
-		return "PostgreSQL error " + pgErr.Code
-	case errors.As(err, &connectErr):
+	if reported := sqlstate.Words(err); reported != "" {
+		return reported
+	}
+	var connecting *pgconn.ConnectError
+	var unknown *net.DNSError
+	switch failed := errors.As(err, &connecting); {
+	case failed && errors.Is(err, syscall.ECONNREFUSED):
+		return "no connection to PostgreSQL: nothing listens at its address"
+	case failed && errors.As(err, &unknown):
+		return "no connection to PostgreSQL: the name of its host is unknown"
+	case failed:
 		return "no connection to PostgreSQL"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "no answer in time"

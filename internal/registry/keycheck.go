@@ -6,9 +6,8 @@ import (
 	"fmt"
 	"slices"
 
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"narthex/internal/secrets"
+	"narthex/internal/sqlstate"
 )
 
 var (
@@ -37,8 +36,8 @@ func (r *Registry) CheckKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var pgErr *pgconn.PgError
-	if _, err = r.pool.Exec(ctx, insertKeyCheck, keyCheck, sealed, indexes[0]); errors.As(err, &pgErr) && pgErr.Code == "42P01" {
+	_, err = r.pool.Exec(ctx, insertKeyCheck, keyCheck, sealed, indexes[0])
+	if sqlstate.Of(err) == sqlstate.UndefinedTable {
 		return ErrNotMigrated
 	}
 	if err != nil {

@@ -15,8 +15,9 @@ import (
 	migratepgx "github.com/golang-migrate/migrate/v4/database/pgx/v5"
 	"github.com/golang-migrate/migrate/v4/source/iofs"
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/stdlib"
+
+	"narthex/internal/sqlstate"
 )
 
 // ErrDirty says that a migration was cut off. Each migration file runs as one transaction, so the
@@ -94,9 +95,8 @@ func Version(ctx context.Context, db interface {
 }) (version int, err error) {
 	var dirty bool
 	err = db.QueryRow(ctx, selectVersion).Scan(&version, &dirty)
-	var pgErr *pgconn.PgError
-	switch {
-	case errors.Is(err, pgx.ErrNoRows), errors.As(err, &pgErr) && (pgErr.Code == undefinedTable || pgErr.Code == undefinedSchema):
+	switch state := sqlstate.Of(err); {
+	case errors.Is(err, pgx.ErrNoRows), state == sqlstate.UndefinedTable, state == sqlstate.UndefinedSchema:
 		return 0, nil
 	case err != nil:
 		return 0, fmt.Errorf("read schema version: %w", err)
@@ -105,11 +105,6 @@ func Version(ctx context.Context, db interface {
 	}
 	return version, nil
 }
-
-const (
-	undefinedTable  = "42P01"
-	undefinedSchema = "3F000"
-)
 
 // open returns a handle on config's database. The tables go into public whatever the role is named:
 // PostgreSQL looks into a schema of the role's name first. golang-migrate takes no context, so the
@@ -133,8 +128,7 @@ func open(ctx context.Context, config *pgx.ConnConfig, afterConnect func(context
 // same instant: the loser sees a unique violation, and the schema is there when it looks again.
 func createBookkeeping(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, bookkeeping)
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == "23505" {
+	if sqlstate.Of(err) == sqlstate.UniqueViolation {
 		_, err = db.ExecContext(ctx, bookkeeping)
 	}
 	return err

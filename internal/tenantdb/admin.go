@@ -6,10 +6,10 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
+	"narthex/internal/sqlstate"
 )
 
 // ErrNoAdmin says that the tenant has no such admin.
@@ -152,8 +152,7 @@ func insert(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID st
 // whose tables were not given to the tenant's role yet.
 func DeleteAdmin(ctx context.Context, conn *pgx.Conn, adminID string) error {
 	_, err := conn.Exec(ctx, deleteAdmin, adminID)
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && (pgErr.Code == undefinedTable || pgErr.Code == insufficientPrivilege) {
+	if state := sqlstate.Of(err); state == sqlstate.UndefinedTable || state == sqlstate.InsufficientPrivilege {
 		return nil
 	}
 	if err != nil {
@@ -161,12 +160,6 @@ func DeleteAdmin(ctx context.Context, conn *pgx.Conn, adminID string) error {
 	}
 	return nil
 }
-
-// SQLSTATEs
-const (
-	undefinedTable        = "42P01"
-	insufficientPrivilege = "42501"
-)
 
 func adminEmailPlace(column, tenantID string) secrets.Place {
 	return secrets.Place{Table: "tenant.admins", Column: column, Tenant: tenantID}

@@ -1,0 +1,117 @@
+// Package sqlstate says what a PostgreSQL error means: in words for operators, and whether retrying can help.
+// It is the one table of that. Its words hold a SQLSTATE, a constraint's name and a database's name, never a
+// value of anybody's row.
+package sqlstate
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// The states that code tells apart.
+const (
+	UniqueViolation       = "23505"
+	UndefinedDatabase     = "3D000"
+	UndefinedSchema       = "3F000"
+	InsufficientPrivilege = "42501"
+	UndefinedTable        = "42P01"
+)
+
+type meaning struct {
+	state   string // a SQLSTATE, or a class: its first two characters
+	routine string // where in PostgreSQL's source the error arose, if that tells two meanings of a state apart
+	retry   bool
+	words   string
+}
+
+// meanings has the narrow ones first. What it doesn't name is retried.
+var meanings = []meaning{
+	{"08", "", true, "the connection to PostgreSQL broke"},
+	{"0A000", "RevalidateCachedQuery", true, "PostgreSQL refused: a column's type has changed since the statement was prepared"},
+	{"0A", "", true, "PostgreSQL refused: this version does not support the statement"},
+	{"22", "", false, "PostgreSQL refused: a value has the wrong form or is too long"},
+	{"23502", "", false, "PostgreSQL refused: a value is missing"},
+	{"23503", "", false, "PostgreSQL refused: a row that is referred to is missing, or is still referred to"},
+	{UniqueViolation, "", false, "PostgreSQL refused: the value is already taken"},
+	{"23514", "", false, "PostgreSQL refused: a value breaks a rule"},
+	{"23", "", false, "PostgreSQL refused: the row breaks a constraint"},
+	{"25006", "", true, "PostgreSQL refused: the server is read-only (a standby, or a failover in progress)"},
+	{"25P03", "", true, "PostgreSQL ended a transaction that was idle for too long"},
+	{"28P01", "", true, "PostgreSQL refused: wrong password"},
+	{"28", "", true, "PostgreSQL refused: the role may not log in from here"},
+	{UndefinedDatabase, "", true, "the database does not exist"},
+	{UndefinedSchema, "", true, "PostgreSQL refused: a schema is missing"},
+	{"40001", "", true, "PostgreSQL refused: another transaction changed the same rows"},
+	{"40P01", "", true, "PostgreSQL refused: deadlock with another transaction"},
+	{"40", "", true, "PostgreSQL rolled the transaction back"},
+	{InsufficientPrivilege, "createdb", false, "PostgreSQL refused: Narthex's role may not create databases"},
+	{InsufficientPrivilege, "RenameDatabase", false, "PostgreSQL refused: Narthex's role may not create databases"},
+	{InsufficientPrivilege, "CreateRole", false, "PostgreSQL refused: Narthex's role may not create roles"},
+	{InsufficientPrivilege, "", false, "PostgreSQL refused: the role lacks the privilege"},
+	{UndefinedTable, "", false, "PostgreSQL refused: a table is missing"},
+	{"42703", "", false, "PostgreSQL refused: a column is missing"},
+	{"42704", "", false, "PostgreSQL refused: a role or another object is missing"},
+	{"42P04", "", false, "PostgreSQL refused: the database already exists"},
+	{"42710", "", false, "PostgreSQL refused: the role or another object already exists"},
+	{"42", "", false, "PostgreSQL refused: the statement does not fit the schema"},
+	{"53100", "", true, "PostgreSQL refused: its disk is full"},
+	{"53200", "", true, "PostgreSQL refused: it is out of memory"},
+	{"53300", "", true, "PostgreSQL refused: all its connections are taken"},
+	{"53", "", true, "PostgreSQL refused: it is out of resources"},
+	{"55000", "", true, "PostgreSQL refused: the object is not in the right state"},
+	{"55006", "", true, "PostgreSQL refused: the database is in use"},
+	{"55P03", "", true, "PostgreSQL refused: another transaction holds the lock"},
+	{"57014", "", true, "PostgreSQL cancelled the statement: it took too long, or somebody asked for it"},
+	{"57P01", "", true, "PostgreSQL ended the connection: it is shutting down, or somebody asked for it"},
+	{"57P02", "", true, "PostgreSQL ended the connection: one of its processes crashed"},
+	{"57P03", "", true, "PostgreSQL refused: it is starting up or shutting down"},
+	{"57", "", true, "PostgreSQL ended the statement"},
+	{"58", "", true, "PostgreSQL refused: its disk or operating system failed"},
+	{"XX", "", true, "PostgreSQL refused: internal error, see its log"},
+	{"", "", true, "PostgreSQL refused"},
+}
+
+func meaningOf(err *pgconn.PgError) meaning {
+	for _, m := range meanings {
+		named := m.state == err.Code || len(m.state) < len("23505") && m.state == err.Code[:min(len(m.state), len(err.Code))]
+		if named && (m.routine == "" || m.routine == err.Routine) {
+			return m
+		}
+	}
+	return meanings[len(meanings)-1]
+}
+
+// Of returns the SQLSTATE of an error that PostgreSQL reported, and "" for any other.
+func Of(err error) string {
+	var reported *pgconn.PgError
+	if !errors.As(err, &reported) {
+		return ""
+	}
+	return reported.Code
+}
+
+// Retry reports whether what failed with err may work when tried again: true for what PostgreSQL did not report.
+func Retry(err error) bool {
+	var reported *pgconn.PgError
+	return !errors.As(err, &reported) || meaningOf(reported).retry
+}
+
+// Words say what PostgreSQL reported, like "PostgreSQL refused: its disk is full (53100)". They are "" for
+// an error that it did not report.
+func Words(err error) string {
+	var reported *pgconn.PgError
+	if !errors.As(err, &reported) {
+		return ""
+	}
+	words, code := meaningOf(reported).words, reported.Code
+	var connecting *pgconn.ConnectError
+	if code == UndefinedDatabase && errors.As(err, &connecting) {
+		words = fmt.Sprintf("the database %s does not exist", connecting.Config.Database)
+	}
+	if reported.ConstraintName != "" {
+		code += " on " + reported.ConstraintName
+	}
+	return fmt.Sprintf("%s (%s)", words, code)
+}

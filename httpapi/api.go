@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/password"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/tenantdb"
@@ -50,13 +51,13 @@ type Options struct {
 
 type api struct {
 	Options
-	hasher *hasher
+	hasher *password.Hasher
 	took   *prometheus.HistogramVec
 }
 
 // New returns the API's handler.
 func New(options Options) (http.Handler, error) {
-	hasher, err := newHasher()
+	hasher, err := password.NewHasher()
 	if err != nil {
 		return nil, err
 	}

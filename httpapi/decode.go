@@ -4,14 +4,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"os"
 	"reflect"
 	"strings"
-	"unicode"
 	"unicode/utf8"
 
 	"github.com/gin-gonic/gin"
@@ -146,50 +144,3 @@ func printable(name string) string {
 	}
 	return strings.ToValidUTF8(name, "")
 }
-
-// CheckText returns what is wrong with a text that must be of least to most characters, or "".
-func CheckText(text string, least, most int) string {
-	switch n := utf8.RuneCountInString(text); {
-	case strings.ContainsFunc(text, unwanted):
-		return "must not hold control characters"
-	case n < least && least == 1:
-		return "must not be empty"
-	case n < least || n > most:
-		return fmt.Sprintf("must have %d to %d characters", least, most)
-	}
-	return ""
-}
-
-// CheckName does as CheckText does for a text that people read: what nobody can see, or what turns the
-// direction of what follows, would let one name pass for another.
-func CheckName(name string, least, most int) string {
-	if problem := CheckText(name, least, most); problem != "" {
-		return problem
-	}
-	if strings.ContainsFunc(name, invisible) {
-		return "must not hold invisible characters"
-	}
-	if !strings.ContainsFunc(name, visible) {
-		return "must hold a letter, a digit or a sign"
-	}
-	return ""
-}
-
-// The joiners are invisible, but some scripts are not written right without them.
-const zeroWidthNonJoiner, zeroWidthJoiner = '\u200c', '\u200d'
-
-func invisible(r rune) bool {
-	switch {
-	case r == zeroWidthNonJoiner, r == zeroWidthJoiner:
-		return false
-	case unicode.In(r, unicode.Cf, unicode.Zl, unicode.Zp, unicode.Noncharacter_Code_Point, unicode.Co):
-		return true
-	}
-	return strings.ContainsRune("\u115f\u1160\u2800\u3164\uffa0", r) // letters and signs that look like spaces
-}
-
-func visible(r rune) bool { return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) }
-
-// unwanted reports control characters, NUL among them, and what stands for invalid input: the decoder
-// puts U+FFFD for a lone surrogate.
-func unwanted(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }

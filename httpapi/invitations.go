@@ -17,11 +17,14 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 
+	"narthex/internal/email"
 	"narthex/internal/ids"
 	"narthex/internal/invitation"
+	"narthex/internal/password"
 	"narthex/internal/registry"
 	"narthex/internal/signup"
 	"narthex/internal/tenantdb"
+	"narthex/internal/text"
 	"narthex/internal/tokens"
 )
 
@@ -51,10 +54,10 @@ var (
 )
 
 func (r *invitationRequest) normalise() (wrong Fields) {
-	r.FirstName, r.LastName, r.Email = strings.TrimSpace(r.FirstName), strings.TrimSpace(r.LastName), NormaliseEmail(r.Email)
-	wrong.Check("firstName", CheckName(r.FirstName, 1, 200))
-	wrong.Check("lastName", CheckName(r.LastName, 1, 200))
-	wrong.Check("email", CheckEmail(r.Email))
+	r.FirstName, r.LastName, r.Email = strings.TrimSpace(r.FirstName), strings.TrimSpace(r.LastName), email.Normalise(r.Email)
+	wrong.Check("firstName", text.CheckName(r.FirstName, 1, 200))
+	wrong.Check("lastName", text.CheckName(r.LastName, 1, 200))
+	wrong.Check("email", email.Check(r.Email))
 	if r.Role == nil {
 		role := registry.RoleCoAdmin
 		r.Role = &role
@@ -158,8 +161,8 @@ func (a *api) acceptInvitation(c *gin.Context) error {
 		return err
 	}
 	var wrong Fields
-	wrong.Check("invitationToken", CheckText(request.InvitationToken, 1, 1000))
-	wrong.Check("password", checkPassword(request.Password))
+	wrong.Check("invitationToken", text.Check(request.InvitationToken, 1, 1000))
+	wrong.Check("password", password.Check(request.Password))
 	if err := wrong.Err(); err != nil {
 		return err
 	}
@@ -176,7 +179,7 @@ func (a *api) acceptInvitation(c *gin.Context) error {
 		return err
 	}
 	defer tenant.Release()
-	hash, err := a.hasher.hash(ctx, request.Password)
+	hash, err := a.hasher.Hash(ctx, request.Password)
 	if err != nil {
 		return err
 	}

@@ -8,8 +8,10 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"narthex/internal/email"
 	"narthex/internal/registry"
 	"narthex/internal/tenantdb"
+	"narthex/internal/text"
 )
 
 // refusalFloor is how long a refused login takes at the least. It is well above what the look-ups and
@@ -29,18 +31,18 @@ func (a *api) login(c *gin.Context) error {
 		return err
 	}
 	var wrong Fields
-	wrong.Check("email", CheckText(request.Email, 1, 1000))
-	wrong.Check("password", CheckText(request.Password, 1, 1000))
+	wrong.Check("email", text.Check(request.Email, 1, 1000))
+	wrong.Check("password", text.Check(request.Password, 1, 1000))
 	if err := wrong.Err(); err != nil {
 		return err
 	}
-	ctx, email := c.Request.Context(), NormaliseEmail(request.Email)
-	if err := a.throttle(c, loginLimits, email); err != nil {
+	ctx, address := c.Request.Context(), email.Normalise(request.Email)
+	if err := a.throttle(c, loginLimits, address); err != nil {
 		return err
 	}
-	s, err := a.authenticate(ctx, email, request.Password)
+	s, err := a.authenticate(ctx, address, request.Password)
 	if errors.Is(err, errCredentials) {
-		err = errors.Join(err, a.auditRefusal(ctx, email))
+		err = errors.Join(err, a.auditRefusal(ctx, address))
 		waitUntil(ctx, arrived.Add(refusalFloor))
 	}
 	if err != nil {
@@ -59,7 +61,7 @@ func (a *api) auditRefusal(ctx context.Context, email string) error {
 }
 
 // authenticate goes from the email's index to its tenant, and there compares the password. It compares
-// exactly once, whatever it finds. Errors: errCredentials, also where the tenant is not active; errBusy.
+// exactly once, whatever it finds. Errors: errCredentials, also where the tenant is not active; password.ErrBusy.
 func (a *api) authenticate(ctx context.Context, email, password string) (session, error) {
 	tenant, admin, err := a.findAdmin(ctx, email)
 	defer tenant.Release()
@@ -67,7 +69,7 @@ func (a *api) authenticate(ctx context.Context, email, password string) (session
 		!errors.Is(err, tenantdb.ErrNoAdmin) && !errors.Is(err, tenantdb.ErrInactive) {
 		return session{}, err
 	}
-	same, err := a.hasher.matches(ctx, admin.PasswordHash, password)
+	same, err := a.hasher.Matches(ctx, admin.PasswordHash, password)
 	if err != nil {
 		return session{}, err
 	}

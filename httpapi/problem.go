@@ -11,6 +11,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"narthex/internal/password"
 	"narthex/internal/redact"
 	"narthex/internal/signups"
 	"narthex/internal/tenantdb"
@@ -140,7 +141,7 @@ func problemFor(err error) *problem {
 		return errToken.with(err)
 	case errors.Is(err, tenantdb.ErrNotFound):
 		return errNoRoute
-	case errors.Is(err, tenantdb.ErrBusy):
+	case errors.Is(err, tenantdb.ErrBusy), errors.Is(err, password.ErrBusy):
 		return errBusy.with(err)
 	case errors.Is(err, tenantdb.ErrDown):
 		return errDown.with(err)

@@ -8,6 +8,7 @@ import (
 
 	"narthex/internal/registry"
 	"narthex/internal/tenantdb"
+	"narthex/internal/text"
 	"narthex/internal/tokens"
 )
 
@@ -26,7 +27,7 @@ func (a *api) decodeRefreshToken(c *gin.Context) (string, error) {
 		return "", err
 	}
 	var wrong Fields
-	wrong.Check("refreshToken", CheckText(request.RefreshToken, 1, 1000))
+	wrong.Check("refreshToken", text.Check(request.RefreshToken, 1, 1000))
 	return request.RefreshToken, wrong.Err()
 }
 

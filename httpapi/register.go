@@ -12,16 +12,17 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
-	"github.com/go-playground/validator/v10"
 	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/sdk/temporal"
-	"golang.org/x/text/unicode/norm"
 
+	"narthex/internal/email"
 	"narthex/internal/ids"
+	"narthex/internal/password"
 	"narthex/internal/registry"
 	"narthex/internal/signup"
 	"narthex/internal/signups"
 	"narthex/internal/tenantdb"
+	"narthex/internal/text"
 )
 
 const (
@@ -38,8 +39,6 @@ type registerRequest struct {
 	LastName   string `json:"lastName"`
 }
 
-var emailSyntax = validator.New()
-
 // normalise trims the names and the email and lower-cases the email, and returns what is wrong with
 // the request all the same.
 func (r *registerRequest) normalise() (wrong Fields) {
@@ -48,29 +47,12 @@ func (r *registerRequest) normalise() (wrong Fields) {
 		value *string
 	}{{"churchName", &r.ChurchName}, {"firstName", &r.FirstName}, {"lastName", &r.LastName}} {
 		*name.value = strings.TrimSpace(*name.value)
-		wrong.Check(name.field, CheckName(*name.value, 1, 200))
+		wrong.Check(name.field, text.CheckName(*name.value, 1, 200))
 	}
-	r.Email = NormaliseEmail(r.Email)
-	wrong.Check("email", CheckEmail(r.Email))
-	wrong.Check("password", checkPassword(r.Password))
+	r.Email = email.Normalise(r.Email)
+	wrong.Check("email", email.Check(r.Email))
+	wrong.Check("password", password.Check(r.Password))
 	return wrong
-}
-
-// CheckEmail returns what is wrong with a normalised email, or "".
-func CheckEmail(email string) string {
-	if problem := CheckName(email, 1, 254); problem != "" {
-		return problem
-	}
-	if emailSyntax.Var(email, "email") != nil {
-		return "is not an email address"
-	}
-	return ""
-}
-
-// NormaliseEmail gives what is the same address to its readers the same bytes: without spaces around
-// it, in lower case, letters and their accents composed (NFC).
-func NormaliseEmail(email string) string {
-	return norm.NFC.String(strings.ToLower(strings.TrimSpace(email)))
 }
 
 // register signs a church up: it starts the signup, which goes on whatever becomes of this request,
@@ -169,7 +151,7 @@ func (a *api) signupInput(ctx context.Context, request registerRequest) (signup.
 	if err != nil {
 		return signup.Input{}, err
 	}
-	passwordHash, err := a.hasher.hash(ctx, request.Password)
+	passwordHash, err := a.hasher.Hash(ctx, request.Password)
 	if err != nil {
 		return signup.Input{}, err
 	}

@@ -20,9 +20,9 @@ import (
 	"golang.org/x/term"
 
 	"narthex/cmd/internal/service"
-	"narthex/httpapi"
 	"narthex/internal/codec"
 	"narthex/internal/config"
+	"narthex/internal/email"
 	"narthex/internal/secrets"
 	"narthex/internal/signups"
 	"narthex/workflows"
@@ -101,11 +101,11 @@ func (n *naming) find(ctx context.Context, o *signups.Operator, in io.Reader, id
 	if err != nil && !errors.Is(err, io.EOF) {
 		return signups.Run{}, errors.New("standard input cannot be read")
 	}
-	email := httpapi.NormaliseEmail(line)
-	if problem := httpapi.CheckEmail(email); problem != "" {
+	address := email.Normalise(line)
+	if problem := email.Check(address); problem != "" {
 		return signups.Run{}, errors.New("what standard input holds " + problem)
 	}
-	run, err := o.FindByEmail(ctx, email)
+	run, err := o.FindByEmail(ctx, address)
 	return run, about("of this email", err)
 }
 

@@ -11,6 +11,7 @@ import (
 	"narthex/httpapi"
 	"narthex/internal/ids"
 	"narthex/internal/tenantdb"
+	"narthex/internal/text"
 	"narthex/internal/tokens"
 )
 
@@ -63,7 +64,7 @@ func decodeBranch(c *gin.Context) (request branchRequest, err error) {
 	}
 	var wrong fields
 	request.Name = strings.TrimSpace(request.Name)
-	wrong.Check("name", httpapi.CheckName(request.Name, 1, 200))
+	wrong.Check("name", text.CheckName(request.Name, 1, 200))
 	wrong.optional("address", &request.Address, 500)
 	wrong.optional("phone", &request.Phone, 50)
 	wrong.optional("description", &request.Description, 2000)

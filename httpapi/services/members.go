@@ -3,15 +3,17 @@ package services
 import (
 	"errors"
 	"net/http"
-	"regexp"
 	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
 
 	"narthex/httpapi"
+	"narthex/internal/email"
 	"narthex/internal/ids"
+	"narthex/internal/phone"
 	"narthex/internal/tenantdb"
+	"narthex/internal/text"
 	"narthex/internal/tokens"
 )
 
@@ -115,32 +117,18 @@ func sealAndIndex(tenant *tenantdb.Tenant, column, kind, value string) (sealed [
 	return sealed, index, err
 }
 
-var e164 = regexp.MustCompile(`^\+[1-9][0-9]{6,14}$`)
-
-// normalisePhone drops what people write between digits.
-func normalisePhone(phone string) string {
-	return strings.NewReplacer(" ", "", "-", "", ".", "", "(", "", ")", "", "/", "").Replace(phone)
-}
-
-func checkPhone(phone string) string {
-	if !e164.MatchString(phone) {
-		return "must be a phone number with its country code, like +15550100"
-	}
-	return ""
-}
-
 // normalise brings the request into the form in which it is kept, and returns what is wrong with it.
 func (r *memberRequest) normalise() (wrong fields) {
-	r.FirstName, r.LastName, r.Phone = strings.TrimSpace(r.FirstName), strings.TrimSpace(r.LastName), normalisePhone(r.Phone)
-	wrong.Check("firstName", httpapi.CheckName(r.FirstName, 1, 200))
-	wrong.Check("lastName", httpapi.CheckName(r.LastName, 1, 200))
-	wrong.Check("phone", checkPhone(r.Phone))
+	r.FirstName, r.LastName, r.Phone = strings.TrimSpace(r.FirstName), strings.TrimSpace(r.LastName), phone.Normalise(r.Phone)
+	wrong.Check("firstName", text.CheckName(r.FirstName, 1, 200))
+	wrong.Check("lastName", text.CheckName(r.LastName, 1, 200))
+	wrong.Check("phone", phone.Check(r.Phone))
 	if r.Email != nil {
-		if email := httpapi.NormaliseEmail(*r.Email); email == "" {
+		*r.Email = email.Normalise(*r.Email)
+		if *r.Email == "" {
 			r.Email = nil
 		} else {
-			r.Email = &email
-			wrong.Check("email", httpapi.CheckEmail(email))
+			wrong.Check("email", email.Check(*r.Email))
 		}
 	}
 	if r.OptInSMS == nil {
@@ -217,13 +205,13 @@ func lookUpMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) er
 	case (request.Phone == nil) == (request.Email == nil):
 		wrong.Check("phone", "give a phone or an email, one of them")
 	case request.Phone != nil:
-		phone := normalisePhone(*request.Phone)
-		wrong.Check("phone", checkPhone(phone))
-		phones, err = tenant.Indexes(tenantdb.MemberPhone, phone)
+		number := phone.Normalise(*request.Phone)
+		wrong.Check("phone", phone.Check(number))
+		phones, err = tenant.Indexes(tenantdb.MemberPhone, number)
 	default:
-		email := httpapi.NormaliseEmail(*request.Email)
-		wrong.Check("email", httpapi.CheckEmail(email))
-		emails, err = tenant.Indexes(tenantdb.MemberEmail, email)
+		address := email.Normalise(*request.Email)
+		wrong.Check("email", email.Check(address))
+		emails, err = tenant.Indexes(tenantdb.MemberEmail, address)
 	}
 	if err := errors.Join(wrong.Err(), err); err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"narthex/httpapi"
 	"narthex/internal/tenantdb"
+	"narthex/internal/text"
 )
 
 // Routes lists the routes of all services.
@@ -22,20 +23,20 @@ func Routes() []httpapi.Route {
 type fields struct{ httpapi.Fields }
 
 // optional checks a text that may be missing, and makes a blank one missing.
-func (f *fields) optional(field string, text **string, most int) {
-	if *text == nil {
+func (f *fields) optional(field string, value **string, most int) {
+	if *value == nil {
 		return
 	}
-	if **text == "" {
-		*text = nil
+	if **value == "" {
+		*value = nil
 		return
 	}
-	f.Check(field, httpapi.CheckText(**text, 1, most))
+	f.Check(field, text.Check(**value, 1, most))
 }
 
 // oneOf checks a text that must be one of a few.
-func (f *fields) oneOf(field, text string, allowed ...string) {
-	if !slices.Contains(allowed, text) {
+func (f *fields) oneOf(field, value string, allowed ...string) {
+	if !slices.Contains(allowed, value) {
 		f.Check(field, "must be one of "+quoted(allowed))
 	}
 }

@@ -1,0 +1,88 @@
+// Package password holds the rules of passwords, hashes them and compares them with their hashes. It keeps none.
+package password
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"narthex/internal/text"
+)
+
+// Cost is bcrypt's, of every hash.
+const Cost = 10
+
+const (
+	least = 8  // bytes
+	most  = 72 // bytes; bcrypt reads no further
+)
+
+// ErrBusy says that no processor was free in time to hash a password.
+var ErrBusy = errors.New("no processor was free in time to hash a password")
+
+// Check returns what is wrong with a new password, or "".
+func Check(password string) string {
+	if len(password) < least || len(password) > most {
+		return fmt.Sprintf("must have %d to %d bytes", least, most)
+	}
+	return text.Check(password, 1, most)
+}
+
+// Hasher hashes no more passwords at once than there are processors: otherwise an attacker could keep them all
+// busy with hashing alone.
+type Hasher struct {
+	turns chan struct{}
+	decoy []byte // compared when there is no hash, so that it takes as long
+}
+
+// NewHasher returns one for this process.
+func NewHasher() (*Hasher, error) {
+	h := &Hasher{turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	var err error
+	if h.decoy, err = h.Hash(context.Background(), rand.Text()); err != nil {
+		return nil, fmt.Errorf("make decoy hash: %w", err)
+	}
+	return h, nil
+}
+
+// turn waits for a free processor until ctx ends, and returns the function that frees it. Errors: ErrBusy.
+func (h *Hasher) turn(ctx context.Context) (done func(), err error) {
+	select {
+	case h.turns <- struct{}{}:
+		return func() { <-h.turns }, nil
+	case <-ctx.Done():
+		return nil, ErrBusy
+	}
+}
+
+// Hash returns the bcrypt hash of a password that passes Check. Errors: ErrBusy.
+func (h *Hasher) Hash(ctx context.Context, password string) ([]byte, error) {
+	done, err := h.turn(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer done()
+	return bcrypt.GenerateFromPassword([]byte(password), Cost)
+}
+
+// Matches reports whether a password is the one that was hashed. It always compares exactly once. An empty hash,
+// or one of another cost, matches nothing: a tampered hash could keep a processor busy for hours. Errors: ErrBusy.
+func (h *Hasher) Matches(ctx context.Context, hash, password string) (bool, error) {
+	done, err := h.turn(ctx)
+	if err != nil {
+		return false, err
+	}
+	defer done()
+	cost, err := bcrypt.Cost([]byte(hash))
+	possible := err == nil && cost == Cost && len(password) <= most
+	against := []byte(hash)
+	if !possible {
+		against = h.decoy
+	}
+	same := bcrypt.CompareHashAndPassword(against, []byte(password[:min(len(password), most)])) == nil
+	return same && possible, nil
+}

@@ -23,7 +23,7 @@ type Activities struct {
 	Server   *tenantserver.Server // where databases are made
 	Keys     *secrets.Keys
 
-	PoolSize int // how many databases are kept ready on Server; 0 keeps none, and claims none
+	ReadyDatabases int // how many are kept in stock on Server; with 0 none are kept, and none claimed
 
 	Others []*tenantserver.Server // that hold tenants' databases too
 	Now    func() time.Time

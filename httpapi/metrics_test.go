@@ -41,7 +41,7 @@ func (s *stack) scrape() string {
 	return string(content)
 }
 
-// Signups, one that fails, one whose rollback is stuck, a request and the pool: all are counted, under no name that
+// Signups, one that fails, one whose rollback is stuck, a request and the ready databases: all are counted, under no name that
 // is anybody's, and everything that the dashboard and the alerts ask for is there.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
@@ -57,9 +57,9 @@ func TestMetrics(t *testing.T) {
 	s.stickRollback()
 	s.sweep(false)
 	s.makeTemplate()
-	s.keepPool()
-	eventually(t, "the pool is full", func() bool { return s.inStock() == poolSize })
-	eventually(t, "the pool's stock is told", func() bool { return regexp.MustCompile(`pool_stock\{.*\} 3\n`).MatchString(s.scrape()) })
+	s.keepReady()
+	eventually(t, "the stock is full", func() bool { return s.inStock() == readySize })
+	eventually(t, "the stock is reported", func() bool { return regexp.MustCompile(`pool_stock\{.*\} 3\n`).MatchString(s.scrape()) })
 	s.faults.reset()
 	s.register(applicant())
 

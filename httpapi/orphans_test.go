@@ -158,11 +158,11 @@ func TestOrphansAreFoundAndRemovedAfterTheirGrace(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	whole := s.register(applicant())
-	s.stockPool()                    // what is planted comes out of it
+	s.stockUp()                      // what is planted comes out of it
 	stranger := newStack(t).church() // on the same server, of another registry
 	p := s.plant()
 	stuck, letGo := s.stuckSignup()
-	s.stockPool() // is nobody's orphan, however old
+	s.stockUp() // is nobody's orphan, however old
 
 	rows := func(database, terminated, rest, entry, kept orphan.Action) map[string]orphan.Action {
 		want := map[string]orphan.Action{"tenant " + p.gone: orphan.Report, "database " + p.database: database, "database " + p.kept: kept}
@@ -212,9 +212,9 @@ func TestOrphansAreFoundAndRemovedAfterTheirGrace(t *testing.T) {
 	letGo()
 	eventually(t, "the stuck signup has taken its database back", func() bool { return len(s.databases(stuck)) == 0 })
 	s.wantWhole(whole)
-	s.wantPoolWhole()
-	if got := s.inStock(); got != poolSize {
-		t.Errorf("%d databases are in the pool after all sweeps, want %d", got, poolSize)
+	s.wantStockWhole()
+	if got := s.inStock(); got != readySize {
+		t.Errorf("%d databases are ready after all sweeps, want %d", got, readySize)
 	}
 	stranger.want(http.StatusOK, http.MethodGet, "/api/auth/me", nil)
 }

@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/encoding/protojson"
 
 	"narthex/internal/invitation"
-	"narthex/internal/pool"
+	"narthex/internal/readydb"
 	"narthex/internal/signup"
 )
 
@@ -111,13 +111,13 @@ func TestRecordHistories(t *testing.T) {
 		t.Parallel()
 		s := newStack(t)
 		s.makeTemplate()
-		s.keepPool()
-		eventually(t, "a round is over", func() bool { return len(s.faults.succeeded(pool.Keep)) > 0 })
-		if err := s.temporal.CancelWorkflow(t.Context(), pool.WorkflowID(s.queue), ""); err != nil {
+		s.keepReady()
+		eventually(t, "a round is over", func() bool { return len(s.faults.succeeded(readydb.Keep)) > 0 })
+		if err := s.temporal.CancelWorkflow(t.Context(), readydb.WorkflowID(s.queue), ""); err != nil {
 			t.Fatal(err)
 		}
-		_ = s.temporal.GetWorkflow(t.Context(), pool.WorkflowID(s.queue), "").Get(t.Context(), nil)
-		s.record("keep_pool", pool.WorkflowID(s.queue))
+		_ = s.temporal.GetWorkflow(t.Context(), readydb.WorkflowID(s.queue), "").Get(t.Context(), nil)
+		s.record("keep_pool", readydb.WorkflowID(s.queue))
 	})
 	for name, status := range map[string]int{"invitation": http.StatusCreated, "invitation_rolled_back": http.StatusInternalServerError} {
 		t.Run(name, func(t *testing.T) {

@@ -32,7 +32,7 @@ func (s *stack) wantNothingLeft() {
 			s.t.Errorf("%d rows are left in the registry's %s, want none", rows, table)
 		}
 	}
-	s.wantPoolWhole()
+	s.wantStockWhole()
 }
 
 // allUndos returns the compensations in the order in which they must run: whichever step fails, those of all
@@ -83,7 +83,7 @@ func TestFaultMatrix(t *testing.T) {
 var waysToMakeDatabases = map[string]func(*stack){
 	"":                 func(*stack) {}, // it is made, and migrated
 	" with a template": (*stack).makeTemplate,
-	" from the pool":   (*stack).stockPool,
+	" ready":           (*stack).stockUp,
 }
 
 // makeTemplate lets tenants' databases be copied from a template.
@@ -109,7 +109,7 @@ func (s *stack) testFault(step string) {
 	s.wantStatus(problem["signupId"].(string), "rolled_back", step)
 	s.faults.reset()
 	s.wantWhole(s.register(body))
-	s.wantPoolWhole()
+	s.wantStockWhole()
 }
 
 // wantStatus checks what the status route says of a signup.

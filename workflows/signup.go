@@ -11,7 +11,7 @@ import (
 
 	"narthex/internal/invitation"
 	"narthex/internal/orphan"
-	"narthex/internal/pool"
+	"narthex/internal/readydb"
 	"narthex/internal/signup"
 )
 
@@ -78,7 +78,7 @@ func (w *Workflows) Register(to interface {
 	to.RegisterWorkflowWithOptions(w.Signup, workflow.RegisterOptions{Name: signup.Workflow})
 	to.RegisterWorkflowWithOptions(w.Invitation, workflow.RegisterOptions{Name: invitation.Workflow})
 	to.RegisterWorkflowWithOptions(w.SweepOrphans, workflow.RegisterOptions{Name: orphan.Workflow})
-	to.RegisterWorkflowWithOptions(w.KeepPool, workflow.RegisterOptions{Name: pool.Workflow})
+	to.RegisterWorkflowWithOptions(w.KeepPool, workflow.RegisterOptions{Name: readydb.Workflow})
 }
 
 // hasEnded reports, after a step has failed, whether the saga has come to its end all the same: at the commit

@@ -128,13 +128,13 @@ func (b *bench) fill(ctx context.Context, n int) error {
 		if err := together(ctx, missing, b.register); err != nil {
 			return err
 		}
-		if missing > poolSize {
+		if missing > readySize {
 			long := &variant{name: fmt.Sprintf("signup, 10 at once, %d on end: Narthex over HTTP", missing)}
 			long.burst.size, long.burst.rounds = missing, samples{time.Since(begun)}
 			b.report.rates = append(b.report.rates, long)
 		}
 	}
-	return b.stack.pool.full(ctx)
+	return b.stack.ready.full(ctx)
 }
 
 func (b *bench) measureAlone(ctx context.Context) error {
@@ -146,7 +146,7 @@ func (b *bench) measureAlone(ctx context.Context) error {
 	b.durable = &variant{name: "signup, alone: Narthex over HTTP", do: b.register}
 	b.baseline = &variant{name: "signup, alone: baseline", do: b.plain.signUp}
 	noop := &variant{name: "bcrypt and a workflow of 8 no-ops", do: func(ctx context.Context) error { return hashAndRunNoop(ctx, b.stack.temporal) }}
-	if err := alternate(ctx, b.samples, b.stack.pool.atRest, b.baseline, b.durable, noop); err != nil {
+	if err := alternate(ctx, b.samples, b.stack.ready.atRest, b.baseline, b.durable, noop); err != nil {
 		return err
 	}
 	b.report.times = append(b.report.times, b.baseline, b.durable, noop)
@@ -160,7 +160,7 @@ func (b *bench) measureBursts(ctx context.Context) error {
 	b.progress("Signups, %d at once.", atOnce)
 	baseline := &variant{name: "signup, 10 at once: baseline", do: b.plain.signUp}
 	durable := &variant{name: "signup, 10 at once: Narthex over HTTP", do: b.register}
-	if err := alternateBursts(ctx, b.samples, b.stack.pool.full, baseline, durable); err != nil {
+	if err := alternateBursts(ctx, b.samples, b.stack.ready.full, baseline, durable); err != nil {
 		return err
 	}
 	b.report.rates = append(b.report.rates, baseline, durable)
@@ -212,7 +212,7 @@ func (b *bench) measureGrowth(ctx context.Context) error {
 	b.progress("Signups one by one, with %d tenants on the server.", there)
 	late := &variant{name: fmt.Sprintf("signup, alone, %d tenants: Narthex over HTTP", there), do: b.register}
 	baseline := &variant{name: fmt.Sprintf("signup, alone, %d tenants: baseline", there), do: b.plain.signUp}
-	if err := alternate(ctx, n, b.stack.pool.atRest, baseline, late); err != nil {
+	if err := alternate(ctx, n, b.stack.ready.atRest, baseline, late); err != nil {
 		return err
 	}
 	b.report.times = append(b.report.times, baseline, late)

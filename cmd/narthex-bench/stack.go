@@ -42,7 +42,7 @@ const (
 type stack struct {
 	databases       devstack.Databases
 	keys            devstack.Keys
-	pool            warmPool
+	ready           readyDatabases
 	temporal        client.Client
 	temporalAddress string
 	api, operations string // URLs
@@ -113,9 +113,9 @@ func (s *stack) startPostgres(ctx context.Context) error {
 	if err := registry.Migrate(ctx, s.databases.RegistryURL); err != nil {
 		return err
 	}
-	s.pool.registry, err = pgxpool.New(ctx, s.databases.RegistryURL)
+	s.ready.registry, err = pgxpool.New(ctx, s.databases.RegistryURL)
 	if err == nil {
-		s.stops = append(s.stops, s.pool.registry.Close)
+		s.stops = append(s.stops, s.ready.registry.Close)
 	}
 	return err
 }
@@ -177,7 +177,7 @@ func (s *stack) variables() map[string]string {
 		"REGISTRY_URL": s.databases.RegistryURL, "TENANT_SERVER_URL": s.databases.TenantServerURL,
 		"TEMPORAL_ADDRESS": s.temporalAddress, "TEMPORAL_NAMESPACE": client.DefaultNamespace,
 		"HTTP_ADDRESS": "127.0.0.1:0", "OPERATIONS_ADDRESS": "127.0.0.1:0", "TRUSTED_PROXIES": "127.0.0.1/32",
-		"DATABASE_POOL_SIZE": strconv.Itoa(poolSize),
+		"DATABASE_POOL_SIZE": strconv.Itoa(readySize),
 		"SIGNUP_WAIT":        "60s", // what takes long is measured, and not answered with 202
 	})
 	return all

@@ -163,7 +163,7 @@ func TestStack(t *testing.T) {
 
 	s = startStack(t, dir) // on other ports
 	s.login("pat@example.org")
-	checkPool(t, s)
+	checkReadyDatabases(t, s)
 	s.register("sam@example.org")
 	if runtime.GOOS != "linux" {
 		return // only Linux tells children that their parent was killed
@@ -178,12 +178,12 @@ func TestStack(t *testing.T) {
 
 	s = startStack(t, dir)
 	s.login("sam@example.org")
-	checkPool(t, s)
+	checkReadyDatabases(t, s)
 	s.interrupt()
 }
 
-// checkPool waits until the pool is full, all of it where PostgreSQL listens this time.
-func checkPool(t *testing.T, s *runningStack) {
+// checkReadyDatabases waits until the stock is full, all of it where PostgreSQL listens this time.
+func checkReadyDatabases(t *testing.T, s *runningStack) {
 	t.Helper()
 	registry, err := pgx.Connect(t.Context(), s.Registry)
 	if err != nil {
@@ -199,7 +199,7 @@ func checkPool(t *testing.T, s *runningStack) {
 		}
 	}
 	if ready != 8 || elsewhere != 0 {
-		t.Errorf("the pool has %d databases at %s and %d elsewhere, want 8 and 0", ready, here, elsewhere)
+		t.Errorf("%d databases are ready at %s and %d elsewhere, want 8 and 0", ready, here, elsewhere)
 	}
 }
 

@@ -33,7 +33,7 @@ func newCommand() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they win over those that are set")
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signupsCommand(), orphansCommand(), poolCommand(), keysCommand(), versionCommand())
+	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signupsCommand(), orphansCommand(), readyCommand(), poolCommand(), keysCommand(), versionCommand())
 	return root
 }
 

@@ -40,7 +40,7 @@ type Keys struct {
 type Worker struct {
 	TenantServerURL       DatabaseURL   `env:"TENANT_SERVER_URL,required,notEmpty"`
 	OtherTenantServerURLs []DatabaseURL `env:"OTHER_TENANT_SERVER_URLS"` // searched for orphans too
-	DatabasePoolSize      PoolSize      `env:"DATABASE_POOL_SIZE" envDefault:"32"`
+	ReadyDatabases        Stock         `env:"DATABASE_POOL_SIZE" envDefault:"32"`
 	Release
 }
 
@@ -81,16 +81,16 @@ type API struct {
 	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
 }
 
-// PoolSize is a number of databases, 0 for none.
-type PoolSize int
+// Stock is a number of databases, 0 for none.
+type Stock int
 
 // UnmarshalText checks that it is one.
-func (p *PoolSize) UnmarshalText(text []byte) error {
+func (s *Stock) UnmarshalText(text []byte) error {
 	n, err := strconv.ParseUint(string(text), 10, 10)
 	if err != nil {
 		return errors.New("is not a number from 0 to 1023")
 	}
-	*p = PoolSize(n)
+	*s = Stock(n)
 	return nil
 }
 

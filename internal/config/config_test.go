@@ -66,7 +66,7 @@ func TestDefaults(t *testing.T) {
 		t.Fatal(err)
 	}
 	if c.HTTPAddress != "127.0.0.1:8080" || c.SignupWait != 10*time.Second || c.TaskQueue != "signups" ||
-		c.TokenIssuer != "narthex" || c.DatabasePoolSize != 32 || c.TokenAudience != "narthex-api" || c.LogLevel != slog.LevelInfo {
+		c.TokenIssuer != "narthex" || c.ReadyDatabases != 32 || c.TokenAudience != "narthex-api" || c.LogLevel != slog.LevelInfo {
 		t.Errorf("the defaults are %+v", c)
 	}
 	if got := c.RegistryURL.String(); strings.Contains(got, "5ecret") {

@@ -18,11 +18,11 @@ const (
 // registry is out of reach. Each time that the registry has answered in between, at least every 250 ms,
 // heard is called: what had changed when the registry was asked has been told.
 func (r *Registry) FollowTenants(ctx context.Context, changed func(tenantID string), heard func(asked time.Time)) error {
-	pooled, err := r.pool.Acquire(ctx)
+	acquired, err := r.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to follow tenants: %w", err)
 	}
-	conn := pooled.Hijack()
+	conn := acquired.Hijack()
 	defer conn.Close(context.WithoutCancel(ctx))
 	if _, err := conn.Exec(ctx, listenTenants); err != nil {
 		return fmt.Errorf("follow tenants: %w", err)

@@ -199,7 +199,7 @@ func TestRelocate(t *testing.T) {
 	if err := pool.QueryRow(t.Context(), `SELECT database_host, database_port FROM tenants`).Scan(&host, &port); err != nil || host != "::1" || port != 54329 {
 		t.Errorf("it is recorded at %s, port %d (%v), want ::1, 54329", host, port, err)
 	}
-	if n, err := r.CountPooled(t.Context(), "[::1]:54329", "template"); err != nil || n != 1 {
-		t.Errorf("%d databases of the pool are where the server went (%v), want 1", n, err)
+	if n, err := r.CountReadyDatabases(t.Context(), "[::1]:54329", "template"); err != nil || n != 1 {
+		t.Errorf("%d ready databases are where the server went (%v), want 1", n, err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 // BenchmarkDatabase is what a signup waits for its database, migrated and all, by how it comes by it. The server
 // writes nothing through to the disk.
 func BenchmarkDatabase(b *testing.B) {
-	for _, source := range []tenantserver.Source{tenantserver.FromNothing, tenantserver.FromTemplate, tenantserver.FromPool} {
+	for _, source := range []tenantserver.Source{tenantserver.FromNothing, tenantserver.FromTemplate, tenantserver.FromStock} {
 		b.Run(string(source), func(b *testing.B) {
 			h := newHost(b)
 			if source != tenantserver.FromNothing {
@@ -19,9 +19,9 @@ func BenchmarkDatabase(b *testing.B) {
 			var s shelf
 			for b.Loop() {
 				b.StopTimer()
-				for source == tenantserver.FromPool && len(s.ids) < 2 { // none is claimed while its maker is still leaving it
+				for source == tenantserver.FromStock && len(s.ids) < 2 { // none is claimed while its maker is still leaving it
 					id := ids.New()
-					if err := h.server.MakePooled(b.Context(), id); err != nil {
+					if err := h.server.MakeReady(b.Context(), id); err != nil {
 						b.Fatal(err)
 					}
 					s.ids = append(s.ids, id)

@@ -38,13 +38,12 @@ type Source string
 
 // The sources.
 const (
-	FromPool     Source = "pool"     // it was ready to be claimed
+	FromStock    Source = "pool"     // it was ready, and was claimed; metrics carry the value
 	FromTemplate Source = "template" // it was copied
 	FromNothing  Source = "empty"    // it has to be migrated
 )
 
-// Take takes a copy of a template on a server out of the pool for good, and returns its id, "" where there is
-// none.
+// Take claims a ready copy of a template on a server for good, and returns its id, or "" if there is none.
 type Take func(ctx context.Context, server, template string) (id string, err error)
 
 // Create makes d's role and its database, under the tenant's lock: it claims one that is ready, or makes one.
@@ -69,7 +68,7 @@ func (s *Server) Create(ctx context.Context, d Database, permit func(context.Con
 				return err
 			}
 			if claimed {
-				source = FromPool
+				source = FromStock
 				return nil
 			}
 		}

@@ -117,16 +117,16 @@ func (s *Server) locked(ctx context.Context, d Database, do func(*pgx.Conn) erro
 	if !ids.Valid(d.TenantID) {
 		return fmt.Errorf("tenant id %q is not a ULID: %w", d.TenantID, ErrNotOwned)
 	}
-	pooled, err := s.pool.Acquire(ctx)
+	acquired, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to tenant server: %w", err)
 	}
-	conn := pooled.Conn()
+	conn := acquired.Conn()
 	defer func() {
 		if !release(conn, d) {
 			conn.Close(context.WithoutCancel(ctx)) // the pool discards a closed connection, the server its lock
 		}
-		pooled.Release()
+		acquired.Release()
 	}()
 	if _, err := conn.Exec(ctx, fmt.Sprintf(lockTenant, d.TenantID)); err != nil {
 		return fmt.Errorf("lock tenant: %w", err)

@@ -35,7 +35,7 @@ func (s *Server) Connect(ctx context.Context, d Database) (*pgx.Conn, error) {
 	return nil, cmp.Or(err, connectErr)
 }
 
-// Migrate brings d's database to the newest tenant schema; one that came out of the pool has it. Idempotent. It is
+// Migrate brings d's database to the newest tenant schema; a ready one that was claimed has it. Idempotent. It is
 // not live yet, so one that a crash left dirty is emptied and filled again. Errors: ErrGone, ErrNotOwned.
 func (s *Server) Migrate(ctx context.Context, d Database) error {
 	config, found, err := s.config(ctx, d)

@@ -71,12 +71,12 @@ func (s *Server) EnsureTemplate(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	pooled, err := s.pool.Acquire(ctx)
+	acquired, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to tenant server: %w", err)
 	}
-	defer pooled.Release()
-	conn := pooled.Conn()
+	defer acquired.Release()
+	conn := acquired.Conn()
 	if _, err := conn.Exec(ctx, lockTemplate); err != nil {
 		return fmt.Errorf("lock template: %w", err)
 	}

@@ -17,6 +17,7 @@ import (
 	"narthex/activities"
 	"narthex/internal/codec"
 	"narthex/internal/config"
+	"narthex/internal/readydb"
 	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
@@ -184,7 +185,7 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 	})
 	(&workflows.Workflows{Server: servers[0].Name()}).Register(w)
 	w.RegisterActivity(&activities.Activities{Registry: reg, Server: servers[0], Others: servers[1:], Keys: keys,
-		PoolSize: int(c.Worker.DatabasePoolSize), Now: time.Now})
+		ReadyDatabases: int(c.Worker.ReadyDatabases), Now: time.Now})
 	if err := startWhenReachable(ctx, w, c.Log); err != nil {
 		closeServers()
 		return nil, err
@@ -203,7 +204,7 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 	for what, do := range map[string]func() error{
 		"template of tenants' databases":      func() error { return servers[0].EnsureTemplate(ctx) }, // until it is there they are made without
 		"schedule of the sweep for orphans":   func() error { return schedule(ctx, temporal, c.Queue.TaskQueue) },
-		"workflow that keeps the pool filled": func() error { return startPool(ctx, temporal, c.Queue.TaskQueue) },
+		"workflow that keeps databases ready": func() error { return readydb.Start(ctx, temporal, c.Queue.TaskQueue) },
 	} {
 		go keepTrying(ctx, c.Log, what, do)
 	}

@@ -14,7 +14,7 @@ import (
 	"narthex/activities"
 	"narthex/internal/invitation"
 	"narthex/internal/orphan"
-	"narthex/internal/pool"
+	"narthex/internal/readydb"
 	"narthex/internal/signup"
 	"narthex/workflows"
 )
@@ -99,7 +99,7 @@ func TestProductionProgramLinksNoTemporalServer(t *testing.T) {
 // activity must be used.
 func TestStepsAndActivitiesMatch(t *testing.T) {
 	t.Parallel()
-	named := []string{signup.IsTenantOpen, invitation.IsOffered, orphan.Find, orphan.Remove, pool.Keep}
+	named := []string{signup.IsTenantOpen, invitation.IsOffered, orphan.Find, orphan.Remove, readydb.Keep}
 	var written []string
 	for _, step := range slices.Concat(workflows.Steps, workflows.InvitationSteps) {
 		named = append(named, step.Do)

@@ -12,21 +12,31 @@ import (
 	"narthex/internal/secrets"
 )
 
-func poolCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "pool", Short: "See the databases that are ready to be claimed by signups", Args: cobra.NoArgs}
-	cmd.AddCommand(poolStatusCommand())
+func readyCommand() *cobra.Command {
+	cmd := &cobra.Command{Use: "ready", Short: "See the databases that are ready to be claimed by signups", Args: cobra.NoArgs}
+	cmd.AddCommand(readyStatusCommand())
 	return cmd
 }
 
-func poolStatusCommand() *cobra.Command {
+// poolCommand is the ready command under its old name, for one release. A deprecated command is hidden from help.
+func poolCommand() *cobra.Command {
+	cmd := readyCommand()
+	cmd.Use, cmd.Deprecated = "pool", `use "narthex ready"`
+	for _, sub := range cmd.Commands() {
+		sub.Deprecated = `use "narthex ready ` + sub.Name() + `"`
+	}
+	return cmd
+}
+
+func readyStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "Say how many databases are ready, on which server and with which schema", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
-				stock, err := reg.Stock(ctx)
+				stock, err := reg.ReadyStock(ctx)
 				if err != nil {
-					return inOneSentence(ctx, "the pool cannot be looked at", err)
+					return inOneSentence(ctx, "the ready databases cannot be counted", err)
 				}
 				if asJSON {
 					return writeJSON(cmd.OutOrStdout(), stock)
@@ -39,7 +49,7 @@ func poolStatusCommand() *cobra.Command {
 	return cmd
 }
 
-func writeStock(out io.Writer, stock []registry.Stock) error {
+func writeStock(out io.Writer, stock []registry.ReadyStock) error {
 	if len(stock) == 0 {
 		_, err := fmt.Fprintln(out, "No database is ready: signups make their own.")
 		return err

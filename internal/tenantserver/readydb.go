@@ -11,38 +11,38 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// ErrNoTemplate says that the template was not made yet.
+// ErrNoTemplate says that the template hasn't been made yet.
 var ErrNoTemplate = errors.New("there is no template yet")
 
-// A pooled database is one that a tenant can have: a copy of the template, owned by a role of its own that
+// A ready database is one that a tenant can have: a copy of the template, owned by a role of its own that
 // cannot log in, closed to everybody. A signup claims it by giving role and database the tenant's name, all in
 // one transaction.
 const (
-	pooledPrefix = "pool_"
-	pooledMark   = "narthex pool of "
+	readyPrefix = "pool_"
+	readyMark   = "narthex pool of "
 
-	createPooledRole = `
+	createReadyRole = `
 		CREATE ROLE %[1]s NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT %[3]d;
 		COMMENT ON ROLE %[1]s IS '%[2]s';
 		GRANT %[1]s TO CURRENT_USER`
 	// The comment says whose schema the database holds, owned by the database's own role.
-	closePooled = `
+	closeReady = `
 		ALTER DATABASE %[1]s ALLOW_CONNECTIONS false;
 		COMMENT ON DATABASE %[1]s IS '%[2]s'`
-	claimPooled = `
+	claimReady = `
 		ALTER ROLE %[1]s RENAME TO %[2]s;
 		ALTER ROLE %[2]s LOGIN PASSWORD '%[3]s';
 		COMMENT ON ROLE %[2]s IS '%[4]s';
 		ALTER DATABASE %[1]s RENAME TO %[2]s;
 		ALTER DATABASE %[2]s ALLOW_CONNECTIONS true`
-	selectPooled = `
+	selectReady = `
 		SELECT rolname FROM pg_roles WHERE rolname LIKE 'pool\_%' AND shobj_description(oid, 'pg_authid') = $1`
 
 	schemaMark = "narthex schema of "
 	unmark     = `COMMENT ON DATABASE %s IS NULL`
 )
 
-// Template is the name of the template that databases are copied from, "" until it was made.
+// Template is the name of the template that databases are copied from, "" until it has been made.
 func (s *Server) Template() string {
 	if name := s.template.Load(); name != nil {
 		return *name
@@ -50,75 +50,75 @@ func (s *Server) Template() string {
 	return ""
 }
 
-// MakePooled makes a database that can be claimed under id, a ULID. One that cannot be made is removed again.
+// MakeReady makes a database that can be claimed under id, a ULID. If it fails, it removes what it made.
 // Errors: ErrNoTemplate, or what PostgreSQL said.
-func (s *Server) MakePooled(ctx context.Context, id string) error {
+func (s *Server) MakeReady(ctx context.Context, id string) error {
 	template := s.Template()
 	if template == "" {
 		return ErrNoTemplate
 	}
-	err := s.makePooled(ctx, pooledPrefix+id, template)
+	err := s.makeReady(ctx, readyPrefix+id, template)
 	if err != nil {
 		cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), cleanLimit)
 		defer cancel()
-		_ = s.DropPooled(cleaning, id) // or else whoever looks for such leftovers drops it
+		_ = s.DropReady(cleaning, id) // if this fails too, the keeper drops it later
 	}
 	return err
 }
 
-func (s *Server) makePooled(ctx context.Context, name, template string) error {
-	pooled, err := s.pool.Acquire(ctx)
+func (s *Server) makeReady(ctx context.Context, name, template string) error {
+	acquired, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to tenant server: %w", err)
 	}
-	defer pooled.Release()
-	conn, mark := pooled.Conn(), pooledMark+s.installation
+	defer acquired.Release()
+	conn, mark := acquired.Conn(), readyMark+s.installation
 	for _, statement := range []string{
-		fmt.Sprintf(createPooledRole, name, mark, connectionLimit),
+		fmt.Sprintf(createReadyRole, name, mark, connectionLimit),
 		fmt.Sprintf(copyDatabase, name, template),
 		fmt.Sprintf(restrict, name, connectionLimit),
 	} {
 		if _, err := conn.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("make pooled database: %w", err)
+			return fmt.Errorf("make ready database: %w", err)
 		}
 	}
 	if _, err := s.adopt(ctx, name, func(marker string) bool { return marker == mark }); err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, fmt.Sprintf(closePooled, name, schemaMark+template)); err != nil {
-		return fmt.Errorf("close pooled database: %w", err)
+	if _, err := conn.Exec(ctx, fmt.Sprintf(closeReady, name, schemaMark+template)); err != nil {
+		return fmt.Errorf("close ready database: %w", err)
 	}
 	return nil
 }
 
-// Pooled returns the ids of all that this installation has on the server to be claimed, half-made ones too.
-func (s *Server) Pooled(ctx context.Context) (map[string]bool, error) {
-	rows, _ := s.pool.Query(ctx, selectPooled, pooledMark+s.installation)
+// ReadyIDs returns the ids of this installation's ready databases on the server, half-made ones too.
+func (s *Server) ReadyIDs(ctx context.Context) (map[string]bool, error) {
+	rows, _ := s.pool.Query(ctx, selectReady, readyMark+s.installation)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
-		return nil, fmt.Errorf("list pooled databases: %w", err)
+		return nil, fmt.Errorf("list ready databases: %w", err)
 	}
 	all := make(map[string]bool, len(names))
 	for _, name := range names {
-		all[strings.TrimPrefix(name, pooledPrefix)] = true
+		all[strings.TrimPrefix(name, readyPrefix)] = true
 	}
 	return all, nil
 }
 
-// DropPooled removes what can be claimed under id, or could: what was claimed has another name. Idempotent.
-func (s *Server) DropPooled(ctx context.Context, id string) error {
+// DropReady removes the database and role of id, unless they were claimed: then they have other names. Idempotent.
+func (s *Server) DropReady(ctx context.Context, id string) error {
 	for _, statement := range []string{dropDatabase, dropRole} {
-		if _, err := s.pool.Exec(ctx, fmt.Sprintf(statement, pooledPrefix+id)); err != nil {
-			return fmt.Errorf("drop pooled database: %w", err)
+		if _, err := s.pool.Exec(ctx, fmt.Sprintf(statement, readyPrefix+id)); err != nil {
+			return fmt.Errorf("drop ready database: %w", err)
 		}
 	}
 	return nil
 }
 
-// claimTries is how many pooled databases one signup tries that turn out to be gone, or in use.
+// claimTries is how many ready databases one signup tries if they turn out to be gone, or in use.
 const claimTries = 3
 
-// claim makes a pooled database d's, and reports whether there was one. take takes one out of the pool.
+// claim makes a ready database d's, and reports whether there was one.
 func (s *Server) claim(ctx context.Context, conn *pgx.Conn, d Database, take Take) (bool, error) {
 	template := s.Template()
 	if take == nil || template == "" {
@@ -133,19 +133,19 @@ func (s *Server) claim(ctx context.Context, conn *pgx.Conn, d Database, take Tak
 		if err != nil || id == "" {
 			return false, err
 		}
-		_, err = conn.Exec(ctx, fmt.Sprintf(claimPooled, pooledPrefix+id, d.Name(), verifier, s.marker(d)))
+		_, err = conn.Exec(ctx, fmt.Sprintf(claimReady, readyPrefix+id, d.Name(), verifier, s.marker(d)))
 		if err == nil {
 			return true, nil
 		}
-		if !unclaimable(err) { // where the answer was lost, the next attempt sees whether it has become d's
-			return false, fmt.Errorf("claim pooled database: %w", err)
+		if !unclaimable(err) { // if only the answer was lost, the next attempt finds d's database
+			return false, fmt.Errorf("claim ready database: %w", err)
 		}
 	}
 	return false, nil
 }
 
-// unclaimable reports that a claim failed because of the one database: it, or its role, is gone or being dropped,
-// or somebody is still connected.
+// unclaimable reports whether a claim failed because of this one database: it, or its role, is gone or being dropped, or
+// in use.
 func unclaimable(err error) bool {
 	const undefinedRole, undefinedDatabase, inUse, changedMeanwhile = "42704", "3D000", "55006", "XX000"
 	var pgErr *pgconn.PgError

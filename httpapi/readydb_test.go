@@ -10,19 +10,19 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/ids"
-	"narthex/internal/pool"
+	"narthex/internal/readydb"
 	"narthex/internal/registry"
 	"narthex/migrations"
 )
 
-// poolSize is that of a stack's workers. The pool is empty, and is not kept, unless a test says so.
-const poolSize = 3
+// readySize is how many databases a stack's workers keep ready. None are made unless a test says so.
+const readySize = 3
 
-// stockPool fills the pool, as its keeper does.
-func (s *stack) stockPool() {
+// stockUp makes readySize databases ready, as the keeper does.
+func (s *stack) stockUp() {
 	s.t.Helper()
 	s.makeTemplate()
-	for range poolSize {
+	for range readySize {
 		s.offer(ids.New(), s.tenants[0].Template(), migrations.TenantVersion())
 	}
 }
@@ -31,9 +31,9 @@ func (s *stack) stockPool() {
 func (s *stack) offer(id, template string, version int) {
 	s.t.Helper()
 	server := s.tenants[0]
-	err := server.MakePooled(s.t.Context(), id)
+	err := server.MakeReady(s.t.Context(), id)
 	if err == nil {
-		err = s.openRegistry().AddPooled(s.t.Context(), registry.PooledDatabase{ID: id, Server: server.Name(), Template: template, SchemaVersion: version})
+		err = s.openRegistry().AddReadyDatabase(s.t.Context(), registry.ReadyDatabase{ID: id, Server: server.Name(), Template: template, SchemaVersion: version})
 	}
 	if err != nil {
 		s.t.Fatal(err)
@@ -46,8 +46,8 @@ func (s *stack) inStock() (n int) {
 	return n
 }
 
-// pooled are the ids that the pool offers, and those of which there is a role, and a database, on the server.
-func (s *stack) pooled() (offered, roles, databases []string) {
+// readyDatabases are the ids that are offered, and those that have a role, and a database, on the server.
+func (s *stack) readyDatabases() (offered, roles, databases []string) {
 	s.t.Helper()
 	var installation string
 	row(s.t, s.registry, `SELECT installation FROM key_checks`, nil, &installation)
@@ -66,18 +66,18 @@ func (s *stack) pooled() (offered, roles, databases []string) {
 	return offered, roles, databases
 }
 
-// wantPoolWhole checks that the pool offers what there is, with role and database, and that there is nothing else.
-func (s *stack) wantPoolWhole() {
+// wantStockWhole checks that every ready database is offered and has its role, and that nothing else is.
+func (s *stack) wantStockWhole() {
 	s.t.Helper()
-	if offered, roles, databases := s.pooled(); !slices.Equal(offered, roles) || !slices.Equal(offered, databases) {
-		s.t.Errorf("the pool offers %v, and there are the roles of %v and the databases of %v, want the same", offered, roles, databases)
+	if offered, roles, databases := s.readyDatabases(); !slices.Equal(offered, roles) || !slices.Equal(offered, databases) {
+		s.t.Errorf("%v are offered, and there are the roles of %v and the databases of %v, want the same", offered, roles, databases)
 	}
 }
 
-// keepPool has the pool kept until the test ends.
-func (s *stack) keepPool() {
+// keepReady keeps databases ready until the test ends.
+func (s *stack) keepReady() {
 	s.t.Helper()
-	run, err := s.temporal.ExecuteWorkflow(s.t.Context(), client.StartWorkflowOptions{ID: pool.WorkflowID(s.queue), TaskQueue: s.queue}, pool.Workflow)
+	run, err := s.temporal.ExecuteWorkflow(s.t.Context(), client.StartWorkflowOptions{ID: readydb.WorkflowID(s.queue), TaskQueue: s.queue}, readydb.Workflow)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -86,10 +86,10 @@ func (s *stack) keepPool() {
 	})
 }
 
-// TestThePoolIsKept has the pool filled, and what is no use to anybody removed: databases of an older schema, one
-// that a worker was making, or claiming, when it was killed, and the offer of one that is gone. What may be of
-// use is left alone: a newer schema's, one that is being made, one that is offered under another name of the server.
-func TestThePoolIsKept(t *testing.T) {
+// The stock is filled, and what nobody can use is removed: databases of an older schema, one that a worker was making or
+// claiming when it was killed, and the offer of one that is gone. What may still be used stays: a newer schema's, one
+// that is being made, and one that is offered under another name of the server.
+func TestDatabasesAreKeptReady(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	s.makeTemplate()
@@ -100,21 +100,21 @@ func TestThePoolIsKept(t *testing.T) {
 	s.exec(`DROP DATABASE pool_` + gone)
 	s.exec(`DROP ROLE pool_` + gone)
 	for _, id := range []string{elsewhere, lost, young} {
-		if err := s.tenants[0].MakePooled(t.Context(), id); err != nil {
+		if err := s.tenants[0].MakeReady(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}
 	reg := s.openRegistry()
-	if err := reg.AddPooled(t.Context(), registry.PooledDatabase{ID: elsewhere, Server: "other-name:5432", Template: "x", SchemaVersion: 1}); err != nil {
+	if err := reg.AddReadyDatabase(t.Context(), registry.ReadyDatabase{ID: elsewhere, Server: "other-name:5432", Template: "x", SchemaVersion: 1}); err != nil {
 		t.Fatal(err)
 	}
 	s.exec(`ALTER DATABASE pool_` + young + ` RENAME TO pool_` + later(young))
 	s.exec(`ALTER ROLE pool_` + young + ` RENAME TO pool_` + later(young))
-	s.clock.move(pool.Grace)
-	s.keepPool()
-	eventually(t, "the pool is full", func() bool { return s.inStock() == poolSize })
+	s.clock.move(readydb.Grace)
+	s.keepReady()
+	eventually(t, "the stock is full", func() bool { return s.inStock() == readySize })
 
-	offered, roles, databases := s.pooled()
+	offered, roles, databases := s.readyDatabases()
 	if !slices.Equal(roles, databases) {
 		t.Errorf("there are the roles of %v and the databases of %v, want the same", roles, databases)
 	}
@@ -125,45 +125,45 @@ func TestThePoolIsKept(t *testing.T) {
 			t.Errorf("%s is offered, is there: %v, want %v", id, got, want)
 		}
 	}
-	if got, want := len(databases), poolSize+3; got != want {
+	if got, want := len(databases), readySize+3; got != want {
 		t.Errorf("there are %d databases, want %d", got, want)
 	}
 	s.wantWhole(s.register(applicant()))
-	eventually(t, "the pool is full again", func() bool { return s.inStock() == poolSize })
+	eventually(t, "the stock is full again", func() bool { return s.inStock() == readySize })
 }
 
 // later is an id of the same form with a time that no clock has reached.
 func later(id string) string { return "7" + id[1:] }
 
-// TestWhatCannotBeDroppedKeepsNoPoolFromBeingFilled leaves in the pool's way what is somebody else's.
-func TestWhatCannotBeDroppedKeepsNoPoolFromBeingFilled(t *testing.T) {
+// A database that belongs to somebody else cannot be dropped.
+func TestWhatCannotBeDroppedDoesNotStopTheMaking(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
 	s.makeTemplate()
 	lost := ids.New()
-	if err := s.tenants[0].MakePooled(t.Context(), lost); err != nil {
+	if err := s.tenants[0].MakeReady(t.Context(), lost); err != nil {
 		t.Fatal(err)
 	}
 	s.exec(`ALTER DATABASE pool_` + lost + ` OWNER TO CURRENT_USER`)
-	s.clock.move(pool.Grace)
-	s.keepPool()
-	eventually(t, "the pool is full", func() bool { return s.inStock() == poolSize })
+	s.clock.move(readydb.Grace)
+	s.keepReady()
+	eventually(t, "the stock is full", func() bool { return s.inStock() == readySize })
 }
 
-// TestManySignUpFromASmallPool has more sign up at once than there are databases: each gets one of its own.
-func TestManySignUpFromASmallPool(t *testing.T) {
+// TestManySignUpFromASmallStock has more sign up at once than there are databases: each gets one of its own.
+func TestManySignUpFromASmallStock(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	s.stockPool()
+	s.stockUp()
 	var bodies []map[string]any
-	for range 2 * poolSize {
+	for range 2 * readySize {
 		bodies = append(bodies, applicant())
 	}
 	if got := s.storm(bodies); got[201] != len(bodies) {
 		t.Errorf("statuses %v, want %d × 201", got, len(bodies))
 	}
-	if offered, roles, databases := s.pooled(); len(offered)+len(roles)+len(databases) != 0 {
-		t.Errorf("the pool has %v, %v, %v, want it empty", offered, roles, databases)
+	if offered, roles, databases := s.readyDatabases(); len(offered)+len(roles)+len(databases) != 0 {
+		t.Errorf("%v, %v, %v are left, want the stock empty", offered, roles, databases)
 	}
 	var databases int
 	row(t, s.registry, `SELECT count(DISTINCT database_name) FROM tenants`, nil, &databases)
@@ -177,14 +177,14 @@ func TestManySignUpFromASmallPool(t *testing.T) {
 func TestAWorkerKilledBetweenClaimAndRename(t *testing.T) {
 	t.Parallel()
 	s := newStack(t)
-	s.stockPool()
-	lost, err := s.openRegistry().ClaimPooled(t.Context(), s.tenants[0].Name(), s.tenants[0].Template()) // and no more
+	s.stockUp()
+	lost, err := s.openRegistry().ClaimReadyDatabase(t.Context(), s.tenants[0].Name(), s.tenants[0].Template()) // and no more
 	if err != nil || lost == "" {
 		t.Fatalf("claim: %q, %v", lost, err)
 	}
 	s.wantWhole(s.register(applicant()))
 	s.wantDatabases(lost, "pool_"+lost, "role pool_"+lost)
-	s.clock.move(pool.Grace)
-	s.keepPool()
+	s.clock.move(readydb.Grace)
+	s.keepReady()
 	eventually(t, "the lost database is dropped", func() bool { return len(s.databases(lost)) == 0 })
 }

@@ -8,12 +8,12 @@ import (
 	"narthex/internal/registry"
 )
 
-// offer puts a database into the pool, and returns its id.
+// offer offers a ready database, and returns its id.
 func offer(t *testing.T, r *registry.Registry, server, template string) (id string) {
 	t.Helper()
 	id = ids.New()
 	for range 2 { // it is idempotent
-		if err := r.AddPooled(t.Context(), registry.PooledDatabase{ID: id, Server: server, Template: template, SchemaVersion: 1}); err != nil {
+		if err := r.AddReadyDatabase(t.Context(), registry.ReadyDatabase{ID: id, Server: server, Template: template, SchemaVersion: 1}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -36,7 +36,7 @@ func TestNoTwoClaimsGetTheSameDatabase(t *testing.T) {
 	var group sync.WaitGroup
 	for range claims {
 		group.Go(func() {
-			id, err := r.ClaimPooled(t.Context(), "here:5432", "template")
+			id, err := r.ClaimReadyDatabase(t.Context(), "here:5432", "template")
 			if err != nil {
 				t.Errorf("claim: %v", err)
 			}
@@ -51,15 +51,15 @@ func TestNoTwoClaimsGetTheSameDatabase(t *testing.T) {
 	}
 }
 
-func TestStock(t *testing.T) {
+func TestReadyStock(t *testing.T) {
 	t.Parallel()
 	r, _ := open(t)
 	first := min(offer(t, r, "here:5432", "template"), offer(t, r, "here:5432", "template"))
 	offer(t, r, "there:5432", "template")
-	if id, err := r.ClaimPooled(t.Context(), "here:5432", "template"); err != nil || id != first {
+	if id, err := r.ClaimReadyDatabase(t.Context(), "here:5432", "template"); err != nil || id != first {
 		t.Errorf("claimed %s (%v), want the oldest, %s", id, err, first)
 	}
-	stock, err := r.Stock(t.Context())
+	stock, err := r.ReadyStock(t.Context())
 	if err != nil || len(stock) != 2 || stock[0].Server != "here:5432" || stock[0].Ready != 1 || stock[0].OldestAt.IsZero() || stock[1].Server != "there:5432" {
 		t.Errorf("the stock is %+v (%v), want one at here:5432 and one at there:5432", stock, err)
 	}
@@ -68,7 +68,7 @@ func TestStock(t *testing.T) {
 		if want {
 			id = offer(t, r, "here:5432", "template")
 		}
-		if removed, err := r.RemovePooled(t.Context(), id); err != nil || removed != want {
+		if removed, err := r.RemoveReadyDatabase(t.Context(), id); err != nil || removed != want {
 			t.Errorf("remove: %t (%v), want %t", removed, err, want)
 		}
 	}

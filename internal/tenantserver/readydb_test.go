@@ -39,8 +39,8 @@ func (h *host) stock(n int) *shelf {
 	var s shelf
 	for range n {
 		id := ids.New()
-		if err := h.server.MakePooled(h.t.Context(), id); err != nil {
-			h.t.Fatalf("make a database for the pool: %v", err)
+		if err := h.server.MakeReady(h.t.Context(), id); err != nil {
+			h.t.Fatalf("make a ready database: %v", err)
 		}
 		s.ids = append(s.ids, id)
 	}
@@ -84,9 +84,9 @@ func TestAClaimedDatabaseEqualsAMigratedOne(t *testing.T) {
 	h := newHost(t)
 	stock := h.stock(2)
 	ids := slices.Clone(stock.ids)
-	d := h.claim(stock, tenantserver.FromPool)
+	d := h.claim(stock, tenantserver.FromStock)
 	if got := h.left(ids[0]); len(got) != 0 {
-		t.Errorf("%v are left under the name of the pool, want nothing", got)
+		t.Errorf("%v are left under the old name, want nothing", got)
 	}
 	exec(t, h.admin, `ALTER DATABASE `+d.Name()+` CONNECTION LIMIT 0`)
 	if err := h.server.Migrate(t.Context(), d); err != nil {
@@ -120,7 +120,7 @@ func TestAClaimIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	stock := h.stock(2)
-	d := h.claim(stock, tenantserver.FromPool)
+	d := h.claim(stock, tenantserver.FromStock)
 	if source, err := h.server.Create(t.Context(), d, always, stock.take); err != nil || source != "" {
 		t.Errorf("a second attempt makes one from %q (%v), want none", source, err)
 	}
@@ -143,7 +143,7 @@ func TestTheGrantsAndLimitsAreOnEachClaimedDatabase(t *testing.T) {
 		h.wantRights("pool_"+id, "connectable false, limit 20, PUBLIC none; role login false, limit 20, super false, createdb false, createrole false")
 	}
 	for range 2 {
-		d := h.claim(stock, tenantserver.FromPool)
+		d := h.claim(stock, tenantserver.FromStock)
 		h.wantRights(d.Name(), "connectable true, limit 20, PUBLIC none; role login true, limit 20, super false, createdb false, createrole false")
 		stranger := newDatabase()
 		create(t, h.server, stranger)
@@ -171,7 +171,7 @@ func (h *host) wantRights(name, want string) {
 	}
 }
 
-// TestWhatCannotBeClaimedIsPassedOver damages databases that the pool still offers.
+// TestWhatCannotBeClaimedIsPassedOver damages databases that are still offered.
 func TestWhatCannotBeClaimedIsPassedOver(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]string{
@@ -190,7 +190,7 @@ func TestWhatCannotBeClaimedIsPassedOver(t *testing.T) {
 				}
 			}
 			hurt(ready[0])
-			h.wantMigrated(h.claim(stock, tenantserver.FromPool))
+			h.wantMigrated(h.claim(stock, tenantserver.FromStock))
 			stock = h.stock(1)
 			hurt(stock.ids[0])
 			h.wantMigrated(h.claim(stock, tenantserver.FromTemplate))
@@ -237,8 +237,8 @@ func TestClaimsAtOnceShareNothing(t *testing.T) {
 	for source := range sources {
 		count[source]++
 	}
-	if count[tenantserver.FromPool] != 4 || count[tenantserver.FromTemplate] != 6 {
-		t.Errorf("the databases come from %v, want 4 from the pool and 6 from the template", count)
+	if count[tenantserver.FromStock] != 4 || count[tenantserver.FromTemplate] != 6 {
+		t.Errorf("the databases come from %v, want 4 that were ready and 6 from the template", count)
 	}
 	for _, d := range made {
 		if err := h.server.Migrate(t.Context(), d); err != nil {
@@ -251,7 +251,7 @@ func TestClaimsAtOnceShareNothing(t *testing.T) {
 }
 
 // TestAClaimAndADropRace has one database dropped as lost while a signup claims it. Either wins, and the signup has
-// a whole database; nothing is left of the one of the pool.
+// a whole database; nothing is left of the ready one.
 func TestAClaimAndADropRace(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -264,7 +264,7 @@ func TestAClaimAndADropRace(t *testing.T) {
 		group.Go(func() {
 			<-taken
 			time.Sleep(time.Duration(i) * 300 * time.Microsecond) // so that now the one, now the other is ahead
-			_ = h.server.DropPooled(t.Context(), id)              // the claim may win under its hands; then it is tried again
+			_ = h.server.DropReady(t.Context(), id)               // the claim may win under its hands; then it is tried again
 		})
 		source, err := h.server.Create(t.Context(), d, always, func(ctx context.Context, server, template string) (string, error) {
 			once.Do(func() { close(taken) })
@@ -275,11 +275,11 @@ func TestAClaimAndADropRace(t *testing.T) {
 		}
 		group.Wait()
 		count[source]++
-		if err := h.server.DropPooled(t.Context(), id); err != nil {
+		if err := h.server.DropReady(t.Context(), id); err != nil {
 			t.Errorf("drop it again: %v", err)
 		}
 		if got := h.left(id); len(got) != 0 {
-			t.Errorf("%v are left of the pool's, want nothing", got)
+			t.Errorf("%v are left of the ready one, want nothing", got)
 		}
 		if err := h.server.Migrate(t.Context(), d); err != nil {
 			t.Errorf("migrate: %v", err)
@@ -305,7 +305,7 @@ func TestWhatIsLostIsListed(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer stranger.Close()
-	foreign, err := stranger.Pooled(t.Context())
+	foreign, err := stranger.ReadyIDs(t.Context())
 	if err != nil || len(foreign) != 0 {
 		t.Errorf("another installation sees %v (%v), want nothing", foreign, err)
 	}
@@ -314,13 +314,13 @@ func TestWhatIsLostIsListed(t *testing.T) {
 	}); err == nil {
 		t.Error("a claim that is cut off made a database, want an error")
 	}
-	all, err := h.server.Pooled(t.Context())
+	all, err := h.server.ReadyIDs(t.Context())
 	if err != nil || !all[half] || !all[stock.ids[0]] {
 		t.Errorf("listed are %v (%v), want %s and %s", all, err, half, stock.ids[0])
 	}
 	for _, id := range []string{half, stock.ids[0]} {
 		for range 2 {
-			if err := h.server.DropPooled(t.Context(), id); err != nil {
+			if err := h.server.DropReady(t.Context(), id); err != nil {
 				t.Errorf("drop: %v", err)
 			}
 		}
@@ -331,7 +331,7 @@ func TestWhatIsLostIsListed(t *testing.T) {
 }
 
 // A database that waits to be claimed keeps no older template from being dropped.
-func TestPooledDatabasesKeepNoTemplate(t *testing.T) {
+func TestReadyDatabasesKeepNoTemplate(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.stock(2)
@@ -341,17 +341,17 @@ func TestPooledDatabasesKeepNoTemplate(t *testing.T) {
 	exec(t, h.admin, `DROP ROLE `+template)
 }
 
-func TestWithoutATemplateThereIsNoPool(t *testing.T) {
+func TestWithoutATemplateNoneIsReady(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
-	if err := h.server.MakePooled(t.Context(), ids.New()); !errors.Is(err, tenantserver.ErrNoTemplate) {
+	if err := h.server.MakeReady(t.Context(), ids.New()); !errors.Is(err, tenantserver.ErrNoTemplate) {
 		t.Errorf("make one: %v, want ErrNoTemplate", err)
 	}
 	h.claim(&shelf{ids: []string{ids.New()}}, tenantserver.FromNothing)
 	h.stock(0)
 	exec(t, h.admin, `ALTER ROLE `+h.role+` NOCREATEDB`)
 	id := ids.New()
-	if err := h.server.MakePooled(t.Context(), id); err == nil {
+	if err := h.server.MakeReady(t.Context(), id); err == nil {
 		t.Error("one was made without the right to, want an error")
 	}
 	if got := h.left(id); len(got) != 0 {

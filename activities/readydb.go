@@ -1,0 +1,148 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"math"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/client"
+	"golang.org/x/sync/errgroup"
+
+	"narthex/internal/ids"
+	"narthex/internal/readydb"
+	"narthex/internal/registry"
+	"narthex/internal/tenantserver"
+	"narthex/migrations"
+)
+
+// take claims a ready database, if any are kept.
+func (a *Activities) take() tenantserver.Take {
+	if a.ReadyDatabases == 0 {
+		return nil
+	}
+	return a.Registry.ClaimReadyDatabase
+}
+
+// KeepPoolFilled keeps ReadyDatabases databases of the newest schema ready on Server for a round, and drops those that
+// nobody can use any more. It returns when the round is over or the worker stops. What fails is retried.
+func (a *Activities) KeepPoolFilled(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, readydb.Round)
+	defer cancel()
+	go func() {
+		select {
+		case <-activity.GetWorkerStopChannel(ctx):
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	metrics := activity.GetMetricsHandler(ctx).WithTags(map[string]string{"server": a.Server.Name()})
+	defer metrics.Gauge("pool_stock").Update(math.NaN()) // another process may keep the next round
+	var stock readydb.Stock
+	tidied := false
+	for {
+		activity.RecordHeartbeat(ctx)
+		var err error
+		if !tidied {
+			tidied, err = true, a.tidyReady(ctx) // what cannot be dropped waits for the next round
+		}
+		err = errors.Join(err, a.refill(ctx, metrics, &stock))
+		pause := readydb.Look
+		if err != nil && ctx.Err() == nil {
+			activity.GetLogger(ctx).Warn("Databases could not be kept ready; retrying", "error", describe(err))
+			pause *= 10
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(pause):
+		}
+	}
+}
+
+// refill counts the ready databases, and makes as many as stock says are missing.
+func (a *Activities) refill(ctx context.Context, metrics client.MetricsHandler, stock *readydb.Stock) error {
+	template := a.Server.Template()
+	if template == "" {
+		return nil // it is being made
+	}
+	ready, err := a.Registry.CountReadyDatabases(ctx, a.Server.Name(), template)
+	if err != nil {
+		return err
+	}
+	metrics.Gauge("pool_stock").Update(float64(ready))
+	metrics.Gauge("pool_size").Update(float64(a.ReadyDatabases))
+	making, ctx := errgroup.WithContext(ctx)
+	making.SetLimit(readydb.AtOnce)
+	for range stock.Missing(ready, a.ReadyDatabases, time.Now()) {
+		making.Go(func() error { return a.makeReady(ctx, template) })
+	}
+	return making.Wait()
+}
+
+const makeLimit = 10 * time.Second
+
+// makeReady makes a database and offers it. Once begun it is finished even if the round ends or the worker stops, so
+// that it leaves no half behind.
+func (a *Activities) makeReady(ctx context.Context, template string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	activity.RecordHeartbeat(ctx)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), makeLimit)
+	defer cancel()
+	id := ids.New()
+	if err := a.Server.MakeReady(ctx, id); err != nil {
+		return err
+	}
+	return a.Registry.AddReadyDatabase(ctx, registry.ReadyDatabase{
+		ID: id, Server: a.Server.Name(), Template: template, SchemaVersion: migrations.TenantVersion(),
+	})
+}
+
+// tidyReady drops databases of older schemas, and those that were lost while being made or claimed. It leaves newer
+// schemas' alone: a release that was taken back may come again. A failure does not stop it.
+func (a *Activities) tidyReady(ctx context.Context) error {
+	offered, err := a.Registry.ReadyDatabases(ctx) // before listing the server's: what is offered exists there
+	if err != nil {
+		return err
+	}
+	existing, err := a.Server.ReadyIDs(ctx)
+	if err != nil {
+		return err
+	}
+	var failed error
+	for _, d := range offered {
+		exists := existing[d.ID]
+		delete(existing, d.ID)
+		if d.Server != a.Server.Name() || exists && a.usable(d) { // a server of another name is for its own workers to tidy
+			continue
+		}
+		failed = errors.Join(failed, a.withdraw(ctx, d.ID))
+		activity.RecordHeartbeat(ctx)
+	}
+	for id := range existing {
+		if a.Now().Sub(ids.Time(id)) < readydb.Grace {
+			continue
+		}
+		failed = errors.Join(failed, a.Server.DropReady(ctx, id))
+		activity.RecordHeartbeat(ctx)
+	}
+	return failed
+}
+
+// usable reports whether this release, or a newer one, may claim d.
+func (a *Activities) usable(d registry.ReadyDatabase) bool {
+	template := a.Server.Template() // "" while it is being made
+	return a.ReadyDatabases > 0 && (template == "" || d.Template == template || d.SchemaVersion > migrations.TenantVersion())
+}
+
+// withdraw drops a database that is offered, unless a signup claims it first.
+func (a *Activities) withdraw(ctx context.Context, id string) error {
+	removed, err := a.Registry.RemoveReadyDatabase(ctx, id)
+	if err != nil || !removed {
+		return err
+	}
+	return a.Server.DropReady(ctx, id)
+}

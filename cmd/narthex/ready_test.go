@@ -1,0 +1,41 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"narthex/internal/dev/testenv"
+)
+
+// TestOperatorsSeeReadyDatabases waits for a worker to make them.
+func TestOperatorsSeeReadyDatabases(t *testing.T) {
+	t.Parallel()
+	variables := append(environment(t, sharedTemporal(t)), "DATABASE_POOL_SIZE=2")
+	wantRefusal(t, "the ready databases cannot be counted", variables, "ready", "status")
+	wantPrinted(t, variables, "migrate")
+	wantIn(t, wantPrinted(t, variables, "ready", "status"), "No database is ready: signups make their own.")
+	if got := wantPrinted(t, variables, "ready", "status", "--json"); got != "[]\n" {
+		t.Errorf("an empty stock is %q in JSON, want []", got)
+	}
+	testenv.Start(t, variables, "narthex", "worker")
+	var output string
+	for deadline := time.Now().Add(3 * time.Minute); !strings.Contains(output, `"ready": 2`); time.Sleep(100 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the stock is\n%s\nwant 2 ready", output)
+		}
+		output = wantPrinted(t, variables, "ready", "status", "--json")
+	}
+	wantIn(t, output, `"server": "127.0.0.1:`, `"template": "tenant_template_v1_`, `"schemaVersion": 1`, `"oldestAt": "`)
+	wantIn(t, wantPrinted(t, variables, "ready", "status"), "SERVER SCHEMA TEMPLATE READY OLDEST 127.0.0.1:", " 1 tenant_template_v1_", " 2 20")
+	const deprecated = "Command \"status\" is deprecated, use \"narthex ready status\"\n"
+	if old := wantPrinted(t, variables, "pool", "status", "--json"); old != deprecated+output && old != output+deprecated {
+		t.Errorf("under the command's old name it prints\n%s\nwant a word of its deprecation and\n%s", old, output)
+	}
+	if help := wantPrinted(t, variables, "--help"); strings.Contains(help, "pool") {
+		t.Errorf("the help names the old command:\n%s", help)
+	}
+
+	wantRefusal(t, "DATABASE_POOL_SIZE is not a number from 0 to 1023", append(variables, "DATABASE_POOL_SIZE=many"), "worker")
+	wantRefusal(t, "the ready databases cannot be counted", append(variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"), "ready", "status")
+}

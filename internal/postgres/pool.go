@@ -1,0 +1,102 @@
+// Package postgres is a pool of connections that outlives a failover: pgxpool, plus what to do with a connection
+// that the server has made useless, and when a statement may be run again. It knows no table and no statement.
+package postgres
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+)
+
+// DB is what a Pool, a connection and a transaction have in common.
+type DB interface {
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+// Pool is a pool of connections to one database. It is safe for concurrent use.
+//
+// A connection that reports that its server is read-only or going away is closed, with all that were opened before
+// it failed: after a failover a session that was opened while the server was read-only stays so for as long as it
+// lives. What ran on it is run once more, on a new connection, where it can't have been committed.
+type Pool struct {
+	mu         sync.Mutex
+	pool       *pgxpool.Pool
+	generation int // how often all connections were closed
+	resetAt    time.Time
+}
+
+// readOnlyPause is how long a server that reported to be read-only is taken at its word: while it stays so, not each
+// write must close the connections that reads use.
+const readOnlyPause = 250 * time.Millisecond
+
+// Open returns a pool that connects when it is first asked. Its config must come from pgxpool.ParseConfig.
+func Open(ctx context.Context, config *pgxpool.Config) (*Pool, error) {
+	p := &Pool{}
+	closeOnFatal := config.ConnConfig.OnPgError
+	config.ConnConfig.OnPgError = func(conn *pgconn.PgConn, err *pgconn.PgError) bool {
+		if endsConnection(err.Code) {
+			pause := time.Duration(0)
+			if err.Code == readOnly {
+				pause = readOnlyPause
+			}
+			p.suspect(conn, pause)
+			return false // pgx closes the connection
+		}
+		return closeOnFatal(conn, err)
+	}
+	config.AfterConnect = p.stamp
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.pool = pool
+	return p, nil
+}
+
+const generationName = "narthex generation"
+
+// stamp notes which generation a new connection belongs to.
+func (p *Pool) stamp(_ context.Context, conn *pgx.Conn) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	conn.PgConn().CustomData()[generationName] = p.generation
+	return nil
+}
+
+// suspect closes all connections, because one of them is useless: idle ones now, others when they are released.
+// It does so once for an event, however many connections report it, and not within pause of the last time.
+func (p *Pool) suspect(conn *pgconn.PgConn, pause time.Duration) {
+	p.mu.Lock()
+	born, pooled := conn.CustomData()[generationName].(int)
+	due := pooled && born == p.generation && p.pool != nil && time.Since(p.resetAt) >= pause
+	if due {
+		p.generation++
+		p.resetAt = time.Now()
+	}
+	p.mu.Unlock()
+	if due {
+		p.pool.Reset()
+	}
+}
+
+// Acquire lends a connection, which must be released. What runs on it is not run again.
+func (p *Pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) { return p.pool.Acquire(ctx) }
+
+// Config returns a copy of the pool's configuration.
+func (p *Pool) Config() *pgxpool.Config { return p.pool.Config() }
+
+// Stat returns the pool's counters.
+func (p *Pool) Stat() *pgxpool.Stat { return p.pool.Stat() }
+
+// Reset closes all connections: idle ones now, others when they are released.
+func (p *Pool) Reset() { p.pool.Reset() }
+
+// Close closes the pool, once all connections were released.
+func (p *Pool) Close() { p.pool.Close() }

@@ -5,7 +5,8 @@ import (
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
+
+	"narthex/internal/postgres"
 )
 
 // EventKind says what an entry of the audit log is about.
@@ -41,15 +42,10 @@ const insertEvent = `
 	INSERT INTO audit_log (event, tenant_id, admin_id, email_hash, detail)
 	VALUES (@event, nullif(@tenant_id, ''), nullif(@admin_id, ''), nullif(@email_hash, ''), nullif(@detail, ''))`
 
-// execer is what a pool and a transaction have in common.
-type execer interface {
-	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
-}
-
 // Audit adds an entry to the audit log.
 func (r *Registry) Audit(ctx context.Context, event Event) error { return audit(ctx, r.pool, event) }
 
-func audit(ctx context.Context, db execer, event Event) error {
+func audit(ctx context.Context, db postgres.DB, event Event) error {
 	_, err := db.Exec(ctx, insertEvent, pgx.NamedArgs{
 		"event": string(event.Kind), "tenant_id": event.TenantID, "admin_id": event.AdminID, "email_hash": event.EmailHash, "detail": event.Detail,
 	})

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/postgres"
 )
 
 // ErrLastPrimary says that a church would be left without a PRIMARY admin.
@@ -42,7 +44,7 @@ func TokenHash(token string) []byte { return tokenID(token) }
 
 // InsertInvitation makes an invitation's token good. Idempotent for one owner. Errors: ErrUndone.
 func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation Invitation) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return err
 		}
@@ -81,13 +83,17 @@ func readInvitation(row pgx.Row, token string) (Invitation, error) {
 // AcceptInvitation uses a token up: join, which must be idempotent, gives the admin the password of this
 // hash in the tenant's own database, and the registry follows. Errors: ErrNotFound, join's.
 func (r *Registry) AcceptInvitation(ctx context.Context, token, passwordHash string, join func() error) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	joined := false
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		found, err := readInvitation(tx.QueryRow(ctx, lockInvitation, tokenID(token)), token)
 		if err != nil {
 			return err
 		}
-		if err := join(); err != nil {
-			return err
+		if !joined { // by a transaction that lost its connection
+			if err := join(); err != nil {
+				return err
+			}
+			joined = true
 		}
 		return conclude(ctx, tx, found, passwordHash)
 	})
@@ -99,7 +105,7 @@ func (r *Registry) AcceptInvitation(ctx context.Context, token, passwordHash str
 
 // ConcludeInvitation does the registry's part of an acceptance that was cut off after the tenant's. Idempotent.
 func (r *Registry) ConcludeInvitation(ctx context.Context, invitation Invitation, passwordHash string) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error { return conclude(ctx, tx, invitation, passwordHash) })
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error { return conclude(ctx, tx, invitation, passwordHash) })
 	if err != nil {
 		return fmt.Errorf("conclude invitation: %w", err)
 	}
@@ -119,8 +125,7 @@ func conclude(ctx context.Context, tx pgx.Tx, invitation Invitation, passwordHas
 
 // ExpiredInvitations lists some invitations that nobody has accepted in time.
 func (r *Registry) ExpiredInvitations(ctx context.Context) ([]Invitation, error) {
-	rows, _ := r.pool.Query(ctx, selectExpired)
-	expired, err := pgx.CollectRows(rows, pgx.RowToStructByName[Invitation])
+	expired, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[Invitation], selectExpired)
 	if err != nil {
 		return nil, fmt.Errorf("list expired invitations: %w", err)
 	}
@@ -129,7 +134,7 @@ func (r *Registry) ExpiredInvitations(ctx context.Context) ([]Invitation, error)
 
 // RemoveAdmin ends an admin's log-in, sessions and invitation. Idempotent. Errors: ErrLastPrimary.
 func (r *Registry) RemoveAdmin(ctx context.Context, tenantID, adminID string) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockTenantRow, tenantID); err != nil { // so that two do not remove each other
 			return err
 		}

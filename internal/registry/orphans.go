@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"narthex/internal/orphan"
+	"narthex/internal/postgres"
 )
 
 const (
@@ -57,8 +58,7 @@ func (p Place) Open() bool { return p.Status != StatusProvisioning }
 
 // Places returns the places of all tenants, by tenant id.
 func (r *Registry) Places(ctx context.Context) (map[string]Place, error) {
-	rows, _ := r.pool.Query(ctx, selectPlaces)
-	places, err := pgx.CollectRows(rows, pgx.RowToStructByName[Place])
+	places, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[Place], selectPlaces)
 	if err != nil {
 		return nil, fmt.Errorf("list tenants' places: %w", err)
 	}
@@ -76,8 +76,7 @@ func (r *Registry) Suspects(ctx context.Context) (suspects []orphan.Orphan, err 
 		kind  orphan.Kind
 		query string
 	}{{orphan.Rows, selectHalves}, {orphan.Entry, selectEntries}} {
-		rows, _ := r.pool.Query(ctx, q.query)
-		found, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[orphan.Orphan])
+		found, err := postgres.All(ctx, r.pool, pgx.RowToStructByNameLax[orphan.Orphan], q.query)
 		if err != nil {
 			return nil, fmt.Errorf("list %s that may be orphans: %w", q.kind, err)
 		}
@@ -97,7 +96,7 @@ func (r *Registry) Sight(ctx context.Context, seen []orphan.Orphan, searched []s
 	for i, o := range seen {
 		kinds[i], servers[i], ids[i] = string(o.Kind), o.Server, o.ID
 	}
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, forgetUnseen, searched, kinds, servers, ids); err != nil {
 			return err
 		}
@@ -115,8 +114,7 @@ func (r *Registry) Sight(ctx context.Context, seen []orphan.Orphan, searched []s
 
 // Orphans returns what the last sweeps have seen, the oldest first.
 func (r *Registry) Orphans(ctx context.Context) ([]orphan.Orphan, error) {
-	rows, _ := r.pool.Query(ctx, selectOrphans)
-	orphans, err := pgx.CollectRows(rows, pgx.RowToStructByNameLax[orphan.Orphan])
+	orphans, err := postgres.All(ctx, r.pool, pgx.RowToStructByNameLax[orphan.Orphan], selectOrphans)
 	if err != nil {
 		return nil, fmt.Errorf("list orphans: %w", err)
 	}
@@ -166,7 +164,7 @@ func (r *Registry) ForgetOrphan(ctx context.Context, o orphan.Orphan) error {
 // Condemn forbids a signup to make anything from now on, unless its church is open. Idempotent.
 // Errors: ErrCommitted.
 func (r *Registry) Condemn(ctx context.Context, owner Owner) error {
-	return pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return fmt.Errorf("lock signup: %w", err)
 		}

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/postgres"
 )
 
 // ReadyDatabase is a database that a signup can claim.
@@ -81,8 +83,7 @@ func (r *Registry) CountReadyDatabases(ctx context.Context, server, template str
 
 // ReadyDatabases returns those of all servers and templates.
 func (r *Registry) ReadyDatabases(ctx context.Context) ([]ReadyDatabase, error) {
-	rows, _ := r.pool.Query(ctx, selectReady)
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[ReadyDatabase])
+	all, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[ReadyDatabase], selectReady)
 	if err != nil {
 		return nil, fmt.Errorf("list ready databases: %w", err)
 	}
@@ -91,8 +92,7 @@ func (r *Registry) ReadyDatabases(ctx context.Context) ([]ReadyDatabase, error) 
 
 // ReadyStock returns how many databases are ready, by server and template.
 func (r *Registry) ReadyStock(ctx context.Context) ([]ReadyStock, error) {
-	rows, _ := r.pool.Query(ctx, selectReadyStock)
-	stock, err := pgx.CollectRows(rows, pgx.RowToStructByName[ReadyStock])
+	stock, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[ReadyStock], selectReadyStock)
 	if err != nil {
 		return nil, fmt.Errorf("count ready databases: %w", err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"narthex/internal/postgres"
 	"narthex/internal/schema"
 	"narthex/internal/secrets"
 	"narthex/internal/sqltrace"
@@ -35,7 +36,7 @@ var (
 
 // Registry is the registry database. It is safe for concurrent use.
 type Registry struct {
-	pool *pgxpool.Pool
+	pool *postgres.Pool
 	keys *secrets.Keys
 }
 
@@ -56,7 +57,7 @@ func Open(ctx context.Context, url string, keys *secrets.Keys) (*Registry, error
 	config.ConnConfig.Tracer = sqltrace.Tracer{}
 	config.ConnConfig.RuntimeParams["search_path"] = "public"
 	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = idleLimit
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := postgres.Open(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
@@ -104,8 +105,8 @@ const (
 // Permit returns nil while the signup may make something. Errors: ErrUndone, ErrCommitted.
 func (r *Registry) Permit(ctx context.Context, owner Owner) error { return permit(ctx, r.pool, owner) }
 
-func permit(ctx context.Context, q querier, owner Owner) error {
-	err := scanStanding(q.QueryRow(ctx, selectStanding, owner.args(nil)))
+func permit(ctx context.Context, db postgres.DB, owner Owner) error {
+	err := scanStanding(db.QueryRow(ctx, selectStanding, owner.args(nil)))
 	if err != nil && !errors.Is(err, ErrUndone) && !errors.Is(err, ErrCommitted) {
 		return fmt.Errorf("look how the signup stands: %w", err)
 	}
@@ -133,11 +134,6 @@ func (o Owner) args(args pgx.NamedArgs) pgx.NamedArgs {
 	}
 	args["tenant_id"], args["signup_id"], args["invitee_id"] = o.TenantID, o.SignupID, o.InviteeID
 	return args
-}
-
-// querier is what a pool and a transaction have in common.
-type querier interface {
-	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
 }
 
 // Bury records that the signup is being rolled back: from then on it can make nothing. Idempotent.
@@ -176,12 +172,13 @@ func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf s
 	batch.Queue(statement, args)
 	var rowOwner string
 	batch.Queue(ownerOf, args).QueryRow(func(row pgx.Row) error {
-		if err := row.Scan(&rowOwner); !errors.Is(err, pgx.ErrNoRows) {
-			return err
+		err := row.Scan(&rowOwner)
+		if errors.Is(err, pgx.ErrNoRows) {
+			rowOwner, err = "", nil
 		}
-		return nil
+		return err
 	})
-	err := r.pool.SendBatch(ctx, &batch).Close()
+	err := r.pool.SendBatch(ctx, &batch)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "23505" && emailConstraints[pgErr.ConstraintName] {
 		return ErrEmailTaken
@@ -208,7 +205,7 @@ var emailConstraints = map[string]bool{
 // remove buries the signup and runs a DELETE of owner's row, in one transaction. The statement takes
 // @tenant_id and @signup_id; an empty one only buries. What has come to its end is left alone: ErrCommitted.
 func (r *Registry) remove(ctx context.Context, owner Owner, statement string) error {
-	return pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return err
 		}

@@ -88,6 +88,44 @@ func TestReadyAsksForTheSchema(t *testing.T) {
 	}
 }
 
+// Each new connection leads to a server that takes writes, or is refused.
+func TestTargetSessionAttrsAreHonoured(t *testing.T) {
+	t.Parallel()
+	url := testenv.NewDatabase(t)
+	if err := registry.Migrate(t.Context(), url); err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pool.Close()
+	r, err := registry.Open(t.Context(), url+"&target_session_attrs=read-write", testenv.Keys(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if err := r.Ready(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	alter := `ALTER DATABASE ` + pool.Config().ConnConfig.Database
+	for _, sql := range []string{alter + ` SET default_transaction_read_only = on`,
+		`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()`} {
+		if _, err := pool.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := r.Ready(t.Context()); err == nil {
+		t.Error("a session that is read-only was used")
+	}
+	if _, err := pool.Exec(t.Context(), alter+` RESET default_transaction_read_only`); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Ready(t.Context()); err != nil {
+		t.Errorf("once the server takes writes again: %v", err)
+	}
+}
+
 func TestInsertsAreIdempotentForTheirOwnerAlone(t *testing.T) {
 	t.Parallel()
 	r, _ := open(t)

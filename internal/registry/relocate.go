@@ -22,7 +22,7 @@ const (
 // Idempotent; all move or none. Returns how many tenants moved.
 func (r *Registry) Relocate(ctx context.Context, host string, port int) (moved int, err error) {
 	hostPort := net.JoinHostPort(host, strconv.Itoa(port))
-	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	err = r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, relocatePool, hostPort); err != nil {
 			return err
 		}

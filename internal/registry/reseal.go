@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/postgres"
 	"narthex/internal/reseal"
 	"narthex/internal/secrets"
 )
@@ -28,8 +29,13 @@ const (
 // Reseal brings all that the registry holds under the primary keys, and tells progress after each batch
 // how many rows of a table are done. It can be cut off and run again. Errors: secrets.ErrSealed.
 func (r *Registry) Reseal(ctx context.Context, progress func(table string, rows int)) error {
+	conn, err := r.pool.Acquire(ctx)
+	if err != nil {
+		return fmt.Errorf("connect to reseal: %w", err)
+	}
+	defer conn.Release()
 	for _, table := range sealedTables {
-		err := reseal.Run(ctx, r.pool, r.keys, table, "", func(tx pgx.Tx, tenants []string) error {
+		err := reseal.Run(ctx, conn, r.keys, table, "", func(tx pgx.Tx, tenants []string) error {
 			progress(table.Name, len(tenants))
 			return auditReseal(ctx, tx, tenants, "registry "+table.Name)
 		})
@@ -45,7 +51,7 @@ func (r *Registry) AuditReseal(ctx context.Context, tenantID, detail string) err
 	return auditReseal(ctx, r.pool, []string{tenantID}, detail)
 }
 
-func auditReseal(ctx context.Context, db execer, tenants []string, detail string) error {
+func auditReseal(ctx context.Context, db postgres.DB, tenants []string, detail string) error {
 	seen := map[string]bool{}
 	for _, tenant := range tenants {
 		if seen[tenant] {
@@ -61,8 +67,7 @@ func auditReseal(ctx context.Context, db execer, tenants []string, detail string
 
 // TenantIDs lists the tenants that have a database.
 func (r *Registry) TenantIDs(ctx context.Context) ([]string, error) {
-	rows, _ := r.pool.Query(ctx, selectTenantIDs)
-	ids, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	ids, err := postgres.All(ctx, r.pool, pgx.RowTo[string], selectTenantIDs)
 	if err != nil {
 		return nil, fmt.Errorf("list tenants: %w", err)
 	}

@@ -100,8 +100,9 @@ func (r *Registry) OpenSession(ctx context.Context, s NewSession) (session Sessi
 // Refresh exchanges a refresh token for its successor. Using one again ends the whole session: somebody
 // has a copy. Errors: ErrSession.
 func (r *Registry) Refresh(ctx context.Context, token string) (session Session, next string, err error) {
-	ended := false
-	err = pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	var ended bool
+	err = r.pool.InTx(ctx, func(tx pgx.Tx) error {
+		ended = false
 		var good, reused bool
 		err := tx.QueryRow(ctx, selectRefreshToken, tokenID(token)).
 			Scan(&session.ID, &session.TenantID, &session.AdminID, &session.Role, &good, &reused)
@@ -156,7 +157,7 @@ func (r *Registry) AdminOf(ctx context.Context, token string) (adminID string, e
 
 // EndSession revokes the session of a refresh token. Idempotent: an unknown token is no error.
 func (r *Registry) EndSession(ctx context.Context, token string) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		var session Session
 		err := tx.QueryRow(ctx, revokeByToken, tokenID(token)).Scan(&session.ID, &session.TenantID, &session.AdminID, &session.Role)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -175,7 +176,7 @@ func (r *Registry) EndSession(ctx context.Context, token string) error {
 
 // EndSessions revokes all of an admin's sessions. Idempotent.
 func (r *Registry) EndSessions(ctx context.Context, tenantID, adminID string) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, "")
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
@@ -192,7 +193,7 @@ func (r *Registry) EndSessions(ctx context.Context, tenantID, adminID string) er
 // except. change does the same in the tenant's own database, while no session can be opened. Errors:
 // ErrNotFound, change's: then nothing is changed here.
 func (r *Registry) ChangePassword(ctx context.Context, tenantID, adminID, passwordHash, except string, change func() error) error {
-	err := pgx.BeginFunc(ctx, r.pool, func(tx pgx.Tx) error {
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, updatePasswordHash, adminID, tenantID, passwordHash)
 		if err == nil && tag.RowsAffected() == 0 {
 			err = ErrNotFound

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/postgres"
 	"narthex/internal/secrets"
 )
 
@@ -79,8 +80,7 @@ const (
 // ServerURLs returns a database URL for each PostgreSQL server that holds an active tenant's database, or
 // the registry's own where there is no tenant.
 func (r *Registry) ServerURLs(ctx context.Context) (urls []string, err error) {
-	rows, _ := r.pool.Query(ctx, selectOneAServer)
-	tenants, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	tenants, err := postgres.All(ctx, r.pool, pgx.RowTo[string], selectOneAServer)
 	if err != nil {
 		return nil, fmt.Errorf("list tenants' servers: %w", err)
 	}
@@ -139,7 +139,7 @@ func (r *Registry) ActivateTenant(ctx context.Context, owner Owner, adminID stri
 		}
 		return ErrUndone
 	})
-	err := r.pool.SendBatch(ctx, &batch).Close()
+	err := r.pool.SendBatch(ctx, &batch)
 	if err != nil {
 		return fmt.Errorf("activate tenant: %w", err)
 	}
@@ -148,8 +148,7 @@ func (r *Registry) ActivateTenant(ctx context.Context, owner Owner, adminID stri
 
 // Tenant returns the tenant with its database URL opened. Errors: ErrNotFound, secrets.ErrSealed.
 func (r *Registry) Tenant(ctx context.Context, tenantID string) (Tenant, error) {
-	rows, _ := r.pool.Query(ctx, selectTenant, tenantID)
-	row, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[tenantRow])
+	row, err := postgres.One(ctx, r.pool, pgx.RowToStructByName[tenantRow], selectTenant, tenantID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Tenant{}, fmt.Errorf("tenant: %w", ErrNotFound)
 	}

@@ -34,6 +34,18 @@ func BenchmarkWarmAcquire(b *testing.B) {
 	b.ReportMetric(float64(r.Stats().Misses)/float64(b.N), "misses/op")
 }
 
+// BenchmarkRead asks a tenant's database for one row, on a connection that is open.
+func BenchmarkRead(b *testing.B) {
+	w := newWorld(b)
+	r, id := w.router(10), w.tenants(1)[0]
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := database(b.Context(), r, id); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
 // BenchmarkWalk asks 2,000 tenants, one after the other, with 50 connections for all of them. To
 // the router each is a tenant of its own; their databases are 20 real ones, 100 tenants each.
 func BenchmarkWalk(b *testing.B) {

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"narthex/internal/postgres"
 	"narthex/internal/registry"
 	"narthex/internal/sqltrace"
 )
@@ -27,7 +28,7 @@ const (
 
 // pool is the connections to one tenant's database. The router's lock guards all but the connections.
 type pool struct {
-	*pgxpool.Pool
+	*postgres.Pool
 	url      string // that it connects to
 	leases   int    // tenants that were acquired and not released yet
 	entry    *entry // nil once it has been retired
@@ -51,7 +52,7 @@ func (r *Router) newPool(record *registry.Tenant) (*pool, error) {
 	config.ConnConfig.ConnectTimeout = connectLimit
 	config.ConnConfig.RuntimeParams["search_path"] = "public"
 	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = idleTransaction
-	opened, err := pgxpool.NewWithConfig(context.Background(), config)
+	opened, err := postgres.Open(context.Background(), config)
 	if err != nil {
 		return nil, fmt.Errorf("open pool of tenant %s: %w", record.ID, err)
 	}

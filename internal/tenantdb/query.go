@@ -3,12 +3,10 @@ package tenantdb
 import (
 	"context"
 	"errors"
-	"fmt"
 	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
 
 	"narthex/internal/secrets"
 )
@@ -42,14 +40,13 @@ func (t *Tenant) Release() {
 
 // DB is a church's own database: a Tenant, or a Tx on one.
 type DB interface {
-	query(ctx context.Context, sql string, args []any) (pgx.Rows, error)
-	exec(ctx context.Context, sql string, args []any) (pgconn.CommandTag, error)
+	do(ctx context.Context, sql string, run func(conn *pgx.Conn) error) error
 	note(ctx context.Context, err error) error
 }
 
 // Tx is a transaction on a church's own database.
 type Tx struct {
-	tx     pgx.Tx
+	conn   *pgx.Conn
 	tenant *Tenant
 }
 
@@ -59,12 +56,12 @@ func One[T any](ctx context.Context, db DB, sql string, args ...any) (T, error) 
 	return one(ctx, db, pgx.RowToStructByName[T], sql, args...)
 }
 
-func one[T any](ctx context.Context, db DB, scan pgx.RowToFunc[T], sql string, args ...any) (T, error) {
-	rows, err := db.query(ctx, sql, args)
-	if err != nil {
-		return *new(T), db.note(ctx, err)
-	}
-	row, err := pgx.CollectExactlyOneRow(rows, scan)
+func one[T any](ctx context.Context, db DB, scan pgx.RowToFunc[T], sql string, args ...any) (row T, err error) {
+	err = db.do(ctx, sql, func(conn *pgx.Conn) (err error) {
+		rows, _ := conn.Query(ctx, sql, args...)
+		row, err = pgx.CollectExactlyOneRow(rows, scan)
+		return err
+	})
 	if errors.Is(err, pgx.ErrNoRows) {
 		return row, ErrNotFound
 	}
@@ -72,53 +69,39 @@ func one[T any](ctx context.Context, db DB, scan pgx.RowToFunc[T], sql string, a
 }
 
 // All returns the rows that a query gives, as One does; none is no error, and an empty slice.
-func All[T any](ctx context.Context, db DB, sql string, args ...any) ([]T, error) {
-	rows, err := db.query(ctx, sql, args)
-	if err != nil {
-		return nil, db.note(ctx, err)
-	}
-	all, err := pgx.CollectRows(rows, pgx.RowToStructByName[T])
+func All[T any](ctx context.Context, db DB, sql string, args ...any) (all []T, err error) {
+	err = db.do(ctx, sql, func(conn *pgx.Conn) (err error) {
+		rows, _ := conn.Query(ctx, sql, args...)
+		all, err = pgx.CollectRows(rows, pgx.RowToStructByName[T])
+		return err
+	})
 	return all, db.note(ctx, err)
 }
 
 // Exec runs a statement and returns how many rows it touched. Errors as One's.
 func Exec(ctx context.Context, db DB, sql string, args ...any) (rows int64, err error) {
-	tag, err := db.exec(ctx, sql, args)
-	return tag.RowsAffected(), db.note(ctx, err)
-}
-
-// InTx runs do in a transaction, which is rolled back if do fails.
-func (t *Tenant) InTx(ctx context.Context, do func(tx *Tx) error) error {
-	tx, err := t.pool.Begin(ctx)
-	if err != nil {
-		return t.note(ctx, err)
-	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // nothing, after a commit
-	if err := do(&Tx{tx, t}); err != nil {
+	err = db.do(ctx, sql, func(conn *pgx.Conn) error {
+		tag, err := conn.Exec(ctx, sql, args...)
+		rows = tag.RowsAffected()
 		return err
-	}
-	if err := tx.Commit(ctx); err != nil {
-		return t.note(ctx, fmt.Errorf("commit: %w", err))
-	}
-	return nil
+	})
+	return rows, db.note(ctx, err)
 }
 
-func (t *Tenant) query(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
-	return t.pool.Query(ctx, sql, args...)
+// InTx runs do in a transaction, which is rolled back if do fails. do may be called twice: on a new connection, where
+// the first has turned out to be useless.
+func (t *Tenant) InTx(ctx context.Context, do func(tx *Tx) error) error {
+	return t.note(ctx, t.pool.InTx(ctx, func(tx pgx.Tx) error { return do(&Tx{tx.Conn(), t}) }))
 }
 
-func (t *Tenant) exec(ctx context.Context, sql string, args []any) (pgconn.CommandTag, error) {
-	return t.pool.Exec(ctx, sql, args...)
+func (t *Tenant) do(ctx context.Context, sql string, run func(conn *pgx.Conn) error) error {
+	return t.pool.Do(ctx, sql, run)
 }
 
 func (t *Tenant) note(ctx context.Context, err error) error { return t.router.note(ctx, t.pool, err) }
 
-func (tx *Tx) query(ctx context.Context, sql string, args []any) (pgx.Rows, error) {
-	return tx.tx.Query(ctx, sql, args...)
-}
-
-func (tx *Tx) exec(ctx context.Context, sql string, args []any) (pgconn.CommandTag, error) {
-	return tx.tx.Exec(ctx, sql, args...)
+func (tx *Tx) do(_ context.Context, _ string, run func(conn *pgx.Conn) error) error {
+	return run(tx.conn)
 }
 
 func (tx *Tx) note(ctx context.Context, err error) error { return tx.tenant.note(ctx, err) }

@@ -360,6 +360,25 @@ func TestDatabaseThatIsGone(t *testing.T) {
 
 // A server that takes connections and never answers costs the first request some seconds, and the others
 // nothing.
+// Each new connection leads to a server that takes writes, or is refused.
+func TestTargetSessionAttrsAreHonoured(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	id := w.enter(testenv.NewDatabase(t) + "&target_session_attrs=read-write")
+	r := w.router(10)
+	alter := "ALTER DATABASE " + w.wantDatabase(r, id)
+	w.exec(w.admin, alter+" SET default_transaction_read_only = on")
+	w.exec(w.admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", strings.Fields(alter)[2])
+	if _, err := database(t.Context(), r, id); !errors.Is(err, tenantdb.ErrDown) {
+		t.Errorf("a database whose sessions are read-only says %v, want ErrDown", err)
+	}
+	w.exec(w.admin, alter+" RESET default_transaction_read_only")
+	eventually(t, "the database can be used once it takes writes again", func() bool {
+		_, err := database(t.Context(), r, id)
+		return err == nil
+	})
+}
+
 func TestServerThatHangs(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

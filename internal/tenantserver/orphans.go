@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/postgres"
 )
 
 // Made is a role that a signup of this installation has made, and its database.
@@ -38,12 +40,11 @@ func (d Database) renamed() string { return renamedPrefix + d.TenantID }
 // Made returns all that this installation's signups have made on the server. What other installations made,
 // and what carries no mark, is not in it.
 func (s *Server) Made(ctx context.Context) ([]Made, error) {
-	rows, _ := s.pool.Query(ctx, selectMade, markerPrefix, s.installationMark(), renamedPrefix)
 	type row struct {
 		Role, Marker        string
 		Exists, HalfDropped bool
 	}
-	found, err := pgx.CollectRows(rows, pgx.RowToStructByName[row])
+	found, err := postgres.All(ctx, s.pool, pgx.RowToStructByName[row], selectMade, markerPrefix, s.installationMark(), renamedPrefix)
 	if err != nil {
 		return nil, fmt.Errorf("list what signups have made: %w", err)
 	}
@@ -57,8 +58,7 @@ func (s *Server) Made(ctx context.Context) ([]Made, error) {
 
 // Names returns the names of the databases on the server that look like tenants' and can be used.
 func (s *Server) Names(ctx context.Context) (map[string]bool, error) {
-	rows, _ := s.pool.Query(ctx, selectNames)
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	names, err := postgres.All(ctx, s.pool, pgx.RowTo[string], selectNames)
 	if err != nil {
 		return nil, fmt.Errorf("list databases: %w", err)
 	}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"narthex/internal/postgres"
 )
 
 // ErrNoTemplate says that the template hasn't been made yet.
@@ -93,8 +95,7 @@ func (s *Server) makeReady(ctx context.Context, name, template string) error {
 
 // ReadyIDs returns the ids of this installation's ready databases on the server, half-made ones too.
 func (s *Server) ReadyIDs(ctx context.Context) (map[string]bool, error) {
-	rows, _ := s.pool.Query(ctx, selectReady, readyMark+s.installation)
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	names, err := postgres.All(ctx, s.pool, pgx.RowTo[string], selectReady, readyMark+s.installation)
 	if err != nil {
 		return nil, fmt.Errorf("list ready databases: %w", err)
 	}

@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"narthex/internal/ids"
+	"narthex/internal/postgres"
 	"narthex/internal/sqltrace"
 )
 
@@ -33,7 +34,7 @@ var (
 // Server is a PostgreSQL server that holds tenants' databases. Its role needs CREATEDB and CREATEROLE,
 // not superuser. It is safe for concurrent use.
 type Server struct {
-	pool *pgxpool.Pool
+	pool *postgres.Pool
 	base url.URL // the admin URL, of which a tenant's differs in user and database alone
 
 	installation string
@@ -52,7 +53,7 @@ func Open(ctx context.Context, adminURL, installation string) (*Server, error) {
 		return nil, errors.New("the tenant server's URL is malformed")
 	}
 	config.ConnConfig.Tracer = sqltrace.Tracer{}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
+	pool, err := postgres.Open(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open tenant server: %w", err)
 	}
@@ -163,13 +164,8 @@ const selectState = `
 	LEFT JOIN pg_roles r ON r.rolname = n.name
 	LEFT JOIN pg_database d ON d.datname = n.name`
 
-// querier is what a connection and a pool have in common.
-type querier interface {
-	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
-}
-
-func readState(ctx context.Context, q querier, d Database) (state, error) {
-	rows, _ := q.Query(ctx, selectState, d.Name())
+func readState(ctx context.Context, conn *pgx.Conn, d Database) (state, error) {
+	rows, _ := conn.Query(ctx, selectState, d.Name())
 	found, err := pgx.CollectExactlyOneRow(rows, pgx.RowToStructByName[state])
 	if err != nil {
 		return state{}, fmt.Errorf("look for role and database: %w", err)

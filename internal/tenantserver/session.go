@@ -92,8 +92,11 @@ func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, state
 }
 
 // look returns what there is of d. Errors: ErrGone, ErrNotOwned.
-func (s *Server) look(ctx context.Context, d Database) (state, error) {
-	found, err := readState(ctx, s.pool, d)
+func (s *Server) look(ctx context.Context, d Database) (found state, err error) {
+	err = s.pool.Do(ctx, selectState, func(conn *pgx.Conn) (err error) {
+		found, err = readState(ctx, conn, d)
+		return err
+	})
 	switch {
 	case err != nil:
 		return found, err

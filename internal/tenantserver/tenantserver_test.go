@@ -330,3 +330,54 @@ func TestDropIsNotHeldUpByWhatARoleLeftElsewhere(t *testing.T) {
 		t.Errorf("drop: %v", err)
 	}
 }
+
+// A session that was opened while the server was read-only stays read-only for as long as it lives.
+func TestSessionsOpenedWhileReadOnlyAreReplaced(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	d := tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: "5ecret"}
+	permit := func(context.Context) error { return nil }
+	exec(t, h.admin, fmt.Sprintf(`ALTER ROLE %s SET default_transaction_read_only = on`, h.role))
+	if _, err := h.server.Create(t.Context(), d, permit, nil); err == nil {
+		t.Fatal("a read-only server made a database")
+	}
+	if _, err := h.server.Names(t.Context()); err != nil { // a session of the read-only time
+		t.Fatal(err)
+	}
+	exec(t, h.admin, fmt.Sprintf(`ALTER ROLE %s RESET default_transaction_read_only`, h.role))
+	for try := 1; ; try++ { // as Temporal does
+		_, err := h.server.Create(t.Context(), d, permit, nil)
+		if err == nil {
+			break
+		}
+		if try == 2 {
+			t.Fatalf("once the server takes writes again, the second try says: %v", err)
+		}
+	}
+	if err := h.server.Drop(t.Context(), d, permit); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A tenant's URL names the servers that the admin URL names, and which of them to choose.
+func TestTenantsURLsNameAllHosts(t *testing.T) {
+	t.Parallel()
+	server, err := tenantserver.Open(t.Context(), "postgres://admin:5ecret@one:5432,two:5433/postgres?target_session_attrs=read-write", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer server.Close()
+	d := tenantserver.Database{TenantID: ids.New(), Password: "5ecret"}
+	location, _, _, _ := server.Location(d)
+	config, err := pgx.ParseConfig(location)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hosts := map[string]bool{config.Host: true}
+	for _, fallback := range config.Fallbacks {
+		hosts[fallback.Host] = true
+	}
+	if !hosts["one"] || !hosts["two"] || config.ValidateConnect == nil {
+		t.Errorf("a tenant's URL leads to %v (checked: %t), want both hosts and the one that takes writes", hosts, config.ValidateConnect != nil)
+	}
+}

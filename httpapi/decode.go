@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"unicode/utf8"
 
@@ -18,12 +19,13 @@ import (
 // maxBody is the most of a request's body that is read, in bytes.
 const maxBody = 64 << 10
 
-// maxFieldErrors is the most of a request's wrong field names that are told.
+// maxFieldErrors is how many of a request's wrong fields are named.
 const maxFieldErrors = 20
 
 // Decode reads the request's body, one JSON object, into the struct that into points to. It is strict
-// where encoding/json is lenient: names match to the letter, none is unknown or given twice, nothing
-// follows the object, and the text is UTF-8 without lone surrogates. Errors are problems.
+// where encoding/json is lenient: names match to the letter, none is unknown or given twice, each that is not
+// a pointer is there and not null, nothing follows the object, and the text is UTF-8 without lone surrogates.
+// Errors are problems.
 func Decode(c *gin.Context, into any) error {
 	body, err := Body(c, "application/json", maxBody)
 	if err != nil {
@@ -32,9 +34,11 @@ func Decode(c *gin.Context, into any) error {
 	if !utf8.Valid(body) {
 		return errMalformed("The body is not UTF-8.")
 	}
-	if wrong, err := checkNames(body, fieldNames(into)); err != nil {
+	wrong, err := checkMembers(body, bodyFields(into))
+	if err != nil {
 		return err
-	} else if err := wrong.Err(); err != nil {
+	}
+	if err := wrong.Err(); err != nil {
 		return err
 	}
 	err = json.Unmarshal(body, into)
@@ -79,8 +83,25 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// checkNames walks the object's members and reports the names that are unknown or given twice.
-func checkNames(body []byte, known map[string]bool) (wrong Fields, err error) {
+// bodyField is a field of a request's struct.
+type bodyField struct {
+	name     string
+	required bool
+}
+
+// bodyFields lists a struct's fields. A pointer may be missing or null; everything else is required.
+func bodyFields(of any) (fields []bodyField) {
+	t := reflect.TypeOf(of).Elem()
+	for i := range t.NumField() {
+		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
+		fields = append(fields, bodyField{name, t.Field(i).Type.Kind() != reflect.Pointer})
+	}
+	return fields
+}
+
+// checkMembers walks the object's members and reports the names that are unknown, given twice, or required and
+// missing or null.
+func checkMembers(body []byte, known []bodyField) (wrong Fields, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
 	if opening, err := decoder.Token(); err != nil || opening != json.Delim('{') {
 		return nil, errMalformed("The body is not a JSON object.")
@@ -93,15 +114,18 @@ func checkNames(body []byte, known map[string]bool) (wrong Fields, err error) {
 		if err == nil && isName {
 			err = decoder.Decode(&value)
 		}
+		i := slices.IndexFunc(known, func(f bodyField) bool { return f.name == name })
 		switch {
 		case err != nil || !isName:
 			return nil, errMalformed("The body is not a JSON object.")
 		case len(wrong) == maxFieldErrors:
 			return wrong, nil
-		case !known[name]:
+		case i < 0:
 			wrong.Check(printable(name), "is not a field of this request")
 		case seen[name]:
 			wrong.Check(name, "is given more than once")
+		case known[i].required && string(value) == "null":
+			wrong.Check(name, "must not be null")
 		}
 		seen[name] = true
 	}
@@ -111,17 +135,12 @@ func checkNames(body []byte, known map[string]bool) (wrong Fields, err error) {
 	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
 		return nil, errMalformed("Something follows the JSON object.")
 	}
-	return wrong, nil
-}
-
-func fieldNames(of any) map[string]bool {
-	names := map[string]bool{}
-	t := reflect.TypeOf(of).Elem()
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		names[name] = true
+	for _, field := range known {
+		if field.required && !seen[field.name] {
+			wrong.Check(field.name, "is missing")
+		}
 	}
-	return names
+	return wrong[:min(len(wrong), maxFieldErrors)], nil
 }
 
 func jsonType(t reflect.Type) string {

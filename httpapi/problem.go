@@ -26,6 +26,8 @@ type problem struct {
 	SignupID string       `json:"signupId,omitempty"`
 	Errors   []FieldError `json:"errors,omitempty"`
 
+	ErrorCount int `json:"errorCount,omitempty"` // where Errors lists only the first
+
 	retryAfter   int    // seconds; 0 sends no Retry-After
 	authenticate string // WWW-Authenticate
 	cause        error  // for the log alone
@@ -120,12 +122,18 @@ func (f *Fields) Check(field, problem string) {
 }
 
 // Err returns a problem, or nil where nothing is wrong.
-func (f Fields) Err() error {
-	if len(f) == 0 {
+func (f Fields) Err() error { return f.ErrOf(len(f)) }
+
+// ErrOf does what Err does where these are the first of count errors.
+func (f Fields) ErrOf(count int) error {
+	if count == 0 {
 		return nil
 	}
 	p := newProblem(http.StatusUnprocessableEntity, "invalid-fields", "Some fields are not valid", "")
 	p.Errors = f
+	if count > len(f) {
+		p.Detail, p.ErrorCount = fmt.Sprintf("There are %d errors; the first %d are listed.", count, len(f)), count
+	}
 	return p
 }
 

@@ -222,10 +222,18 @@ func TestImportMembers(t *testing.T) {
 	if n := members(); n != 2 {
 		t.Errorf("%d members after an import that was refused, want 2", n)
 	}
+	// 200 rows are too short, 200 have a wrong phone, 199 of these repeat the first, and two are members already.
+	bad := "firstName,lastName,phone\nAda,Muster,+15550100001\n" + strings.Repeat("Ada,Muster\nAda,Muster,555\n", 200) +
+		"Bob,\"Mus\"\"ter\",+15550100002\n"
+	many := wantProblem(t, c.importCSV(bad), http.StatusUnprocessableEntity, "invalid-fields")
+	if listed := many["errors"].([]any); len(listed) != 100 || listed[0].(map[string]any)["row"] != 2.0 || many["errorCount"] != 601.0 {
+		t.Errorf("of 601 errors, %d are listed, from %v on, and %v are counted; want 100, from row 2 on, and 601", len(listed), listed[0], many["errorCount"])
+	}
 	for name, file := range map[string]string{
 		"nothing": "", "no header": "Ada,Muster,+15550100001\n", "a column twice": "firstName,lastName,phone,phone\n",
 		"a column missing": "firstName,phone\n", "an open quote": "firstName,lastName,phone\n\"Ada,Muster\n", "no UTF-8": "firstName,lastName,phone\n\xff,a,+15550100001\n",
-		"too many rows": "firstName,lastName,phone\n" + strings.Repeat("A,B,+15550100001\n", 10_001),
+		"too many rows":       "firstName,lastName,phone\n" + strings.Repeat("A,B,+15550100001\n", 10_001),
+		"too many wrong rows": "firstName,lastName,phone\n" + strings.Repeat("a\n", 10_001), "a row too long": "firstName,lastName,phone\n" + strings.Repeat(",", 70<<10),
 	} {
 		if got := c.importCSV(file); got.status != http.StatusBadRequest {
 			t.Errorf("%s: status %d, want 400\n%s", name, got.status, got.body)
@@ -233,12 +241,12 @@ func TestImportMembers(t *testing.T) {
 	}
 	wantProblem(t, c.importCSV(strings.Repeat("x", 5<<20+1)), http.StatusRequestEntityTooLarge, "body-too-large")
 	wantProblem(t, c.call(http.MethodPost, "/api/members/import", map[string]any{}), http.StatusUnsupportedMediaType, "unsupported-media-type")
-	var many strings.Builder
-	many.WriteString("firstName,lastName,phone\n")
+	var large strings.Builder
+	large.WriteString("firstName,lastName,phone\n")
 	for i := range 2000 {
-		fmt.Fprintf(&many, "Member,%d,+1555%07d\n", i, i)
+		fmt.Fprintf(&large, "Member,%d,+1555%07d\n", i, i)
 	}
-	statuses := count(3, func(int) answer { return c.importCSV(many.String()) }) // the same at once
+	statuses := count(3, func(int) answer { return c.importCSV(large.String()) }) // the same at once
 	if statuses[http.StatusCreated] != 1 || statuses[http.StatusUnprocessableEntity] != 2 || members() != 2002 {
 		t.Errorf("three imports of one file: statuses %v and %d members, want 1 × 201, 2 × 422 and 2002", statuses, members())
 	}

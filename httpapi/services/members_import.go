@@ -27,7 +27,8 @@ var memberImportRoutes = []httpapi.Route{
 const (
 	maxImportBytes  = 5 << 20
 	maxImportRows   = 10_000
-	maxImportErrors = 100
+	maxRowBytes     = 64 << 10
+	maxImportErrors = 100 // that are listed; all are counted
 )
 
 // importColumns are the columns of the file, by the names in its first row; the last two may be missing.
@@ -67,9 +68,8 @@ func importMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) er
 		if err != nil {
 			return err
 		}
-		if all := append(wrong.Fields, known...); len(all) > 0 {
-			slices.SortStableFunc(all, func(a, b httpapi.FieldError) int { return a.Row - b.Row })
-			return all[:min(len(all), maxImportErrors)].Err()
+		if err := wrong.and(known).Err(); err != nil {
+			return err
 		}
 		return insertMembers(ctx, tx, tenant, requests)
 	})
@@ -86,11 +86,52 @@ type parsedMember struct {
 	row int // in the file; the first has the columns' names
 }
 
-func parseMembers(body []byte) (requests []parsedMember, wrong fields, err error) {
+// importErrors are the first errors of a file, by row, and how many there are.
+type importErrors struct {
+	first httpapi.Fields
+	count int
+}
+
+func (e *importErrors) add(wrong httpapi.FieldError) {
+	if e.count++; e.count <= maxImportErrors {
+		e.first = append(e.first, wrong)
+	}
+}
+
+// and returns both files' errors as one file's.
+func (e importErrors) and(other importErrors) importErrors {
+	all := slices.Concat(e.first, other.first)
+	slices.SortStableFunc(all, func(a, b httpapi.FieldError) int { return a.Row - b.Row })
+	return importErrors{all[:min(len(all), maxImportErrors)], e.count + other.count}
+}
+
+// Err returns a problem, or nil where nothing is wrong.
+func (e importErrors) Err() error { return e.first.ErrOf(e.count) }
+
+// rowReader reads a file, and fails once a row is longer than maxRowBytes.
+type rowReader struct {
+	file io.Reader
+	left int // bytes
+}
+
+var errLongRow = errors.New("the row is too long")
+
+func (r *rowReader) Read(p []byte) (int, error) {
+	if r.left <= 0 {
+		return 0, errLongRow
+	}
+	n, err := r.file.Read(p)
+	r.left -= n
+	return n, err
+}
+
+func parseMembers(body []byte) (requests []parsedMember, wrong importErrors, err error) {
 	if !utf8.Valid(body) {
 		return nil, wrong, httpapi.Malformed("The file is not UTF-8.")
 	}
-	reader := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff"))))
+	file := &rowReader{file: bytes.NewReader(bytes.TrimPrefix(body, []byte("\ufeff"))), left: maxRowBytes}
+	reader := csv.NewReader(file)
+	reader.ReuseRecord = true
 	header, err := reader.Read()
 	if err != nil {
 		return nil, wrong, httpapi.Malformed("The file is empty, or its first row is not CSV.")
@@ -100,23 +141,26 @@ func parseMembers(body []byte) (requests []parsedMember, wrong fields, err error
 		return nil, wrong, err
 	}
 	for row := 2; ; row++ {
+		file.left = maxRowBytes
 		record, err := reader.Read()
 		var parseErr *csv.ParseError
 		switch {
 		case errors.Is(err, io.EOF):
 			return requests, wrong, nil
+		case row > maxImportRows+1:
+			return nil, wrong, httpapi.Malformed(fmt.Sprintf("The file has more than %d rows.", maxImportRows))
+		case errors.Is(err, errLongRow):
+			return nil, wrong, httpapi.Malformed(fmt.Sprintf("Row %d has more than %d bytes.", row, maxRowBytes))
 		case errors.Is(err, csv.ErrFieldCount):
-			wrong.Fields = append(wrong.Fields, httpapi.FieldError{Row: row, Detail: fmt.Sprintf("must have %d columns", len(header))})
+			wrong.add(httpapi.FieldError{Row: row, Detail: fmt.Sprintf("must have %d columns", len(columns))})
 			continue
 		case errors.As(err, &parseErr):
 			return nil, wrong, httpapi.Malformed(fmt.Sprintf("Row %d is not CSV: %v.", row, parseErr.Err))
-		case row > maxImportRows+1:
-			return nil, wrong, httpapi.Malformed(fmt.Sprintf("The file has more than %d rows.", maxImportRows))
 		}
 		request, problems := parseMember(columns, record)
 		for _, problem := range problems.Fields {
 			problem.Row = row
-			wrong.Fields = append(wrong.Fields, problem)
+			wrong.add(problem)
 		}
 		requests = append(requests, parsedMember{request, row})
 	}
@@ -167,13 +211,13 @@ type memberKey struct{ first, last, phone string }
 func (r memberRequest) key() memberKey { return memberKey{r.FirstName, r.LastName, r.Phone} }
 
 // alreadyMembers finds rows that repeat an earlier one, or a member.
-func alreadyMembers(ctx context.Context, tx *tenantdb.Tx, tenant *tenantdb.Tenant, requests []parsedMember) (wrong httpapi.Fields, err error) {
+func alreadyMembers(ctx context.Context, tx *tenantdb.Tx, tenant *tenantdb.Tenant, requests []parsedMember) (wrong importErrors, err error) {
 	phones := map[string]string{} // by index
 	var indexes []string
 	for _, r := range requests {
 		all, err := tenant.Indexes(tenantdb.MemberPhone, r.Phone)
 		if err != nil {
-			return nil, err
+			return wrong, err
 		}
 		for _, index := range all {
 			phones[index] = r.Phone
@@ -182,7 +226,7 @@ func alreadyMembers(ctx context.Context, tx *tenantdb.Tx, tenant *tenantdb.Tenan
 	}
 	known, err := tenantdb.All[struct{ FirstName, LastName, PhoneHash string }](ctx, tx, knownMembers, indexes)
 	if err != nil {
-		return nil, err
+		return wrong, err
 	}
 	seen := map[memberKey]bool{}
 	for _, k := range known {
@@ -190,7 +234,7 @@ func alreadyMembers(ctx context.Context, tx *tenantdb.Tx, tenant *tenantdb.Tenan
 	}
 	for _, r := range requests {
 		if seen[r.key()] {
-			wrong = append(wrong, httpapi.FieldError{Row: r.row, Field: "phone", Detail: "is already a member of this name, or an earlier row"})
+			wrong.add(httpapi.FieldError{Row: r.row, Field: "phone", Detail: "is already a member of this name, or an earlier row"})
 		}
 		seen[r.key()] = true
 	}

@@ -61,12 +61,23 @@ func (a *Activities) KeepPoolFilled(ctx context.Context) error {
 	}
 }
 
+// keepTemplate makes the template if it isn't there, or no longer: signups copy it too if no database is ready.
+func (a *Activities) keepTemplate(ctx context.Context) error {
+	exists, err := a.Server.HasTemplate(ctx)
+	if err != nil || exists && a.Server.Template() != "" {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, templateLimit)
+	defer cancel()
+	return a.Server.EnsureTemplate(ctx)
+}
+
 // refill counts the ready databases, and makes as many as stock says are missing.
 func (a *Activities) refill(ctx context.Context, metrics client.MetricsHandler, stock *readydb.Stock) error {
-	template := a.Server.Template()
-	if template == "" {
-		return nil // it is being made
+	if err := a.keepTemplate(ctx); err != nil {
+		return err
 	}
+	template := a.Server.Template()
 	ready, err := a.Registry.CountReadyDatabases(ctx, a.Server.Name(), template)
 	if err != nil {
 		return err
@@ -81,7 +92,11 @@ func (a *Activities) refill(ctx context.Context, metrics client.MetricsHandler, 
 	return making.Wait()
 }
 
-const makeLimit = 10 * time.Second
+// Each limit is shorter than the heartbeat's.
+const (
+	templateLimit = readydb.Round / 3
+	makeLimit     = 10 * time.Second
+)
 
 // makeReady makes a database and offers it. Once begun it is finished even if the round ends or the worker stops, so
 // that it leaves no half behind.

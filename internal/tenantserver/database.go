@@ -51,7 +51,7 @@ type Take func(ctx context.Context, server, template string) (id string, err err
 // ends the attempt. A nil take claims none. It returns how the database came to be, "" where it was there.
 // Errors: ErrNotOwned, permit's, take's, or what PostgreSQL said.
 func (s *Server) Create(ctx context.Context, d Database, permit func(context.Context) error, take Take) (source Source, err error) {
-	err = s.locked(ctx, d, func(conn *pgx.Conn) error {
+	err = s.lockedTenant(ctx, d, func(conn *pgx.Conn) error {
 		if err := permit(ctx); err != nil {
 			return err
 		}
@@ -117,7 +117,7 @@ func makeRole(ctx context.Context, conn *pgx.Conn, d Database, marker string) er
 // alone what belongs to another signup. Idempotent. bury is called under the lock, before anything is
 // removed: it must forbid this signup to create again.
 func (s *Server) Drop(ctx context.Context, d Database, bury func(context.Context) error) error {
-	return s.locked(ctx, d, func(conn *pgx.Conn) error {
+	return s.lockedTenant(ctx, d, func(conn *pgx.Conn) error {
 		if err := bury(ctx); err != nil {
 			return err
 		}

@@ -72,7 +72,7 @@ func (s *Server) Names(ctx context.Context) (map[string]bool, error) {
 // Rename ends all sessions in d's database and gives it another name, under the tenant's lock. permit is
 // asked under the lock; its error leaves all as it is. Idempotent. Errors: ErrNotOwned, permit's.
 func (s *Server) Rename(ctx context.Context, d Database, permit func(context.Context) error) error {
-	return s.locked(ctx, d, func(conn *pgx.Conn) error {
+	return s.lockedTenant(ctx, d, func(conn *pgx.Conn) error {
 		found, err := readState(ctx, conn, d)
 		if err != nil {
 			return err
@@ -103,7 +103,7 @@ func (s *Server) Rename(ctx context.Context, d Database, permit func(context.Con
 // asked under the lock. A database that has its own name again is left alone. Idempotent.
 // Errors: ErrNotOwned, ErrInUse, permit's.
 func (s *Server) DropRenamed(ctx context.Context, d Database, permit func(context.Context) error) error {
-	return s.locked(ctx, d, func(conn *pgx.Conn) error {
+	return s.lockedTenant(ctx, d, func(conn *pgx.Conn) error {
 		found, err := readState(ctx, conn, d)
 		switch {
 		case err != nil:

@@ -103,43 +103,66 @@ func (s *Server) Location(d Database) (databaseURL, host string, port int, name 
 }
 
 const (
-	// A worker that freezes while it holds the lock must not hold it for ever: PostgreSQL ends a
-	// session that sits idle, and with it both the lock and the frozen worker's means to go on.
-	idleLimit    = "15s"
-	lockTenant   = `SET idle_session_timeout = '` + idleLimit + `'; SELECT pg_advisory_lock(hashtextextended('tenant %s', 0))`
-	unlockTenant = `SELECT pg_advisory_unlock(hashtextextended('tenant %s', 0)); RESET idle_session_timeout`
-
+	idleLimit  = "15s"
 	cleanLimit = 5 * time.Second
 )
 
-// locked runs do on a session that holds the tenant's lock: all that makes or removes a tenant's role
-// and database runs on that very session, so that who has lost the lock can do neither.
-func (s *Server) locked(ctx context.Context, d Database, do func(*pgx.Conn) error) error {
+// A lock is an advisory lock of the server's. A worker that freezes while it holds one must not hold it forever:
+// PostgreSQL ends a session that sits idle, and with it both the lock and the frozen worker's means to go on.
+type lock struct {
+	name      string
+	idle      string // how long the session that holds it may be idle
+	statement string // how long a statement on it may take, or DEFAULT; the wait for the lock doesn't count
+}
+
+// A drop waits for a checkpoint, and has no limit but its caller's.
+func tenantLock(tenantID string) lock {
+	return lock{name: "tenant " + tenantID, idle: idleLimit, statement: "DEFAULT"}
+}
+
+const (
+	takeLock = `
+		SET idle_session_timeout = '%[2]s';
+		SELECT pg_advisory_lock(hashtextextended('%[1]s', 0));
+		SET statement_timeout = %[3]s`
+	giveLockBack = `
+		SELECT pg_advisory_unlock(hashtextextended('%[1]s', 0));
+		RESET idle_session_timeout; RESET statement_timeout`
+)
+
+// lockedTenant runs do on a session that holds the lock of d's tenant.
+func (s *Server) lockedTenant(ctx context.Context, d Database, do func(*pgx.Conn) error) error {
 	if !ids.Valid(d.TenantID) {
 		return fmt.Errorf("tenant id %q is not a ULID: %w", d.TenantID, ErrNotOwned)
 	}
+	return s.locked(ctx, tenantLock(d.TenantID), do)
+}
+
+// locked runs do on a session that holds the lock. Everything that needs the lock runs on that very session, so that
+// a worker that has lost the lock can do none of it.
+func (s *Server) locked(ctx context.Context, l lock, do func(*pgx.Conn) error) error {
 	acquired, err := s.pool.Acquire(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to tenant server: %w", err)
 	}
 	conn := acquired.Conn()
 	defer func() {
-		if !release(conn, d) {
+		if !release(conn, l) {
 			conn.Close(context.WithoutCancel(ctx)) // the pool discards a closed connection, the server its lock
 		}
 		acquired.Release()
 	}()
-	if _, err := conn.Exec(ctx, fmt.Sprintf(lockTenant, d.TenantID)); err != nil {
-		return fmt.Errorf("lock tenant: %w", err)
+	if _, err := conn.Exec(ctx, fmt.Sprintf(takeLock, l.name, l.idle, l.statement)); err != nil {
+		return fmt.Errorf("lock %s: %w", l.name, err)
 	}
 	return do(conn)
 }
 
 // release gives the lock back and reports whether the connection can be used again.
-func release(conn *pgx.Conn, d Database) bool {
+func release(conn *pgx.Conn, l lock) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	results, err := conn.PgConn().Exec(ctx, fmt.Sprintf(unlockTenant, d.TenantID)).ReadAll()
+	results, err := conn.PgConn().Exec(ctx, fmt.Sprintf(giveLockBack, l.name)).ReadAll()
 	return err == nil && string(results[0].Rows[0][0]) == "t"
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/postgres"
 	"narthex/internal/schema"
 	"narthex/migrations"
 )
@@ -40,9 +41,6 @@ const (
 		AND shobj_description(oid, 'pg_database') = '` + templateMarker + `' AND substring(datname FROM '^tenant_template_v(\d+)_')::int <= $2`
 	endTemplate = `ALTER DATABASE %s IS_TEMPLATE false`
 
-	lockTemplate   = `SELECT pg_advisory_lock(hashtextextended('tenant template', 0))`
-	unlockTemplate = `SELECT pg_advisory_unlock(hashtextextended('tenant template', 0))`
-
 	copyDatabase = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE %[2]s STRATEGY wal_log ALLOW_CONNECTIONS false`
 )
 
@@ -64,46 +62,49 @@ func templateName(role string) (string, error) {
 	return fmt.Sprintf("tenant_template_v%d_%s", migrations.TenantVersion(), hex.EncodeToString(hash.Sum(nil)[:6])), nil
 }
 
-// EnsureTemplate makes the template, unless it is there, and lets Create copy from it. Of several processes
-// one makes it. Templates of older schemas are dropped. Idempotent.
+// templateLock is held while the template is made. Its session is idle while another session fills the template.
+var templateLock = lock{name: "tenant template", idle: "1min", statement: "'5min'"}
+
+// HasTemplate reports whether the template exists. It waits for no lock.
+func (s *Server) HasTemplate(ctx context.Context) (bool, error) {
+	name, err := templateName(s.base.User.Username())
+	if err != nil {
+		return false, err
+	}
+	return isTemplate(ctx, s.pool, name)
+}
+
+// EnsureTemplate makes the template, unless it exists, and lets Create copy from it. If several processes try, one makes
+// it. Templates of older schemas are dropped. Idempotent.
 func (s *Server) EnsureTemplate(ctx context.Context) error {
 	name, err := templateName(s.base.User.Username())
 	if err != nil {
 		return err
 	}
-	acquired, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return fmt.Errorf("connect to tenant server: %w", err)
-	}
-	defer acquired.Release()
-	conn := acquired.Conn()
-	if _, err := conn.Exec(ctx, lockTemplate); err != nil {
-		return fmt.Errorf("lock template: %w", err)
-	}
-	defer func() {
-		if _, err := conn.Exec(context.WithoutCancel(ctx), unlockTemplate); err != nil {
-			conn.Close(context.WithoutCancel(ctx)) // and with it goes the lock
+	return s.locked(ctx, templateLock, func(conn *pgx.Conn) error {
+		ready, err := isTemplate(ctx, conn, name)
+		if err != nil {
+			return err
 		}
-	}()
-	ready, err := isTemplate(ctx, conn, name)
-	if err == nil && !ready {
-		err = s.makeTemplate(ctx, conn, name)
-	}
-	if err != nil {
-		return err
-	}
-	s.template.Store(&name)
-	return dropOldTemplates(ctx, conn, name)
+		if !ready {
+			if err := s.makeTemplate(ctx, conn, name); err != nil {
+				return err
+			}
+		}
+		s.template.Store(&name)
+		return dropOldTemplates(ctx, conn, name)
+	})
 }
 
-func isTemplate(ctx context.Context, conn *pgx.Conn, name string) (ready bool, err error) {
-	if err := conn.QueryRow(ctx, selectTemplate, name).Scan(&ready); err != nil {
+func isTemplate(ctx context.Context, db postgres.DB, name string) (bool, error) {
+	var ready bool
+	if err := db.QueryRow(ctx, selectTemplate, name).Scan(&ready); err != nil {
 		return false, fmt.Errorf("look for template: %w", err)
 	}
 	return ready, nil
 }
 
-// makeTemplate makes the template anew, whatever a process that was cut off has left of it.
+// makeTemplate makes the template from scratch, whatever an interrupted process has left of it.
 func (s *Server) makeTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
 	if err := dropTemplate(ctx, conn, name); err != nil {
 		return err

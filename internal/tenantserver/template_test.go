@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -164,6 +165,40 @@ func TestAHalfMadeTemplateIsMadeAnew(t *testing.T) {
 			h.make()
 			if got := h.templates(); len(got) != 1 {
 				t.Errorf("the templates are %v, want one", got)
+			}
+		})
+	}
+}
+
+// A worker that hangs while it holds the template's lock, idle or in a statement, keeps no other from making the template.
+func TestAHungWorkerDoesNotHoldTheTemplatesLock(t *testing.T) {
+	t.Parallel()
+	for name, hang := range map[string]func(ctx context.Context, conn *pgx.Conn){
+		"between statements": func(ctx context.Context, _ *pgx.Conn) { <-ctx.Done() },
+		"in a statement":     func(ctx context.Context, conn *pgx.Conn) { _, _ = conn.Exec(ctx, `SELECT pg_sleep(600)`); <-ctx.Done() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			h := newHost(t)
+			hung := h.another()
+			hanging, resume := context.WithCancel(t.Context())
+			held := make(chan struct{})
+			hold := func(conn *pgx.Conn) error {
+				close(held)
+				hang(hanging, conn)
+				return nil
+			}
+			var group sync.WaitGroup
+			group.Go(func() {
+				_ = hung.HoldTemplateLock(hanging, "300ms", hold)
+			})
+			defer group.Wait()
+			defer resume()
+			<-held
+			ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+			defer cancel()
+			if err := h.server.EnsureTemplate(ctx); err != nil {
+				t.Errorf("ensure template: %v", err)
 			}
 		})
 	}

@@ -1,0 +1,179 @@
+package activities_test
+
+import (
+	"context"
+	"fmt"
+	"net/url"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/sdk/testsuite"
+
+	"narthex/activities"
+	"narthex/internal/dev/testenv"
+	"narthex/internal/ids"
+	"narthex/internal/registry"
+	"narthex/internal/tenantserver"
+	"narthex/migrations"
+)
+
+// keeper is the activity alone with a registry and a server of tenants' databases, which it sees as a role of its own.
+type keeper struct {
+	t      *testing.T
+	server *tenantserver.Server
+	admin  *pgxpool.Pool
+	do     *activities.Activities
+}
+
+const readySize = 2
+
+func newKeeper(t *testing.T) *keeper {
+	t.Helper()
+	ctx := t.Context()
+	registryURL := testenv.NewDatabase(t)
+	if err := registry.Migrate(ctx, registryURL); err != nil {
+		t.Fatal(err)
+	}
+	reg, err := registry.Open(ctx, registryURL, testenv.Keys(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(reg.Close)
+	admin, err := pgxpool.New(ctx, testenv.PostgresURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(admin.Close)
+	service, err := url.Parse(testenv.PostgresURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	service.User = url.UserPassword("service_"+ids.New(), "service")
+	k := &keeper{t: t, admin: admin}
+	k.exec(`CREATE ROLE ` + service.User.Username() + ` LOGIN CREATEDB CREATEROLE PASSWORD 'service'`)
+	k.server, err = tenantserver.Open(ctx, service.String(), ids.New())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(k.server.Close)
+	k.do = &activities.Activities{Registry: reg, Server: k.server, ReadyDatabases: readySize, Now: time.Now}
+	return k
+}
+
+func (k *keeper) exec(sql string) {
+	k.t.Helper()
+	if _, err := k.admin.Exec(k.t.Context(), sql); err != nil {
+		k.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// runUntil runs a round until what it must bring about is there.
+func (k *keeper) runUntil(what string, there func() bool) {
+	k.t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	env := suite.NewTestActivityEnvironment()
+	env.RegisterActivity(k.do)
+	stop := make(chan struct{})
+	env.SetWorkerStopChannel(stop)
+	done := make(chan error)
+	go func() {
+		_, err := env.ExecuteActivity(k.do.KeepPoolFilled)
+		done <- err
+	}()
+	deadline := time.Now().Add(30 * time.Second)
+	for !there() && time.Now().Before(deadline) {
+		time.Sleep(20 * time.Millisecond)
+	}
+	if !there() {
+		k.t.Errorf("%s: not within 30 seconds", what)
+	}
+	close(stop)
+	if err := <-done; err != nil {
+		k.t.Errorf("the round ends with %v when the worker stops, want nil", err)
+	}
+}
+
+// ready returns the databases that are offered, having checked that each exists.
+func (k *keeper) ready() []registry.ReadyDatabase {
+	k.t.Helper()
+	offered, err := k.do.Registry.ReadyDatabases(k.t.Context())
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	existing, err := k.server.ReadyIDs(k.t.Context())
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	for _, d := range offered {
+		if !existing[d.ID] {
+			k.t.Errorf("%s is offered, and does not exist", d.ID)
+		}
+	}
+	return offered
+}
+
+func (k *keeper) full() bool { return len(k.ready()) == readySize }
+
+func (k *keeper) hasTemplate() bool {
+	k.t.Helper()
+	has, err := k.server.HasTemplate(k.t.Context())
+	if err != nil {
+		k.t.Fatal(err)
+	}
+	return has
+}
+
+// A round starts on a server that has nothing, not even the template, and ends with the worker, leaving nothing half-made.
+func TestKeepPoolFilledFillsAnEmptyServer(t *testing.T) {
+	t.Parallel()
+	k := newKeeper(t)
+	k.runUntil("the stock is full", k.full)
+	for _, d := range k.ready() {
+		if d.Server != k.server.Name() || d.Template != k.server.Template() || d.SchemaVersion != migrations.TenantVersion() {
+			t.Errorf("%+v is offered, want one on %s of template %s", d, k.server.Name(), k.server.Template())
+		}
+	}
+	existing, err := k.server.ReadyIDs(t.Context())
+	if err != nil || len(existing) != readySize {
+		t.Errorf("%d databases exist (%v), want the %d that are offered", len(existing), err, readySize)
+	}
+}
+
+// A template that somebody drops is made again without a restart, also where no databases are kept ready.
+func TestKeepPoolFilledRemakesADroppedTemplate(t *testing.T) {
+	t.Parallel()
+	for _, size := range []int{0, readySize} {
+		t.Run(fmt.Sprintf("%d kept ready", size), func(t *testing.T) {
+			t.Parallel()
+			k := newKeeper(t)
+			k.do.ReadyDatabases = size
+			if err := k.server.EnsureTemplate(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			dropped := false
+			k.runUntil("the template is back", func() bool {
+				if !dropped && len(k.ready()) == size {
+					k.dropTemplate()
+					dropped = true
+				}
+				return dropped && k.hasTemplate()
+			})
+			d := tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: "5ecret"}
+			permit := func(context.Context) error { return nil }
+			source, err := k.server.Create(t.Context(), d, permit, nil)
+			if err != nil || source != tenantserver.FromTemplate {
+				t.Errorf("the next database comes from %q (%v), want %q", source, err, tenantserver.FromTemplate)
+			}
+		})
+	}
+}
+
+func (k *keeper) dropTemplate() {
+	k.t.Helper()
+	template := pgx.Identifier{k.server.Template()}.Sanitize()
+	k.exec(`ALTER DATABASE ` + template + ` IS_TEMPLATE false`)
+	k.exec(`DROP DATABASE ` + template + ` WITH (FORCE)`)
+	k.exec(`DROP ROLE ` + template)
+}

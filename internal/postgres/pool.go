@@ -21,8 +21,10 @@ type DB interface {
 // Pool is a pool of connections to one database. It is safe for concurrent use.
 //
 // A connection that reports that its server is read-only or going away is closed, with all that were opened before
-// it failed: after a failover a session that was opened while the server was read-only stays so for as long as it
-// lives. What ran on it is run once more, on a new connection, where it can't have been committed.
+// it failed. Sessions of a standby take writes once it is promoted, but one that was opened while a database or a
+// role was set to default_transaction_read_only stays read-only for as long as it lives, and one to a server that has
+// become a standby stays there. What ran on the connection is run once more, on a new one, where it can't have been
+// committed.
 type Pool struct {
 	mu         sync.Mutex
 	pool       *pgxpool.Pool

@@ -5,6 +5,7 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
+	"narthex/internal/ids"
 	"narthex/internal/signup"
 )
 
@@ -25,7 +26,7 @@ const (
 )
 
 func newChecklist(steps []signup.Step, tenantID, server string) *Checklist {
-	return &Checklist{steps, strings.NewReplacer("{database}", "tenant_"+tenantID, "{server}", server), map[string]string{}}
+	return &Checklist{steps, strings.NewReplacer("{database}", ids.DatabaseName(tenantID), "{server}", server), map[string]string{}}
 }
 
 func (c *Checklist) text(summary string) string {

@@ -16,6 +16,12 @@ func New() string {
 	return strings.ToLower(ulid.MustNew(ulid.Now(), rand.Reader).String())
 }
 
+// DatabasePrefix is what the name of each tenant's database, and of the role that owns it, begins with.
+const DatabasePrefix = "tenant_"
+
+// DatabaseName returns the name of a tenant's database and of its role.
+func DatabaseName(tenantID string) string { return DatabasePrefix + tenantID }
+
 // Time returns when an id was made, with a precision of a millisecond; the zero time for what is no id.
 func Time(id string) time.Time {
 	parsed, err := ulid.Parse(id)

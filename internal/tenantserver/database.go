@@ -13,7 +13,7 @@ import (
 // either, unless the role, who owns it, changes that.
 const connectionLimit = 20
 
-// The names in these statements are "tenant_" and a checked ULID, the literals a SCRAM verifier and a
+// The names in these statements are a prefix and a checked ULID, the literals a SCRAM verifier and a
 // marker: none can hold a quote.
 const (
 	createRole = `

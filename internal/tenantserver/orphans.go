@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/ids"
 	"narthex/internal/postgres"
 )
 
@@ -22,9 +23,9 @@ const (
 		SELECT r.rolname AS role, shobj_description(r.oid, 'pg_authid') AS marker, d.datname IS NOT NULL AS exists,
 			coalesce(d.datconnlimit = -2, false) AS half_dropped
 		FROM pg_roles r
-		LEFT JOIN pg_database d ON d.datdba = r.oid AND d.datname IN (r.rolname, $3 || substr(r.rolname, 8))
-		WHERE r.rolname LIKE 'tenant\_%' AND shobj_description(r.oid, 'pg_authid') LIKE $1 || '%' || $2`
-	selectNames = `SELECT datname FROM pg_database WHERE datname LIKE 'tenant\_%' AND datconnlimit <> -2`
+		LEFT JOIN pg_database d ON d.datdba = r.oid AND d.datname IN (r.rolname, $3 || substr(r.rolname, length($4) + 1))
+		WHERE starts_with(r.rolname, $4) AND shobj_description(r.oid, 'pg_authid') LIKE $1 || '%' || $2`
+	selectNames = `SELECT datname FROM pg_database WHERE starts_with(datname, $1) AND datconnlimit <> -2`
 
 	// Nobody connects to it while it is renamed, and nobody finds it afterwards.
 	closeDatabase  = `ALTER DATABASE %s ALLOW_CONNECTIONS false`
@@ -32,7 +33,7 @@ const (
 	renameDatabase = `ALTER DATABASE %s RENAME TO %s`
 )
 
-// renamedPrefix stands in a renamed database's name for "tenant_".
+// renamedPrefix stands in a renamed database's name for ids.DatabasePrefix.
 const renamedPrefix = "orphan_"
 
 func (d Database) renamed() string { return renamedPrefix + d.TenantID }
@@ -44,21 +45,21 @@ func (s *Server) Made(ctx context.Context) ([]Made, error) {
 		Role, Marker        string
 		Exists, HalfDropped bool
 	}
-	found, err := postgres.All(ctx, s.pool, pgx.RowToStructByName[row], selectMade, markerPrefix, s.installationMark(), renamedPrefix)
+	found, err := postgres.All(ctx, s.pool, pgx.RowToStructByName[row], selectMade, markerPrefix, s.installationMark(), renamedPrefix, ids.DatabasePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("list what signups have made: %w", err)
 	}
 	made := make([]Made, len(found))
 	for i, r := range found {
 		signupID := strings.TrimSuffix(strings.TrimPrefix(r.Marker, markerPrefix), s.installationMark())
-		made[i] = Made{Database{TenantID: strings.TrimPrefix(r.Role, "tenant_"), SignupID: signupID}, r.Exists, r.HalfDropped}
+		made[i] = Made{Database{TenantID: strings.TrimPrefix(r.Role, ids.DatabasePrefix), SignupID: signupID}, r.Exists, r.HalfDropped}
 	}
 	return made, nil
 }
 
 // Names returns the names of the databases on the server that look like tenants' and can be used.
 func (s *Server) Names(ctx context.Context) (map[string]bool, error) {
-	names, err := postgres.All(ctx, s.pool, pgx.RowTo[string], selectNames)
+	names, err := postgres.All(ctx, s.pool, pgx.RowTo[string], selectNames, ids.DatabasePrefix)
 	if err != nil {
 		return nil, fmt.Errorf("list databases: %w", err)
 	}

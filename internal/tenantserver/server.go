@@ -77,7 +77,7 @@ type Database struct {
 }
 
 // Name is the name of the database and of its role.
-func (d Database) Name() string { return "tenant_" + d.TenantID }
+func (d Database) Name() string { return ids.DatabaseName(d.TenantID) }
 
 // A role has a comment by which it is known as one signup's, of one installation. The role is made before
 // its database and removed after it, and owns it: whose the role is, the database is.

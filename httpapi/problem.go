@@ -80,8 +80,10 @@ var (
 	errKeySyntax   = newProblem(http.StatusBadRequest, "malformed-idempotency-key", "The Idempotency-Key is malformed", "Send one of 1 to 255 visible ASCII characters, such as a UUID.")
 	errBusy        = &problem{Type: "/problems/busy", Title: "The service is busy", Status: http.StatusServiceUnavailable, retryAfter: 2}
 	errDown        = &problem{Type: "/problems/database-unavailable", Title: "The church's database does not answer", Status: http.StatusServiceUnavailable, retryAfter: 5}
-	errNotReady    = &problem{Type: "/problems/not-ready", Title: "The service is not ready", Status: http.StatusServiceUnavailable, retryAfter: 2}
-	errNotStarted  = &problem{Type: "/problems/unavailable", Title: "The signup could not be started", Status: http.StatusServiceUnavailable,
+	errSchemaAhead = &problem{Type: "/problems/schema-ahead", Title: "The church's database is newer than this release of the service",
+		Status: http.StatusServiceUnavailable, Detail: "The service is being updated. Try again in a minute.", retryAfter: 60}
+	errNotReady   = &problem{Type: "/problems/not-ready", Title: "The service is not ready", Status: http.StatusServiceUnavailable, retryAfter: 2}
+	errNotStarted = &problem{Type: "/problems/unavailable", Title: "The signup could not be started", Status: http.StatusServiceUnavailable,
 		Detail: "Try again in a few seconds. Should Temporal have started it all the same, the next answer says so.", retryAfter: 5}
 	errUnavailable = &problem{Type: "/problems/unavailable", Title: "The service cannot answer right now", Status: http.StatusServiceUnavailable,
 		Detail: "Try again in a few seconds.", retryAfter: 5}
@@ -151,6 +153,8 @@ func problemFor(err error) *problem {
 		return errNoRoute
 	case errors.Is(err, tenantdb.ErrBusy), errors.Is(err, password.ErrBusy):
 		return errBusy.with(err)
+	case errors.Is(err, tenantdb.ErrSchemaAhead):
+		return errSchemaAhead.with(err)
 	case errors.Is(err, tenantdb.ErrDown):
 		return errDown.with(err)
 	case errors.Is(err, signups.ErrNotFound):

@@ -38,6 +38,7 @@ type Tenant struct {
 	Status             string
 	SubscriptionStatus string
 	TrialEndsAt        time.Time
+	SchemaVersion      int
 	DatabaseURL        string // opened; never to be logged
 }
 
@@ -48,6 +49,7 @@ type tenantRow struct {
 	Status             string
 	SubscriptionStatus string
 	TrialEndsAt        time.Time
+	SchemaVersion      int
 	DatabaseURL        []byte
 }
 
@@ -73,7 +75,7 @@ const (
 	selectOneAServer = `
 		SELECT DISTINCT ON (database_host, database_port) id FROM tenants WHERE status = 'active' ORDER BY database_host, database_port, id`
 	selectTenant = `
-		SELECT t.id, t.name, t.email, t.status, c.subscription_status, c.trial_ends_at, t.database_url
+		SELECT t.id, t.name, t.email, t.status, c.subscription_status, c.trial_ends_at, t.schema_version, t.database_url
 		FROM tenants t JOIN churches c ON c.id = t.church_id WHERE t.id = $1`
 )
 
@@ -164,7 +166,7 @@ func (r *Registry) Tenant(ctx context.Context, tenantID string) (Tenant, error) 
 		return Tenant{}, err
 	}
 	return Tenant{ID: row.ID, Name: row.Name, Email: string(email), Status: row.Status, SubscriptionStatus: row.SubscriptionStatus,
-		TrialEndsAt: row.TrialEndsAt, DatabaseURL: string(url)}, nil
+		TrialEndsAt: row.TrialEndsAt, SchemaVersion: row.SchemaVersion, DatabaseURL: string(url)}, nil
 }
 
 func databaseURLPlace(tenantID string) secrets.Place {

@@ -33,7 +33,7 @@ func (r *Router) RemoveExpired(ctx context.Context) error {
 	}
 	for _, invitation := range expired {
 		err := r.removeExpired(ctx, invitation)
-		if err != nil && !errors.Is(err, ErrNoAdmin) && !errors.Is(err, ErrInactive) && !errors.Is(err, ErrUnknown) {
+		if err != nil && !errors.Is(err, ErrNoAdmin) && !errors.Is(err, ErrInactive) && !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrSchemaAhead) {
 			return fmt.Errorf("remove expired invitation: %w", err)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
+	"narthex/migrations"
 )
 
 var (
@@ -23,6 +24,8 @@ var (
 	ErrUnknown = errors.New("no such tenant")
 	// ErrInactive says that the tenant is suspended, archived or deleted.
 	ErrInactive = errors.New("the tenant is not active")
+	// ErrSchemaAhead says that a newer release has changed the tenant's schema to one that this release doesn't know.
+	ErrSchemaAhead = errors.New("the tenant's schema is newer than this release's")
 	// ErrDown says that the tenant's database cannot be connected to.
 	ErrDown = errors.New("the tenant's database does not answer")
 )
@@ -34,6 +37,7 @@ type Router struct {
 	keys     *secrets.Keys
 	log      *slog.Logger
 	budget   *budget
+	schema   int // the newest version of a tenant's schema that this release knows
 	reading  singleflight.Group
 	stop     context.CancelFunc
 	closing  sync.WaitGroup
@@ -54,7 +58,7 @@ type Router struct {
 // (at least one) open together.
 func NewRouter(reg *registry.Registry, keys *secrets.Keys, connections int, log *slog.Logger) *Router {
 	ctx, stop := context.WithCancel(context.Background())
-	r := &Router{registry: reg, keys: keys, log: log, stop: stop,
+	r := &Router{registry: reg, keys: keys, log: log, stop: stop, schema: migrations.TenantVersion(),
 		tenants: map[string]*entry{}, byUse: list.New(), pools: list.New()}
 	r.budget = newBudget(connections, r.makeRoom)
 	r.closing.Go(func() { r.follow(ctx) })
@@ -62,8 +66,8 @@ func NewRouter(reg *registry.Registry, keys *secrets.Keys, connections int, log 
 }
 
 // Acquire returns the tenant of this id, which must be released. The id must come from a verified token or
-// from the registry, never from a client. Errors: ErrUnknown, ErrInactive, ErrDown, or why the registry did
-// not answer.
+// from the registry, never from a client. Errors: ErrUnknown, ErrInactive, ErrSchemaAhead, ErrDown, or
+// why the registry did not answer.
 func (r *Router) Acquire(ctx context.Context, tenantID string) (*Tenant, error) {
 	now := time.Now()
 	r.mu.Lock()
@@ -97,7 +101,8 @@ func (r *Router) Acquire(ctx context.Context, tenantID string) (*Tenant, error) 
 // errNoPool says that the tenant has no pool yet, or one of another URL.
 var errNoPool = errors.New("no pool")
 
-// lease lends a known tenant. The lock is held. Errors: errNoPool, ErrUnknown, ErrInactive, ErrDown.
+// lease lends a known tenant. The lock is held. Errors: errNoPool, ErrUnknown, ErrInactive,
+// ErrSchemaAhead, ErrDown.
 func (r *Router) lease(e *entry, now time.Time) (*Tenant, error) {
 	record, p := e.record, e.pool
 	switch {
@@ -109,6 +114,8 @@ func (r *Router) lease(e *entry, now time.Time) (*Tenant, error) {
 		return nil, ErrUnknown
 	case record.Status != registry.StatusActive:
 		return nil, ErrInactive
+	case record.SchemaVersion > r.schema:
+		return nil, ErrSchemaAhead
 	case p == nil || p.url != record.DatabaseURL:
 		return nil, errNoPool
 	case now.Before(p.badUntil):

@@ -19,6 +19,7 @@ import (
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/tenantdb"
+	"narthex/migrations"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -187,6 +188,29 @@ func TestChangesAreHeardOfWithinASecond(t *testing.T) {
 	w.exec(w.pool, `UPDATE tenants SET status = 'active'`)
 	for _, r := range routers {
 		eventually(t, "the router hears of changes again", func() bool { return r.Stats().Listening })
+	}
+}
+
+// A church whose schema is newer than this release's is refused, until it has a schema that the release knows. An older
+// one is served.
+func TestANewerSchemaIsRefused(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r, id := w.router(10), w.tenants(1)[0]
+	for _, c := range []struct {
+		version int
+		want    error
+	}{
+		{migrations.TenantVersion() - 1, nil},
+		{migrations.TenantVersion() + 1, tenantdb.ErrSchemaAhead},
+		{migrations.TenantVersion(), nil},
+	} {
+		eventually(t, "the router hears of changes", func() bool { return r.Stats().Listening })
+		w.exec(w.pool, `UPDATE tenants SET schema_version = $1 WHERE id = $2`, c.version, id)
+		time.Sleep(time.Second) // by then it has heard
+		if _, err := database(t.Context(), r, id); !errors.Is(err, c.want) {
+			t.Errorf("schema version %d: %v, want %v", c.version, err, c.want)
+		}
 	}
 }
 

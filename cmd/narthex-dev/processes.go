@@ -122,7 +122,7 @@ func narthexServiceCommand() *cobra.Command {
 		Use: serviceCommand, Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			return children.Serve(cmd.InOrStdin(), cmd.OutOrStdout(), func(t task, ready func(string)) error {
-				var c configuration
+				c := allParts()
 				if err := config.ParseFrom(&c, t.Variables); err != nil {
 					return err
 				}
@@ -131,7 +131,8 @@ func narthexServiceCommand() *cobra.Command {
 					return err
 				}
 				log := telemetry.NewLogger(os.Stderr, slog.LevelInfo).With("process", os.Getpid())
-				parts := c.service(temporal, log, t.SpareLoopback, func(http, operations string) { ready(http + " " + operations) })
+				parts := serviceConfig(c, temporal, log, t.SpareLoopback)
+				parts.Ready = func(http, operations string) { ready(http + " " + operations) }
 				if arguments[0] == roleAPI {
 					parts.Worker = nil
 				} else {

@@ -35,23 +35,17 @@ type flags struct {
 	throttle, cluster                                     bool
 }
 
-// configuration is that of all parts of Narthex.
-type configuration struct {
-	config.Registry
-	config.Keys
-	config.Queue
-	config.API
-	config.Codec
-	config.Worker
-	config.Operations
+// allParts is the configuration of a process that runs all parts, to be parsed.
+func allParts() config.Process {
+	return config.Process{API: &config.API{}, Codec: &config.Codec{}, Worker: &config.Worker{}}
 }
 
-// service runs all parts.
-func (c configuration) service(temporal client.Options, log *slog.Logger, spareLoopback bool, ready func(http, operations string)) service.Config {
+// serviceConfig configures a process of the stack.
+func serviceConfig(c config.Process, temporal client.Options, log *slog.Logger, spareLoopback bool) service.Config {
 	return service.Config{
-		Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker, Operations: c.Operations,
+		Process:       c,
 		Promote:       true, // a build of older sources may follow one of newer
-		SpareLoopback: spareLoopback, Temporal: temporal, Log: log, Ready: ready,
+		SpareLoopback: spareLoopback, Temporal: temporal, Log: log,
 	}
 }
 
@@ -86,7 +80,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		return err
 	}
 	defer stopPostgres()
-	var c configuration
+	c := allParts()
 	all := variables(databases, keys, f.http)
 	if err := config.ParseFrom(&c, all); err != nil {
 		return fmt.Errorf("the keys or addresses of the data folder %s are damaged: begin anew with another --data: %w", folder.Path, err)
@@ -129,8 +123,9 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		t := task{Variables: all, Temporal: temporal.HostPort, SpareLoopback: !f.throttle}
 		return processes{log: logFile, task: t, progress: progress, fail: fail}.run(ctx, ready)
 	}
-	return service.Run(ctx, c.service(temporal, telemetry.NewLogger(logFile, slog.LevelInfo), !f.throttle,
-		func(http, operations string) { ready([]string{"http://" + http}, "http://"+operations) }))
+	parts := serviceConfig(c, temporal, telemetry.NewLogger(logFile, slog.LevelInfo), !f.throttle)
+	parts.Ready = func(http, operations string) { ready([]string{"http://" + http}, "http://"+operations) }
+	return service.Run(ctx, parts)
 }
 
 // checkAddresses finds addresses that are malformed or taken before anything has been started.

@@ -19,9 +19,11 @@ import (
 
 func newCommand() *cobra.Command {
 	var envFile string
+	var version bool
 	root := &cobra.Command{
 		Use:           "narthex",
 		Short:         "Signs churches up, each with a database of its own",
+		Example:       "  narthex --env-file .env serve\n  narthex signups list --since 1d\n  narthex completion bash > /etc/bash_completion.d/narthex",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -30,31 +32,27 @@ func newCommand() *cobra.Command {
 			}
 			return config.LoadFile(envFile)
 		},
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if version {
+				return printVersion(cmd)
+			}
+			return cmd.Help()
+		},
 	}
 	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they win over those that are set")
-	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signupsCommand(), orphansCommand(), readyCommand(), poolCommand(), keysCommand(), versionCommand())
+	root.Flags().BoolVar(&version, "version", false, "print the version, and the name of the release")
+	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signupsCommand(), orphansCommand(),
+		readyCommand(), poolCommand(), keysCommand(), versionCommand())
+	checkUsage(root)
 	return root
 }
 
 func serveCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "serve", Short: "Run the API and the worker in one process", Args: cobra.NoArgs,
+		Example: "  narthex --env-file .env serve",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var c struct {
-				config.Registry
-				config.Keys
-				config.Queue
-				config.API
-				config.Codec
-				config.Worker
-				config.Operations
-				config.Log
-			}
-			if err := config.Parse(&c); err != nil {
-				return err
-			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Worker: &c.Worker, Operations: c.Operations}, c.Log)
+			return run(cmd, config.Process{API: &config.API{}, Codec: &config.Codec{}, Worker: &config.Worker{}})
 		},
 	}
 }
@@ -62,20 +60,9 @@ func serveCommand() *cobra.Command {
 func apiCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "api", Short: "Run the API alone", Args: cobra.NoArgs,
+		Example: "  narthex --env-file .env api",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var c struct {
-				config.Registry
-				config.Keys
-				config.Queue
-				config.API
-				config.Codec
-				config.Operations
-				config.Log
-			}
-			if err := config.Parse(&c); err != nil {
-				return err
-			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, API: &c.API, Codec: c.Codec, Operations: c.Operations}, c.Log)
+			return run(cmd, config.Process{API: &config.API{}, Codec: &config.Codec{}})
 		},
 	}
 }
@@ -83,35 +70,32 @@ func apiCommand() *cobra.Command {
 func workerCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "worker", Short: "Run the worker alone", Args: cobra.NoArgs,
+		Example: "  narthex --env-file .env worker",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			var c struct {
-				config.Registry
-				config.Keys
-				config.Queue
-				config.Worker
-				config.Operations
-				config.Log
-			}
-			if err := config.Parse(&c); err != nil {
-				return err
-			}
-			return run(cmd, service.Config{Registry: c.Registry, Keys: c.Keys, Queue: c.Queue, Worker: &c.Worker, Operations: c.Operations}, c.Log)
+			return run(cmd, config.Process{Worker: &config.Worker{}})
 		},
 	}
 	cmd.AddCommand(promoteCommand())
 	return cmd
 }
 
-func run(cmd *cobra.Command, c service.Config, logging config.Log) (err error) {
-	c.Log = telemetry.NewLogger(os.Stderr, logging.LogLevel)
-	if c.Temporal, err = service.TemporalOptions(); err != nil {
+// run runs the parts that are not nil, configured by the environment.
+func run(cmd *cobra.Command, parts config.Process) error {
+	if err := config.Parse(&parts); err != nil {
 		return err
 	}
-	c.Ready = func(http, operations string) { c.Log.Info("ready", "http", http, "operations", operations) }
-	return service.Run(cmd.Context(), c)
+	temporal, err := service.TemporalOptions()
+	if err != nil {
+		return err
+	}
+	log := telemetry.NewLogger(os.Stderr, parts.LogLevel)
+	return service.Run(cmd.Context(), service.Config{
+		Process: parts, Temporal: temporal, Log: log,
+		Ready: func(http, operations string) { log.Info("ready", "http", http, "operations", operations) },
+	})
 }
 
-// describe says what kept a command from its work, in words that hold nobody's data.
+// describe says in words why a command failed. They hold no personal data.
 func describe(err error) string {
 	for _, known := range []error{registry.ErrSealKeys, registry.ErrIndexKeys, registry.ErrNotMigrated, secrets.ErrSealed, signups.ErrNoWorker} {
 		if errors.Is(err, known) {
@@ -124,27 +108,30 @@ func describe(err error) string {
 func versionCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version, and the name of the release", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var c config.Release
-			if err := config.Parse(&c); err != nil {
-				return err
-			}
-			name, err := service.ReleaseName(c)
-			if err != nil {
-				return err
-			}
-			build, ok := debug.ReadBuildInfo()
-			if !ok {
-				return fmt.Errorf("this program carries no build information")
-			}
-			version := build.Main.Version
-			for _, setting := range build.Settings {
-				if setting.Key == "vcs.revision" {
-					version += " " + setting.Value
-				}
-			}
-			fmt.Fprintf(cmd.OutOrStdout(), "narthex %s, %s, release %s\n", version, build.GoVersion, name)
-			return nil
-		},
+		Example: "  narthex version",
+		RunE:    func(cmd *cobra.Command, _ []string) error { return printVersion(cmd) },
 	}
+}
+
+func printVersion(cmd *cobra.Command) error {
+	var c config.Release
+	if err := config.Parse(&c); err != nil {
+		return err
+	}
+	name, err := service.ReleaseName(c)
+	if err != nil {
+		return err
+	}
+	build, ok := debug.ReadBuildInfo()
+	if !ok {
+		return errors.New("this program carries no build information")
+	}
+	version := build.Main.Version
+	for _, setting := range build.Settings {
+		if setting.Key == "vcs.revision" {
+			version += " " + setting.Value
+		}
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "narthex %s, %s, release %s\n", version, build.GoVersion, name)
+	return nil
 }

@@ -26,6 +26,7 @@ func keysCommand() *cobra.Command {
 func newKeysCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "new", Short: "Print fresh keys as lines for an environment file", Args: cobra.NoArgs,
+		Example: "  narthex keys new >> .env",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fresh, err := config.NewKeys()
 			if err != nil {
@@ -57,7 +58,17 @@ Retire a SEAL_KEYSET key 30 days after it was replaced: until then Temporal keep
 sealed under it. Retire a TOKEN_KEY 15 minutes after: until then its access tokens are good.
 
 Without names, all of SEAL_KEYSET, INDEX_KEYSET and TOKEN_KEY that are set are rotated.`,
+		Example:   "  narthex --env-file .env keys rotate > rotated.env\n  narthex --env-file .env keys rotate --stage retire TOKEN_KEY",
+		ValidArgs: config.KeyVariables(),
 		RunE: func(cmd *cobra.Command, names []string) error {
+			for _, name := range names {
+				if err := oneOf("variable of keys", name, config.KeyVariables()); err != nil {
+					return err
+				}
+			}
+			if err := oneOf("stage", stage, config.Stages()); err != nil {
+				return err
+			}
 			variables, err := config.Secrets()
 			if err != nil {
 				return err
@@ -71,14 +82,16 @@ Without names, all of SEAL_KEYSET, INDEX_KEYSET and TOKEN_KEY that are set are r
 		},
 	}
 	cmd.Flags().StringVar(&stage, "stage", string(config.StageReplace), "`STAGE` of the rotation: replace (add and promote at once), add, promote or retire")
+	completes(cmd, "stage", config.Stages())
 	return cmd
 }
 
 func resealCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "reseal", Short: "Write everything that is sealed anew under the primary keys, while the service runs", Args: cobra.NoArgs,
-		Long: `Write everything that is sealed anew under the primary keys, while the service runs. It can be cut off
-and run again: it goes on with what is left.`,
+		Use: "reseal", Short: "Seal everything again under the primary keys, while the service runs", Args: cobra.NoArgs,
+		Long: `Seal everything again under the primary keys, while the service runs. It can be interrupted and run
+again: it continues with what is left.`,
+		Example: "  narthex --env-file .env keys reseal",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withRegistry(cmd, func(_ context.Context, reg *registry.Registry, keys *secrets.Keys) error {
 				return reseal(cmd, reg, keys)
@@ -118,7 +131,7 @@ func reseal(cmd *cobra.Command, reg *registry.Registry, keys *secrets.Keys) erro
 		fmt.Fprintf(out, "tenant %d of %d, %s: %d rows\n", i+1, len(tenants), id, resealed)
 	}
 	if failed > 0 {
-		return fmt.Errorf("%d of %d tenants were not resealed: mend what is said of them above, and run this again", failed, len(tenants))
+		return fmt.Errorf("%d of %d tenants were not resealed: fix the errors above, and run this again", failed, len(tenants))
 	}
 	fmt.Fprintln(out, "Everything is sealed under the primary keys.")
 	return nil

@@ -117,9 +117,9 @@ func TestKeysRotateRefuses(t *testing.T) {
 	t.Parallel()
 	variables := environment(t, "127.0.0.1:1")
 	wantRefusal(t, "no keys to rotate", nil, "keys", "rotate")
-	wantRefusal(t, "REGISTRY_URL holds no keys", variables, "keys", "rotate", "REGISTRY_URL")
+	wantMisused(t, `there is no variable of keys "REGISTRY_URL"`, variables, "keys", "rotate", "REGISTRY_URL")
 	wantRefusal(t, "SEAL_KEYSET is not base64", append(variables, "SEAL_KEYSET=5ecret"), "keys", "rotate")
-	wantRefusal(t, "knows no stage sideways", variables, "keys", "rotate", "--stage", "sideways")
+	wantMisused(t, `there is no stage "sideways"`, variables, "keys", "rotate", "--stage", "sideways")
 	wantRefusal(t, "TOKEN_KEY holds no key that was added and does not sign yet: add one first", variables, "keys", "rotate", "--stage", "promote", "TOKEN_KEY")
 	if got := wantPrinted(t, variables, "keys", "rotate", "TOKEN_KEY"); strings.Count(got, "\n") != 1 || strings.Count(got, ",") != 1 {
 		t.Errorf("rotate TOKEN_KEY printed\n%swant one line of two keys", got)

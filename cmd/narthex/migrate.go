@@ -23,6 +23,7 @@ database alone. A superuser makes the role that Narthex works as, and its regist
   CREATE DATABASE narthex_registry OWNER narthex;
   REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
   GRANT CONNECT ON DATABASE postgres TO narthex;`,
+		Example: "  narthex --env-file .env migrate",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c struct {
 				config.Registry

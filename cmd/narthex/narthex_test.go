@@ -36,9 +36,20 @@ func narthex(t *testing.T, environment []string, arguments ...string) (status in
 // wantRefusal expects narthex to say one sentence, and nothing else, with status 1.
 func wantRefusal(t *testing.T, want string, environment []string, arguments ...string) {
 	t.Helper()
+	wantRefused(t, 1, want, environment, arguments...)
+}
+
+// wantMisused expects the same with the status of a command that was called wrongly.
+func wantMisused(t *testing.T, want string, environment []string, arguments ...string) {
+	t.Helper()
+	wantRefused(t, 2, want, environment, arguments...)
+}
+
+func wantRefused(t *testing.T, wantStatus int, want string, environment []string, arguments ...string) {
+	t.Helper()
 	status, output := narthex(t, environment, arguments...)
-	if status != 1 || strings.Count(output, "\n") != 1 || !strings.HasPrefix(output, "narthex: ") || !strings.Contains(output, want) {
-		t.Errorf("narthex %v: status %d, it prints\n  %s\nwant status 1 and one line with\n  %s", arguments, status, output, want)
+	if status != wantStatus || strings.Count(output, "\n") != 1 || !strings.HasPrefix(output, "narthex: ") || !strings.Contains(output, want) {
+		t.Errorf("narthex %v: status %d, it prints\n  %s\nwant status %d and one line with\n  %s", arguments, status, output, wantStatus, want)
 	}
 	if strings.Contains(output, "5ecret") {
 		t.Errorf("a secret is in the output: %s", output)
@@ -125,11 +136,14 @@ func TestWhatIsMissingOrMalformedIsNamed(t *testing.T) {
 	wantRefusal(t, "REGISTRY_URL is not set; SEAL_KEYSET is not set; INDEX_KEYSET is not set; TENANT_SERVER_URL is not set", nil, "worker")
 	wantRefusal(t, "the environment file "+nowhere+" cannot be read", nil, "serve", "--env-file", nowhere)
 	wantRefusal(t, "the registry postgres://n:xxxxx@127.0.0.1:1/r: ", []string{"REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"}, "migrate")
-	wantRefusal(t, `unknown command "launch"`, nil, "launch")
+	wantMisused(t, `unknown command "launch"`, nil, "launch")
 
 	complete := environment(t, "127.0.0.1:1")
 	wantRefusal(t, "SEAL_KEYSET is not base64; HTTP_ADDRESS is not an address like 127.0.0.1:8080; TOKEN_KEY is not base64 of 32 bytes",
 		append(complete, "SEAL_KEYSET=5ecret", "TOKEN_KEY=5ecret", "HTTP_ADDRESS=8080"), "serve")
+	wantRefusal(t, "TEMPORAL_ADDRESS is not set", append(complete, "TEMPORAL_ADDRESS="), "worker")
+	wantRefusal(t, "TEMPORAL_ADDRESS is not set", append(complete, "TEMPORAL_ADDRESS="), "signups", "list")
+	wantRefusal(t, "Temporal at 127.0.0.1:1 does not answer", complete, "signups", "list")
 	wantRefusal(t, "TEMPORAL_", append(complete, "TEMPORAL_TLS_CLIENT_CERT_PATH=/nowhere"), "worker")
 }
 

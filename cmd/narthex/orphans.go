@@ -54,6 +54,7 @@ func listOrphansCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List what the last sweep has seen", Args: cobra.NoArgs,
+		Example: "  narthex orphans list",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
 				orphans, err := reg.Orphans(ctx)
@@ -96,6 +97,7 @@ func sweepOrphansCommand() *cobra.Command {
 	var dry, asJSON bool
 	cmd := &cobra.Command{
 		Use: "sweep", Short: "Look for orphans now, and remove those whose time is over", Args: cobra.NoArgs,
+		Example: "  narthex orphans sweep --dry-run",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
 				if err := o.CheckWorker(ctx); err != nil {
@@ -171,6 +173,7 @@ func keepOrphanCommand() *cobra.Command {
 	var undo bool
 	cmd := &cobra.Command{
 		Use: "keep ID", Short: "Let no sweep remove an orphan", Args: cobra.ExactArgs(1),
+		Example: "  narthex orphans keep 01m89x7m6zry4hep2a3rj5z1b8",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
 				err := registry.ErrNotFound

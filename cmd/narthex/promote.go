@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 
 	"narthex/cmd/internal/service"
 	"narthex/internal/config"
@@ -24,6 +21,7 @@ func promoteCommand() *cobra.Command {
 		Long: `Have the workers of this program's release take the work, signups in flight too, whichever release's do now.
 A newer release takes over by itself when its first worker starts; this is the way back to an older one. A
 worker of this release must be running. Those of the other one are then given nothing, and can be stopped.`,
+		Example: "  narthex --env-file .env worker promote",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c struct {
 				config.Queue
@@ -32,14 +30,9 @@ worker of this release must be running. Those of the other one are then given no
 			if err := config.Parse(&c); err != nil {
 				return err
 			}
-			options, err := service.TemporalOptions()
+			temporal, _, err := dialTemporal(cmd.Context(), nil)
 			if err != nil {
 				return err
-			}
-			options.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler)) // errors are told once, here
-			temporal, err := client.DialContext(cmd.Context(), options)
-			if err != nil {
-				return fmt.Errorf("Temporal at %s does not answer: look whether it runs, and at TEMPORAL_ADDRESS", options.HostPort)
 			}
 			defer temporal.Close()
 			deployment, err := service.OpenDeployment(temporal, c.Queue, c.Release)
@@ -69,6 +62,6 @@ func promote(cmd *cobra.Command, deployment *release.Deployment) error {
 	case errors.Is(last, release.ErrNoWorker):
 		return fmt.Errorf("no worker of release %s is running: start one with `narthex worker`", own)
 	default:
-		return fmt.Errorf("release %s could not be made current: %w", own, last)
+		return fmt.Errorf("release %s could not be made current: %s", own, describe(last))
 	}
 }

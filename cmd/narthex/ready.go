@@ -32,6 +32,7 @@ func readyStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "status", Short: "Say how many databases are ready, on which server and with which schema", Args: cobra.NoArgs,
+		Example: "  narthex ready status",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
 				stock, err := reg.ReadyStock(ctx)

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"os"
 	"slices"
 	"strings"
@@ -15,12 +14,8 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
-	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 	"golang.org/x/term"
 
-	"narthex/cmd/internal/service"
-	"narthex/internal/codec"
 	"narthex/internal/config"
 	"narthex/internal/email"
 	"narthex/internal/secrets"
@@ -47,22 +42,12 @@ func asOperator(cmd *cobra.Command, do func(context.Context, *signups.Operator) 
 	if err := config.Parse(&c); err != nil {
 		return err
 	}
-	options, err := service.TemporalOptions()
+	keys := secrets.New(c.SealKeyset, c.IndexKeyset)
+	temporal, namespace, err := dialTemporal(cmd.Context(), keys)
 	if err != nil {
 		return err
 	}
-	keys := secrets.New(c.SealKeyset, c.IndexKeyset)
-	codec.Seal(&options, keys)
-	options.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler)) // errors are told once, by the commands
-	temporal, err := client.DialContext(cmd.Context(), options)
-	if err != nil {
-		return fmt.Errorf("Temporal at %s does not answer: look whether it runs, and at TEMPORAL_ADDRESS", options.HostPort)
-	}
 	defer temporal.Close()
-	namespace := options.Namespace
-	if namespace == "" {
-		namespace = client.DefaultNamespace
-	}
 	err = do(cmd.Context(), &signups.Operator{Temporal: temporal, Keys: keys, Namespace: namespace, TaskQueue: c.TaskQueue, Steps: workflows.Steps})
 	if err != nil && cmd.Context().Err() != nil {
 		return errors.New("stopped")
@@ -109,7 +94,7 @@ func (n *naming) find(ctx context.Context, o *signups.Operator, in io.Reader, id
 	return run, about("of this email", err)
 }
 
-// about says of which signup an error speaks, in words that hold nobody's data.
+// about says which signup an error is about. It holds no personal data.
 func about(id string, err error) error {
 	switch {
 	case err == nil:
@@ -121,20 +106,17 @@ func about(id string, err error) error {
 }
 
 func listSignupsCommand() *cobra.Command {
-	var outcome, step string
-	var since time.Duration
-	var limit int
+	var filter signups.Filter
+	var since moment
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "list", Short: "List signups, newest first", Args: cobra.NoArgs,
+		Example: "  narthex signups list --outcome rolled_back --since 1d\n  narthex signups list --step CreateDatabase --since 2026-11-26 --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			filter, err := newFilter(outcome, step, since)
-			if err != nil {
+			if err := checkFilter(filter); err != nil {
 				return err
 			}
-			if filter.Limit = limit; limit < 1 {
-				return errors.New("--limit must be at least 1")
-			}
+			filter.Since = since.Time
 			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
 				entries, err := o.List(ctx, filter)
 				if err != nil {
@@ -147,33 +129,31 @@ func listSignupsCommand() *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().StringVar(&outcome, "outcome", "", "only those with this `OUTCOME`: "+strings.Join(signups.Outcomes(), ", "))
-	cmd.Flags().StringVar(&step, "step", "", "only those in which this `STEP` failed, like CreateDatabase")
-	cmd.Flags().DurationVar(&since, "since", 0, "only those that started within this `DURATION`, like 24h")
-	cmd.Flags().IntVar(&limit, "limit", 50, "at most `N`")
+	cmd.Flags().StringVar(&filter.Outcome, "outcome", "", "only those with this `OUTCOME`: "+strings.Join(signups.Outcomes(), ", "))
+	cmd.Flags().StringVar(&filter.FailedStep, "step", "", "only those in which this `STEP` failed, like CreateDatabase")
+	momentFlag(cmd, &since, "since", "only those that started after this")
+	cmd.Flags().IntVar(&filter.Limit, "limit", 50, "at most `N`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	completes(cmd, "outcome", signups.Outcomes())
+	completes(cmd, "step", stepNames())
 	return cmd
 }
 
-func newFilter(outcome, step string, since time.Duration) (signups.Filter, error) {
-	if outcome != "" && !slices.Contains(signups.Outcomes(), outcome) {
-		return signups.Filter{}, fmt.Errorf("there is no outcome %q: it is one of %s", outcome, strings.Join(signups.Outcomes(), ", "))
+func stepNames() (names []string) {
+	for _, step := range workflows.Steps {
+		names = append(names, step.Do)
 	}
-	var steps []string
-	for _, s := range workflows.Steps {
-		steps = append(steps, s.Do)
+	return names
+}
+
+func checkFilter(filter signups.Filter) error {
+	if filter.Limit < 1 {
+		return usage("--limit must be at least 1")
 	}
-	if step != "" && !slices.Contains(steps, step) {
-		return signups.Filter{}, fmt.Errorf("there is no step %q: it is one of %s", step, strings.Join(steps, ", "))
+	if err := oneOf("outcome", filter.Outcome, signups.Outcomes()); err != nil {
+		return err
 	}
-	if since < 0 {
-		return signups.Filter{}, errors.New("--since must not be negative")
-	}
-	filter := signups.Filter{Outcome: outcome, FailedStep: step}
-	if since > 0 {
-		filter.Since = time.Now().Add(-since)
-	}
-	return filter, nil
+	return oneOf("step", filter.FailedStep, stepNames())
 }
 
 func writeJSON(out io.Writer, value any) error {
@@ -190,8 +170,6 @@ func writeTable(out io.Writer, entries []signups.Entry) error {
 	}
 	return table.Flush()
 }
-
-func inUTC(t time.Time) string { return t.UTC().Format("2006-01-02 15:04:05Z") }
 
 func dash(text string) string {
 	if text == "" {

@@ -22,7 +22,7 @@ import (
 type replayOptions struct {
 	named  naming
 	failed bool
-	since  time.Duration
+	since  moment
 	rate   float64
 	atOnce int
 	wait   time.Duration
@@ -31,11 +31,12 @@ type replayOptions struct {
 func replaySignupsCommand() *cobra.Command {
 	var r replayOptions
 	cmd := &cobra.Command{
-		Use: "replay {ID... | --email | --failed --since DURATION}", Short: "Start failed signups again, each with its own input",
+		Use: "replay {ID... | --email | --failed --since TIME}", Short: "Start failed signups again, each with its own input",
 		Long: `Start failed signups again, each with its own input: the same email, ids and password. One that is
 running or has succeeded is refused. One that was terminated goes on with what it has made.
---failed takes all that were rolled back or terminated, but for those whose email was taken.`,
-		Args: r.arguments,
+--failed takes all that were rolled back or terminated, except those whose email was taken.`,
+		Example: "  narthex signups replay 01m89x7m6zry4hep2a3rj5z1b8\n  narthex signups replay --failed --since 1d --rate 1",
+		Args:    r.arguments,
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
 				if err := o.CheckWorker(ctx); err != nil {
@@ -51,7 +52,7 @@ running or has succeeded is refused. One that was terminated goes on with what i
 	}
 	r.named.flag(cmd)
 	cmd.Flags().BoolVar(&r.failed, "failed", false, "replay all that failed within --since")
-	cmd.Flags().DurationVar(&r.since, "since", 0, "with --failed: those that started within this `DURATION`, like 24h")
+	momentFlag(cmd, &r.since, "since", "with --failed: those that started after this")
 	cmd.Flags().Float64Var(&r.rate, "rate", 2, "start at most `N` a second")
 	cmd.Flags().IntVar(&r.atOnce, "at-once", 4, "have at most `N` running at once")
 	cmd.Flags().DurationVar(&r.wait, "wait", time.Minute, "wait this `DURATION` for each to end")
@@ -62,8 +63,8 @@ func (r *replayOptions) arguments(cmd *cobra.Command, ids []string) error {
 	switch {
 	case r.rate <= 0 || r.atOnce < 1 || r.wait <= 0:
 		return errors.New("--rate, --at-once and --wait must be more than 0")
-	case r.failed != (r.since > 0):
-		return errors.New("--failed needs a --since, like 24h, and --since a --failed")
+	case r.failed == r.since.IsZero():
+		return errors.New("--failed needs a --since, like 24h, and --since needs --failed")
 	case r.failed && (r.named.email || len(ids) > 0):
 		return errors.New("give IDs, --email or --failed: one of them")
 	case r.failed, len(ids) > 1 && !r.named.email && !strings.Contains(strings.Join(ids, ""), "@"):
@@ -77,7 +78,7 @@ type target struct{ name, workflowID string }
 
 func (r *replayOptions) find(ctx context.Context, o *signups.Operator, cmd *cobra.Command, ids []string) (found []target, err error) {
 	if r.failed {
-		return failedSince(ctx, o, time.Now().Add(-r.since))
+		return failedSince(ctx, o, r.since.Time)
 	}
 	if r.named.email {
 		ids = []string{"of this email"}
@@ -167,7 +168,7 @@ func (r *replayOptions) one(ctx context.Context, o *signups.Operator, t target) 
 	defer cancel()
 	status, err := o.Await(ctx, run)
 	if err != nil {
-		return "replayed, and out of sight: " + describe(err), false
+		return "replayed, but its status could not be read: " + describe(err), false
 	}
 	return became(status), status.State == signups.Completed
 }

@@ -21,6 +21,7 @@ func showSignupCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use: "show {ID | --email}", Short: "Show how a signup stands, step by step", Args: named.arguments,
+		Example: "  narthex signups show 01m89x7m6zry4hep2a3rj5z1b8\n  echo pat@example.org | narthex signups show --email",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
 				run, err := named.find(ctx, o, cmd.InOrStdin(), ids)
@@ -98,6 +99,8 @@ func watchSignupCommand() *cobra.Command {
 	var named naming
 	cmd := &cobra.Command{
 		Use: "watch {ID | --email}", Short: "Watch a signup until it has ended", Args: named.arguments,
+		Long:    "Watch a signup until it has ended. The exit status is 0 if the church was created, and 1 if not.",
+		Example: "  narthex signups watch 01m89x7m6zry4hep2a3rj5z1b8",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
 				run, err := named.find(ctx, o, cmd.InOrStdin(), ids)
@@ -137,6 +140,9 @@ func watch(ctx context.Context, o *signups.Operator, run signups.Run, out io.Wri
 		return about(run.WorkflowID, err)
 	}
 	fmt.Fprintln(out, became(last))
+	if last.State != signups.Completed {
+		return errors.New("the church was not created")
+	}
 	return nil
 }
 
@@ -181,6 +187,7 @@ func cancelSignupCommand() *cobra.Command {
 	var named naming
 	cmd := &cobra.Command{
 		Use: "cancel {ID | --email}", Short: "Stop a running signup: it rolls back", Args: named.arguments,
+		Example: "  narthex signups cancel 01m89x7m6zry4hep2a3rj5z1b8",
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
 				run, err := named.find(ctx, o, cmd.InOrStdin(), ids)

@@ -143,6 +143,19 @@ type Log struct {
 	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"info"`
 }
 
+// Process is the configuration of a process that runs the API, the worker or both. Parse fills those parts that
+// are not nil: what the process does not run has none.
+type Process struct {
+	Registry
+	Keys
+	Queue
+	*API
+	*Codec // beside the API
+	*Worker
+	Operations
+	Log
+}
+
 // DatabaseURL is a postgres:// URL. It prints without its password.
 type DatabaseURL string
 

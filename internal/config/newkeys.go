@@ -4,6 +4,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"narthex/internal/secrets"
@@ -38,6 +39,14 @@ const (
 	StagePromote Stage = "promote"
 	StageRetire  Stage = "retire"
 )
+
+// Stages are the stages that there are.
+func Stages() []string {
+	return []string{string(StageReplace), string(StageAdd), string(StagePromote), string(StageRetire)}
+}
+
+// KeyVariables are the variables whose keys can be rotated.
+func KeyVariables() []string { return slices.Sorted(maps.Keys(rotations)) }
 
 type rotation struct{ add, promote, retire func(string) (string, error) }
 

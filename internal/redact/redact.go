@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.temporal.io/api/serviceerror"
+	"google.golang.org/grpc/codes"
 
 	"narthex/internal/sqlstate"
 )
@@ -46,5 +48,31 @@ func kindOf(err error) string {
 	case errors.Is(err, context.Canceled):
 		return "cancelled"
 	}
-	return ""
+	return temporal(err)
+}
+
+// temporal says what Temporal answered. Its own words may hold an id or a value.
+func temporal(err error) string {
+	var answered serviceerror.ServiceError
+	var namespace *serviceerror.NamespaceNotFound
+	if !errors.As(err, &answered) {
+		return ""
+	}
+	if errors.As(err, &namespace) {
+		return "Temporal has no such namespace: see TEMPORAL_NAMESPACE"
+	}
+	switch code := answered.Status().Code(); code {
+	case codes.Unavailable:
+		return "Temporal does not answer"
+	case codes.DeadlineExceeded:
+		return "Temporal did not answer in time"
+	case codes.Canceled:
+		return "cancelled"
+	case codes.PermissionDenied, codes.Unauthenticated:
+		return "Temporal refused the credentials"
+	case codes.ResourceExhausted:
+		return "Temporal is overloaded"
+	default:
+		return "Temporal refused (" + code.String() + ")"
+	}
 }

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+	"go.temporal.io/api/serviceerror"
 
 	"narthex/internal/redact"
 )
@@ -21,9 +22,13 @@ func TestErrorsHoldNobodysData(t *testing.T) {
 		"insert admin: PostgreSQL refused: a value has the wrong form or is too long (22001)":           fmt.Errorf("insert admin: %w", &pgconn.PgError{Code: "22001", Message: "value of pat@example.org too long"}),
 		"open registry: no connection to PostgreSQL: nothing listens at its address":                    fmt.Errorf("open registry: %w", connecting),
 		"look up email: no answer in time":                                                              fmt.Errorf("look up email: pat@example.org: %w", context.DeadlineExceeded),
-		"look up email: cancelled":                                                                      fmt.Errorf("look up email: pat@example.org: %w", context.Canceled),
-		"look up email":                                                                                 fmt.Errorf("look up email: %w", errors.New("no entry for pat@example.org")),
-		"the email is taken":                                                                            errors.New("the email is taken"),
+		"list signups: Temporal does not answer":                                                        fmt.Errorf("list signups: %w", serviceerror.NewUnavailable("pat@example.org")),
+		"list signups: Temporal refused (AlreadyExists)":                                                fmt.Errorf("list signups: %w", serviceerror.NewAlreadyExists("pat@example.org")),
+		"list signups: Temporal has no such namespace: see TEMPORAL_NAMESPACE": fmt.Errorf("list signups: %w",
+			serviceerror.NewNamespaceNotFound("pat@example.org")),
+		"look up email: cancelled": fmt.Errorf("look up email: pat@example.org: %w", context.Canceled),
+		"look up email":            fmt.Errorf("look up email: %w", errors.New("no entry for pat@example.org")),
+		"the email is taken":       errors.New("the email is taken"),
 	} {
 		if got := redact.Error(err); got != want {
 			t.Errorf("got  %q\nwant %q", got, want)

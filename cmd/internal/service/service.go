@@ -44,14 +44,7 @@ const maxHeader = 16 << 10 // bytes of a request's header
 
 // Config says what to run: the parts that are not nil.
 type Config struct {
-	Registry config.Registry
-	Keys     config.Keys
-	Queue    config.Queue
-	API      *config.API
-	Codec    config.Codec // beside the API
-	Worker   *config.Worker
-
-	Operations config.Operations
+	config.Process
 
 	// Promote makes the worker's release current though a newer one is. For development.
 	Promote bool
@@ -59,7 +52,7 @@ type Config struct {
 	SpareLoopback bool
 
 	Temporal client.Options
-	Log      *slog.Logger
+	Log      *slog.Logger // in place of Process.Log
 	// Ready, if not nil, is called once everything answers, with the addresses that the API and operations
 	// listen on.
 	Ready func(http, operations string)
@@ -70,6 +63,9 @@ func TemporalOptions() (client.Options, error) {
 	options, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {
 		return client.Options{}, fmt.Errorf("the Temporal client's configuration (TEMPORAL_…) is not valid: %w", err)
+	}
+	if options.HostPort == "" {
+		return client.Options{}, errors.New("TEMPORAL_ADDRESS is not set: it is where Temporal answers, like 127.0.0.1:7233")
 	}
 	return options, nil
 }

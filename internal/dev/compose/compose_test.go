@@ -137,23 +137,8 @@ func TestEnvironmentsAreComplete(t *testing.T) {
 	services := load(t).Services
 	for name, parts := range map[string]any{
 		"migrate": &struct{ config.Registry }{},
-		"api": &struct {
-			config.Registry
-			config.Keys
-			config.Queue
-			config.API
-			config.Codec
-			config.Operations
-			config.Log
-		}{},
-		"worker": &struct {
-			config.Registry
-			config.Keys
-			config.Queue
-			config.Worker
-			config.Operations
-			config.Log
-		}{},
+		"api":     &config.Process{API: &config.API{}, Codec: &config.Codec{}},
+		"worker":  &config.Process{Worker: &config.Worker{}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if got := services[name].Command; !slices.Equal(got, types.ShellCommand{name}) {

@@ -1,0 +1,113 @@
+package main
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+)
+
+func TestWhatIsMisspeltExitsWith2AndSuggests(t *testing.T) {
+	t.Parallel()
+	wantMisused(t, `unknown command "serv" for "narthex": did you mean serve?`, nil, "serv")
+	wantMisused(t, `unknown command "lst" for "narthex signups": did you mean list?`, nil, "signups", "lst")
+	wantMisused(t, `unknown command "bogus" for "narthex orphans": it is one of `, nil, "orphans", "bogus")
+	wantMisused(t, `unknown command "promot" for "narthex worker": did you mean promote?`, nil, "worker", "promot")
+	wantMisused(t, `unknown command "bsh" for "narthex completion": did you mean bash or fish or zsh?`, nil, "completion", "bsh")
+	wantMisused(t, `unknown command "signup" for "narthex": did you mean signups?`, nil, "help", "signup")
+	wantMisused(t, `narthex signups list takes no argument "bogus"`, nil, "signups", "list", "bogus")
+	wantMisused(t, `unknown flag: --outcom: narthex signups list takes --`, nil, "signups", "list", "--outcom", "created")
+	wantMisused(t, `there is no outcome "made": it is one of created, `, nil, "signups", "list", "--outcome", "made")
+	wantMisused(t, `there is no step "MakeDatabase": it is one of CreateDatabase, `, nil, "signups", "list", "--step", "MakeDatabase")
+	wantMisused(t, `it is not like 24h, 7d, 2026-11-26`, nil, "signups", "list", "--since", "yesterday")
+	wantMisused(t, `give one ID`, nil, "signups", "watch")
+	wantMisused(t, `there is no stage "stop": it is one of replace, `, nil, "keys", "rotate", "--stage", "stop")
+	wantMisused(t, `there is no variable of keys "REGISTRY_URL"`, nil, "keys", "rotate", "REGISTRY_URL")
+}
+
+// Whatever command there is refuses what it doesn't know. None of them gets to work here: nothing is configured.
+func TestEveryCommandRefusesWhatItDoesNotKnow(t *testing.T) {
+	t.Parallel()
+	for _, cmd := range allCommands(newCommand()) {
+		words := strings.Fields(cmd.CommandPath())[1:]
+		for _, more := range [][]string{{"--no-such-flag"}, {"no-such-word", "nor-this", "pat@example.org"}} {
+			root := newCommand()
+			root.SetArgs(append(words, more...))
+			if err := root.Execute(); err == nil || exitStatus(err) != exitUsage {
+				t.Errorf("%s %v: %v, want an error of usage", cmd.CommandPath(), more, err)
+			}
+		}
+	}
+}
+
+func TestEveryCommandHasAnExampleThatIsValid(t *testing.T) {
+	t.Parallel()
+	for _, cmd := range allCommands(newCommand()) {
+		own := cmd.Name() != "help" && cmd.Deprecated == "" && !strings.HasPrefix(cmd.CommandPath(), "narthex completion") // cobra's have theirs in their texts
+		if own && !cmd.HasSubCommands() && !strings.Contains(cmd.Example, cmd.CommandPath()[len("narthex "):]) {
+			t.Errorf("the help of %s has no example of it: %q", cmd.CommandPath(), cmd.Example)
+		}
+		for line := range strings.Lines(cmd.Example) {
+			checkExample(t, line)
+		}
+	}
+}
+
+func checkExample(t *testing.T, line string) {
+	t.Helper()
+	_, words, found := strings.Cut(strings.TrimSpace(line), "narthex ")
+	words, _, _ = strings.Cut(words, " >")
+	root := newCommand()
+	cmd, rest, err := root.Find(strings.Fields(words))
+	if !found || err != nil {
+		t.Errorf("%q: %v", line, err)
+		return
+	}
+	if err := cmd.ParseFlags(rest); err != nil {
+		t.Errorf("%q: %v", line, err)
+	}
+	if err := cmd.ValidateArgs(cmd.Flags().Args()); err != nil {
+		t.Errorf("%q: %v", line, err)
+	}
+}
+
+func TestShellsCompleteValues(t *testing.T) {
+	t.Parallel()
+	for words, want := range map[string]string{
+		"signups list --outcome ":    "rollback_stuck",
+		"signups list --step Create": "CreateTenantAdmin",
+		"keys rotate --stage ":       "retire",
+		"keys rotate SEAL":           "SEAL_KEYSET",
+		"completion ":                "bash",
+	} {
+		status, output := narthex(t, nil, append([]string{cobra.ShellCompRequestCmd}, strings.Split(words, " ")...)...)
+		if status != 0 || !strings.Contains(output, want) {
+			t.Errorf("narthex %s<Tab>: status %d, %s, want %s among them", words, status, output, want)
+		}
+	}
+	if status, output := narthex(t, nil, "--help"); status != 0 || !strings.Contains(output, "completion ") || !strings.Contains(output, "--version") {
+		t.Errorf("the help (status %d) lacks completion or --version:\n%s", status, output)
+	}
+}
+
+func TestVersionFlag(t *testing.T) {
+	t.Parallel()
+	_, want := narthex(t, nil, "version")
+	if status, output := narthex(t, nil, "--version"); status != 0 || output != want {
+		t.Errorf("--version: status %d, %s, want %s", status, output, want)
+	}
+}
+
+func TestTimesAreUTCWhereverTheProcessRuns(t *testing.T) {
+	t.Parallel()
+	variables := append(environment(t, "127.0.0.1:1"), "TZ=Pacific/Auckland")
+	wantPrinted(t, variables, "migrate")
+	conn := connect(t, strings.TrimPrefix(variable(variables, "REGISTRY_URL"), "REGISTRY_URL="))
+	if _, err := conn.Exec(t.Context(), `INSERT INTO orphans (kind, server, id, tenant_id, signup_id, first_seen_at)
+		VALUES ('tenant', '', '01m89x7m6zry4hep2a3rj5z1b8', '01m89x7m6zry4hep2a3rj5z1b8', '', '2026-11-26 09:00+00')`); err != nil {
+		t.Fatal(err)
+	}
+	if output := wantPrinted(t, variables, "orphans", "list", "--json"); !strings.Contains(output, "2026-11-26T09:00:00Z") {
+		t.Errorf("it prints %s, want 2026-11-26T09:00:00Z", output)
+	}
+}

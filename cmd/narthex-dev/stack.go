@@ -205,12 +205,7 @@ func prepareRegistry(ctx context.Context, databases devstack.Databases, keys *se
 	if err != nil {
 		return errors.New("DATABASE_URL is malformed")
 	}
-	reg, err := registry.Open(ctx, databases.RegistryURL, keys)
-	if err != nil {
-		return err
-	}
-	defer reg.Close()
-	_, err = reg.Relocate(ctx, server.Host, int(server.Port))
+	_, err = devstack.Relocate(ctx, databases.RegistryURL, keys, server.Host, int(server.Port))
 	return err
 }
 

@@ -216,28 +216,3 @@ func TestSealedValuesOpenInTheirOwnRowAlone(t *testing.T) {
 		t.Errorf("with another tenant's URL in its row: %v, want ErrSealed", err)
 	}
 }
-
-func TestRelocate(t *testing.T) {
-	t.Parallel()
-	r, pool := open(t)
-	owner := newOwner()
-	enter(t, r, owner, "hash")
-	offer(t, r, "127.0.0.1:5432", "template")
-	for _, want := range []int{1, 0} {
-		if moved, err := r.Relocate(t.Context(), "::1", 54329); err != nil || moved != want {
-			t.Errorf("%d tenants moved (%v), want %d", moved, err, want)
-		}
-	}
-	tenant, err := r.Tenant(t.Context(), owner.TenantID)
-	if want := "postgres://tenant_" + owner.TenantID + ":5ecret@[::1]:54329/tenant_" + owner.TenantID + "?sslmode=disable"; err != nil || tenant.DatabaseURL != want {
-		t.Errorf("the URL is %s (%v), want %s", tenant.DatabaseURL, err, want)
-	}
-	var host string
-	var port int
-	if err := pool.QueryRow(t.Context(), `SELECT database_host, database_port FROM tenants`).Scan(&host, &port); err != nil || host != "::1" || port != 54329 {
-		t.Errorf("it is recorded at %s, port %d (%v), want ::1, 54329", host, port, err)
-	}
-	if n, err := r.CountReadyDatabases(t.Context(), "[::1]:54329", "template"); err != nil || n != 1 {
-		t.Errorf("%d ready databases are where the server went (%v), want 1", n, err)
-	}
-}

@@ -106,7 +106,7 @@ func (r *Registry) InsertTenant(ctx context.Context, owner Owner, tenant NewTena
 	if err != nil {
 		return err
 	}
-	url, err := r.keys.Seal([]byte(tenant.DatabaseURL), databaseURLPlace(owner.TenantID))
+	url, err := r.keys.Seal([]byte(tenant.DatabaseURL), DatabaseURLPlace(owner.TenantID))
 	if err != nil {
 		return err
 	}
@@ -157,7 +157,7 @@ func (r *Registry) Tenant(ctx context.Context, tenantID string) (Tenant, error) 
 	if err != nil {
 		return Tenant{}, fmt.Errorf("select tenant: %w", err)
 	}
-	url, err := r.keys.Open(row.DatabaseURL, databaseURLPlace(tenantID))
+	url, err := r.keys.Open(row.DatabaseURL, DatabaseURLPlace(tenantID))
 	if err != nil {
 		return Tenant{}, err
 	}
@@ -169,6 +169,7 @@ func (r *Registry) Tenant(ctx context.Context, tenantID string) (Tenant, error) 
 		TrialEndsAt: row.TrialEndsAt, SchemaVersion: row.SchemaVersion, DatabaseURL: string(url)}, nil
 }
 
-func databaseURLPlace(tenantID string) secrets.Place {
+// DatabaseURLPlace is where a tenant's database URL is sealed.
+func DatabaseURLPlace(tenantID string) secrets.Place {
 	return secrets.Place{Table: "registry.tenants", Column: "database_url", Tenant: tenantID}
 }

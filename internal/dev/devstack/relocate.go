@@ -1,0 +1,76 @@
+package devstack
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/url"
+	"strconv"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/registry"
+	"narthex/internal/secrets"
+)
+
+const (
+	selectElsewhere = `SELECT id, database_url FROM tenants WHERE (database_host, database_port) <> ($1, $2) FOR UPDATE`
+	relocateReady   = `UPDATE database_pool SET server = $1, updated_at = now() WHERE server <> $1`
+	updateLocation  = `UPDATE tenants SET database_url = $2, database_host = $3, database_port = $4, updated_at = now() WHERE id = $1`
+)
+
+// Relocate points every tenant of a registry, and every ready database, to where the stack's one server listens now.
+// Idempotent; all move or none. It returns how many tenants moved.
+func Relocate(ctx context.Context, registryURL string, keys *secrets.Keys, host string, port int) (moved int, err error) {
+	conn, err := pgx.Connect(ctx, registryURL)
+	if err != nil {
+		return 0, fmt.Errorf("connect to the registry: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		hostPort := net.JoinHostPort(host, strconv.Itoa(port))
+		if _, err := tx.Exec(ctx, relocateReady, hostPort); err != nil {
+			return err
+		}
+		rows, _ := tx.Query(ctx, selectElsewhere, host, port)
+		elsewhere, err := pgx.CollectRows(rows, pgx.RowToStructByName[tenant])
+		if err != nil {
+			return err
+		}
+		moved = len(elsewhere)
+		for _, t := range elsewhere {
+			sealed, err := t.urlAt(keys, hostPort)
+			if err != nil {
+				return err
+			}
+			if _, err := tx.Exec(ctx, updateLocation, t.ID, sealed, host, port); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("relocate tenants: %w", err)
+	}
+	return moved, nil
+}
+
+type tenant struct {
+	ID          string
+	DatabaseURL []byte // sealed
+}
+
+// urlAt returns the tenant's database URL with another host and port, sealed.
+func (t tenant) urlAt(keys *secrets.Keys, hostPort string) ([]byte, error) {
+	place := registry.DatabaseURLPlace(t.ID)
+	plain, err := keys.Open(t.DatabaseURL, place)
+	if err != nil {
+		return nil, err
+	}
+	u, err := url.Parse(string(plain))
+	if err != nil {
+		return nil, fmt.Errorf("tenant %s: %w", t.ID, secrets.ErrSealed) // not err: it may quote the URL
+	}
+	u.Host = hostPort
+	return keys.Seal([]byte(u.String()), place)
+}

@@ -58,8 +58,7 @@ func TestACancelEndsTheKeeping(t *testing.T) {
 		env.CancelWorkflow()
 		return nil
 	})
-	var cancelled *temporal.CanceledError
-	if !errors.As(err, &cancelled) {
+	if _, ok := errors.AsType[*temporal.CanceledError](err); !ok {
 		t.Errorf("it ends with %v, want a CanceledError", err)
 	}
 }

@@ -162,8 +162,7 @@ func TestSagaUndoesAfterACancel(t *testing.T) {
 		"b": func(env *testsuite.TestWorkflowEnvironment) { env.CancelWorkflow() },
 	}}
 	err := s.run(t)
-	var cancelled *temporal.CanceledError
-	if !errors.As(err, &cancelled) {
+	if _, ok := errors.AsType[*temporal.CanceledError](err); !ok {
 		t.Errorf("the saga returned %v, want a CanceledError", err)
 	}
 	if len(s.calls) < 3 || s.calls[len(s.calls)-1] != "undoA" || !slices.Contains(s.calls, "undoB") {

@@ -35,7 +35,16 @@ func host(ctx context.Context, s *stack) ([]string, error) {
 		machine += fmt.Sprintf("; load %s at the start", strings.Fields(string(load))[0])
 	}
 	system := strings.Trim(field("/etc/os-release", "PRETTY_NAME", runtime.GOOS), `"`)
-	return []string{machine, fmt.Sprintf("%s, %s, PostgreSQL %s, Temporal %s on SQLite", system, runtime.Version(), strings.Fields(postgres)[0], temporal.ServerVersion)}, nil
+	return []string{
+		machine,
+		fmt.Sprintf(
+			"%s, %s, PostgreSQL %s, Temporal %s on SQLite",
+			system,
+			runtime.Version(),
+			strings.Fields(postgres)[0],
+			temporal.ServerVersion,
+		),
+	}, nil
 }
 
 // field is the value of the first line of a file that begins with a name, and other where there is none.

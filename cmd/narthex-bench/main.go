@@ -18,15 +18,18 @@ import (
 	"narthex/internal/dev/children"
 )
 
-func main() {
+func main() { os.Exit(execute()) }
+
+func execute() (exitCode int) {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	children.FollowGoRun(ctx, stop)
 	if err := newCommand().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "narthex-bench:", err)
-		os.Exit(1)
+		return 1
 	}
+	return 0
 }
 
 type flags struct {
@@ -52,7 +55,12 @@ func newCommand() *cobra.Command {
 	root.Flags().IntVar(&f.tenants, "tenants", 1000, "churches on the server in the end, of about 10 MB each")
 	root.Flags().StringSliceVar(&f.only, "only", nil, "measure these `FIGURES` alone: "+strings.Join(figureNames, ", "))
 	root.Flags().StringVar(&f.out, "out", "", "write last-run.md and last-run.svg into `DIR`")
-	root.Flags().StringVar(&f.profile, "profile", "", "write a CPU profile of `narthex serve`, taken during signups that come one by one, to FILE")
+	root.Flags().StringVar(
+		&f.profile,
+		"profile",
+		"",
+		"write a CPU profile of `narthex serve`, taken during signups that come one by one, to FILE",
+	)
 	return root
 }
 

@@ -145,14 +145,26 @@ func (b *bench) measureAlone(ctx context.Context) error {
 	}
 	b.durable = &variant{name: "signup, alone: Narthex over HTTP", do: b.register}
 	b.baseline = &variant{name: "signup, alone: baseline", do: b.plain.signUp}
-	noop := &variant{name: "bcrypt and a workflow of 8 no-ops", do: func(ctx context.Context) error { return hashAndRunNoop(ctx, b.stack.temporal) }}
+	noop := &variant{
+		name: "bcrypt and a workflow of 8 no-ops",
+		do:   func(ctx context.Context) error { return hashAndRunNoop(ctx, b.stack.temporal) },
+	}
 	if err := alternate(ctx, b.samples, b.stack.ready.atRest, b.baseline, b.durable, noop); err != nil {
 		return err
 	}
 	b.report.times = append(b.report.times, b.baseline, b.durable, noop)
-	b.add(figureAlone, figure{what: "signup over HTTP, alone, p50 / the baseline's", value: ratio(b.durable.times.p50(), b.baseline.times.p50()), goal: 0.5})
-	b.add(figureAlone, figure{what: "signup over HTTP, alone, p95 / the baseline's", value: ratio(b.durable.times.p95(), b.baseline.times.p95()), goal: 0.6})
-	b.add(figureEngine, figure{what: "signup / bcrypt and a workflow of 8 no-ops, p50", value: ratio(b.durable.times.p50(), noop.times.p50()), goal: 1.3})
+	b.add(
+		figureAlone,
+		figure{what: "signup over HTTP, alone, p50 / the baseline's", value: ratio(b.durable.times.p50(), b.baseline.times.p50()), goal: 0.5},
+	)
+	b.add(
+		figureAlone,
+		figure{what: "signup over HTTP, alone, p95 / the baseline's", value: ratio(b.durable.times.p95(), b.baseline.times.p95()), goal: 0.6},
+	)
+	b.add(
+		figureEngine,
+		figure{what: "signup / bcrypt and a workflow of 8 no-ops, p50", value: ratio(b.durable.times.p50(), noop.times.p50()), goal: 1.3},
+	)
 	return profiled()
 }
 
@@ -164,7 +176,15 @@ func (b *bench) measureBursts(ctx context.Context) error {
 		return err
 	}
 	b.report.rates = append(b.report.rates, baseline, durable)
-	b.add(figureBurst, figure{what: "signups a second, 10 at once / the baseline's", value: ratio(durable.burst.perSecond(), baseline.burst.perSecond()), goal: 2, atLeast: true})
+	b.add(
+		figureBurst,
+		figure{
+			what:    "signups a second, 10 at once / the baseline's",
+			value:   ratio(durable.burst.perSecond(), baseline.burst.perSecond()),
+			goal:    2,
+			atLeast: true,
+		},
+	)
 	return nil
 }
 
@@ -179,21 +199,38 @@ func (b *bench) measureLogins(ctx context.Context) error {
 		return err
 	}
 	few, rest := inTurn(b.churches[:accounts]), b.churches[accounts:]
-	alone := &variant{name: "bcrypt, 10 at once", do: func(context.Context) error { return bcrypt.CompareHashAndPassword(hash, []byte(password)) }}
-	login := &variant{name: fmt.Sprintf("login, 10 at once, to %d churches", accounts), do: func(ctx context.Context) error { return b.api.login(ctx, few()) }}
+	alone := &variant{
+		name: "bcrypt, 10 at once",
+		do:   func(context.Context) error { return bcrypt.CompareHashAndPassword(hash, []byte(password)) },
+	}
+	login := &variant{
+		name: fmt.Sprintf("login, 10 at once, to %d churches", accounts),
+		do:   func(ctx context.Context) error { return b.api.login(ctx, few()) },
+	}
 	if err := alternateBursts(ctx, loginsPerN*b.samples, noRest, alone, login); err != nil {
 		return err
 	}
 	b.report.rates = append(b.report.rates, alone, login)
 	if len(rest) >= burstSize {
 		turns := inTurn(rest)
-		cold := &variant{name: "login, 10 at once, over new connections", do: func(ctx context.Context) error { return b.api.login(ctx, turns()) }}
+		cold := &variant{
+			name: "login, 10 at once, over new connections",
+			do:   func(ctx context.Context) error { return b.api.login(ctx, turns()) },
+		}
 		if err := alternateBursts(ctx, len(rest), noRest, cold); err != nil {
 			return err
 		}
 		b.report.rates = append(b.report.rates, cold)
 	}
-	b.add(figureLogin, figure{what: "logins a second, 10 at once / bcrypt alone", value: ratio(login.burst.perSecond(), alone.burst.perSecond()), goal: 0.9, atLeast: true})
+	b.add(
+		figureLogin,
+		figure{
+			what:    "logins a second, 10 at once / bcrypt alone",
+			value:   ratio(login.burst.perSecond(), alone.burst.perSecond()),
+			goal:    0.9,
+			atLeast: true,
+		},
+	)
 	return nil
 }
 
@@ -217,8 +254,11 @@ func (b *bench) measureGrowth(ctx context.Context) error {
 	}
 	b.report.times = append(b.report.times, baseline, late)
 	few, fewBaseline := b.durable.times[:n], b.baseline.times[:n]
-	b.add(figureGrowth, figure{what: fmt.Sprintf("signup p50, %d tenants on the server / the first %d, from %d tenants on", there, n, fewTenants),
-		value: ratio(late.times.p50(), few.p50()), goal: 1.2})
+	b.add(
+		figureGrowth,
+		figure{what: fmt.Sprintf("signup p50, %d tenants on the server / the first %d, from %d tenants on", there, n, fewTenants),
+			value: ratio(late.times.p50(), few.p50()), goal: 1.2},
+	)
 	b.add(figureGrowth, figure{what: "the same of the baseline", value: ratio(baseline.times.p50(), fewBaseline.p50())})
 	return nil
 }

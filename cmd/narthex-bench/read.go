@@ -43,13 +43,23 @@ func (b *bench) measureReads(ctx context.Context) error {
 	}
 	defer stop()
 	bare := &variant{name: "read: the query on a bare pgxpool", do: func(ctx context.Context) error { return readBare(ctx, pool, c) }}
-	through := &variant{name: "read: GET /api/auth/me through router and middleware", do: func(ctx context.Context) error { return b.serveMe(ctx, handler, c) }}
+	through := &variant{
+		name: "read: GET /api/auth/me through router and middleware",
+		do:   func(ctx context.Context) error { return b.serveMe(ctx, handler, c) },
+	}
 	overHTTP := &variant{name: "read: GET /api/auth/me over HTTP", do: func(ctx context.Context) error { return b.api.me(ctx, c) }}
 	if err := alternate(ctx, readsPerN*b.samples, noRest, bare, through, overHTTP); err != nil {
 		return err
 	}
 	b.report.times = append(b.report.times, bare, through, overHTTP)
-	b.add(figureRead, figure{what: "GET /api/auth/me through router and middleware / the query on a bare pgxpool, p50", value: ratio(through.times.p50(), bare.times.p50()), goal: 1.25})
+	b.add(
+		figureRead,
+		figure{
+			what:  "GET /api/auth/me through router and middleware / the query on a bare pgxpool, p50",
+			value: ratio(through.times.p50(), bare.times.p50()),
+			goal:  1.25,
+		},
+	)
 	b.add(figureRead, figure{what: "the same over HTTP, by a client in another process", value: ratio(overHTTP.times.p50(), bare.times.p50())})
 	return nil
 }
@@ -102,8 +112,15 @@ func (b *bench) handler(ctx context.Context) (handler http.Handler, stop func(),
 	router := tenantdb.NewRouter(reg, keys, int(c.TenantConnections), log)
 	stop = func() { router.Close(); reg.Close() }
 	handler, err = httpapi.New(httpapi.Options{
-		Temporal: b.stack.temporal, Registry: reg, Router: router, Keys: keys, Tokens: tokens.New(c.TokenKey, c.TokenIssuer, c.TokenAudience, time.Now),
-		AnswerLimit: time.Minute, Services: services.Routes(), Log: log, Now: time.Now,
+		Temporal:    b.stack.temporal,
+		Registry:    reg,
+		Router:      router,
+		Keys:        keys,
+		Tokens:      tokens.New(c.TokenKey, c.TokenIssuer, c.TokenAudience, time.Now),
+		AnswerLimit: time.Minute,
+		Services:    services.Routes(),
+		Log:         log,
+		Now:         time.Now,
 	})
 	if err != nil {
 		stop()

@@ -141,7 +141,10 @@ func (s *stack) startTemporal(ctx context.Context) error {
 		return fmt.Errorf("Temporal did not say where it listens: %w", err)
 	}
 	s.temporalAddress = where.Temporal
-	s.temporal, err = client.DialContext(ctx, client.Options{HostPort: where.Temporal, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))})
+	s.temporal, err = client.DialContext(
+		ctx,
+		client.Options{HostPort: where.Temporal, Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))},
+	)
 	if err != nil {
 		return fmt.Errorf("connect to Temporal: %w", err)
 	}

@@ -78,9 +78,9 @@ func (c cuttable) Read(p []byte) (int, error) {
 	return n, err
 }
 
-func (w *world) exec(sql string, args ...any) {
+func (w *world) exec(sql string) {
 	w.t.Helper()
-	if _, err := w.admin.Exec(w.t.Context(), sql, args...); err != nil {
+	if _, err := w.admin.Exec(w.t.Context(), sql); err != nil {
 		w.t.Fatalf("%s: %v", sql, err)
 	}
 }

@@ -11,9 +11,9 @@ import (
 )
 
 var (
-	// ErrSealKeys: the registry was written under another seal keyset.
+	// ErrSealKeys means that the registry was written under another seal keyset.
 	ErrSealKeys = errors.New("SEAL_KEYSET is not the keyset that the registry was written under, or lacks its key")
-	// ErrIndexKeys: the registry was written under another index keyset.
+	// ErrIndexKeys means that the registry was written under another index keyset.
 	ErrIndexKeys = errors.New("INDEX_KEYSET is not the keyset that the registry was written under, or lacks its key")
 )
 

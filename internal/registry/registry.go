@@ -20,17 +20,17 @@ import (
 )
 
 var (
-	// ErrEmailTaken: another church's admin has this email.
+	// ErrEmailTaken means that another church's admin has this email.
 	ErrEmailTaken = errors.New("the email is taken")
-	// ErrUndone: the signup has been rolled back, so nothing of it may be made any more.
+	// ErrUndone means that the signup has been rolled back, so nothing of it may be made any more.
 	ErrUndone = errors.New("the signup was undone")
-	// ErrCommitted: the signup's church is open, or the invitation was offered, so it has nothing left to make.
-	ErrCommitted = errors.New("the signup has ended well")
-	// ErrNotOwned: the row belongs to another signup.
+	// ErrCommitted means that the signup's church is open, or the invitation was offered, so it has nothing left to make.
+	ErrCommitted = errors.New("the signup has completed")
+	// ErrNotOwned means that the row belongs to another signup.
 	ErrNotOwned = errors.New("the row belongs to another signup")
-	// ErrNotFound: there is no such row.
+	// ErrNotFound means that there is no such row.
 	ErrNotFound = errors.New("not in the registry")
-	// ErrNotMigrated: the registry's schema is older than this program.
+	// ErrNotMigrated means that the registry's schema is older than this program.
 	ErrNotMigrated = errors.New("the registry's schema is not the newest: run `narthex migrate`")
 )
 

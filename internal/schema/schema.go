@@ -67,7 +67,7 @@ func run(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect 
 	if err != nil {
 		return fmt.Errorf("open version table: %w", err)
 	}
-	defer driver.Close()
+	defer func() { _ = driver.Close() }()
 	source, err := iofs.New(files, ".")
 	if err != nil {
 		return fmt.Errorf("read migrations: %w", err)

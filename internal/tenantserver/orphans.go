@@ -45,7 +45,16 @@ func (s *Server) Made(ctx context.Context) ([]Made, error) {
 		Role, Marker        string
 		Exists, HalfDropped bool
 	}
-	found, err := postgres.All(ctx, s.pool, pgx.RowToStructByName[row], selectMade, markerPrefix, s.installationMark(), renamedPrefix, ids.DatabasePrefix)
+	found, err := postgres.All(
+		ctx,
+		s.pool,
+		pgx.RowToStructByName[row],
+		selectMade,
+		markerPrefix,
+		s.installationMark(),
+		renamedPrefix,
+		ids.DatabasePrefix,
+	)
 	if err != nil {
 		return nil, fmt.Errorf("list what signups have made: %w", err)
 	}

@@ -140,16 +140,26 @@ func TestTheGrantsAndLimitsAreOnEachClaimedDatabase(t *testing.T) {
 	h := newHost(t)
 	stock := h.stock(3)
 	for _, id := range stock.ids {
-		h.wantRights("pool_"+id, "connectable false, limit 20, PUBLIC none; role login false, limit 20, super false, createdb false, createrole false")
+		h.wantRights(
+			"pool_"+id,
+			"connectable false, limit 20, PUBLIC none; role login false, limit 20, super false, createdb false, createrole false",
+		)
 	}
 	for range 2 {
 		d := h.claim(stock, tenantserver.FromStock)
-		h.wantRights(d.Name(), "connectable true, limit 20, PUBLIC none; role login true, limit 20, super false, createdb false, createrole false")
+		h.wantRights(
+			d.Name(),
+			"connectable true, limit 20, PUBLIC none; role login true, limit 20, super false, createdb false, createrole false",
+		)
 		stranger := newDatabase()
 		create(t, h.server, stranger)
 		location, _, _, _ := h.server.Location(stranger)
 		var pgErr *pgconn.PgError
-		if _, err := pgx.Connect(t.Context(), strings.Replace(location, "/"+stranger.Name()+"?", "/"+d.Name()+"?", 1)); !errors.As(err, &pgErr) || pgErr.Code != "42501" {
+		if _, err := pgx.Connect(
+			t.Context(),
+			strings.Replace(location, "/"+stranger.Name()+"?", "/"+d.Name()+"?", 1),
+		); !errors.As(err, &pgErr) ||
+			pgErr.Code != "42501" {
 			t.Errorf("another tenant's role gets %v, want SQLSTATE 42501", err)
 		}
 	}
@@ -299,7 +309,11 @@ func TestWhatIsLostIsListed(t *testing.T) {
 	h := newHost(t)
 	stock := h.stock(1)
 	half := ids.New()
-	exec(t, h.admin, fmt.Sprintf(`CREATE ROLE pool_%s; COMMENT ON ROLE pool_%[1]s IS 'narthex pool of test'; GRANT pool_%[1]s TO %s`, half, h.role))
+	exec(
+		t,
+		h.admin,
+		fmt.Sprintf(`CREATE ROLE pool_%s; COMMENT ON ROLE pool_%[1]s IS 'narthex pool of test'; GRANT pool_%[1]s TO %s`, half, h.role),
+	)
 	stranger, err := tenantserver.Open(t.Context(), h.url, "another installation")
 	if err != nil {
 		t.Fatal(err)

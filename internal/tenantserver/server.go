@@ -23,11 +23,11 @@ import (
 )
 
 var (
-	// ErrNotOwned: the role or database of this name belongs to another signup.
+	// ErrNotOwned means that the role or database of this name belongs to another signup.
 	ErrNotOwned = errors.New("the database belongs to another signup")
-	// ErrGone: the signup has no database (not yet, not any more, half made or half dropped).
+	// ErrGone means that the signup has no database (not yet, not any more, half made or half dropped).
 	ErrGone = errors.New("the signup has no database")
-	// ErrInUse: the database has its own name, so that it may be in use.
+	// ErrInUse means that the database still has its own name, so it may be in use.
 	ErrInUse = errors.New("the database was not renamed, or was given its name back")
 )
 

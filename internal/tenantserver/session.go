@@ -42,7 +42,11 @@ func (s *Server) Migrate(ctx context.Context, d Database) error {
 	if err != nil || found.holds(s.Template()) {
 		return err
 	}
-	if version, err := s.adoptOf(ctx, d); err != nil && !errors.Is(err, schema.ErrDirty) || err == nil && version == migrations.TenantVersion() {
+	if version, err := s.adoptOf(
+		ctx,
+		d,
+	); err != nil && !errors.Is(err, schema.ErrDirty) ||
+		err == nil && version == migrations.TenantVersion() {
 		return err
 	}
 	err = schema.Up(ctx, config, migrations.Tenant, s.check(d))

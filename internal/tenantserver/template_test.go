@@ -72,7 +72,11 @@ func (h *host) make() tenantserver.Database {
 // templates are the templates of the host's role, with what tells one from another that took its name.
 func (h *host) templates() (names []string) {
 	h.t.Helper()
-	rows, _ := h.admin.Query(h.t.Context(), `SELECT datname || ' ' || oid FROM pg_database WHERE datname LIKE 'tenant\_template\_%' AND datdba = (SELECT oid FROM pg_roles WHERE rolname = $1)`, h.role)
+	rows, _ := h.admin.Query(
+		h.t.Context(),
+		`SELECT datname || ' ' || oid FROM pg_database WHERE datname LIKE 'tenant\_template\_%' AND datdba = (SELECT oid FROM pg_roles WHERE rolname = $1)`,
+		h.role,
+	)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		h.t.Fatal(err)
@@ -130,7 +134,10 @@ func TestOneProcessMakesTheTemplate(t *testing.T) {
 	if got := h.templates(); len(got) != 1 || !slices.Equal(got, made) {
 		t.Errorf("the templates are %v and then %v, want the same one", made, got)
 	}
-	if _, err := pgx.Connect(t.Context(), strings.Replace(h.admin.Config().ConnString(), "/postgres?", "/"+strings.Fields(made[0])[0]+"?", 1)); err == nil {
+	if _, err := pgx.Connect(
+		t.Context(),
+		strings.Replace(h.admin.Config().ConnString(), "/postgres?", "/"+strings.Fields(made[0])[0]+"?", 1),
+	); err == nil {
 		t.Error("somebody can connect to the template, want nobody to")
 	}
 }
@@ -183,7 +190,7 @@ func TestAHungWorkerDoesNotHoldTheTemplatesLock(t *testing.T) {
 			hung := h.another()
 			hanging, resume := context.WithCancel(t.Context())
 			held := make(chan struct{})
-			hold := func(conn *pgx.Conn) error {
+			hold := func(conn *pgx.Conn) error { //nolint:unparam // the lock takes functions that can fail
 				close(held)
 				hang(hanging, conn)
 				return nil
@@ -242,7 +249,11 @@ func TestACopyIsTakenUpByAProcessWithoutATemplate(t *testing.T) {
 			}
 			other := newDatabase()
 			other.TenantID = d.TenantID
-			if err := h.another().Migrate(t.Context(), other); err == nil || !errors.Is(err, tenantserver.ErrNotOwned) && !errors.Is(err, tenantserver.ErrGone) {
+			if err := h.another().Migrate(
+				t.Context(),
+				other,
+			); err == nil ||
+				!errors.Is(err, tenantserver.ErrNotOwned) && !errors.Is(err, tenantserver.ErrGone) {
 				t.Errorf("another signup migrates it: %v, want ErrNotOwned or ErrGone", err)
 			}
 		})

@@ -263,7 +263,7 @@ func TestCreateAndDropRace(t *testing.T) {
 		}
 		return nil
 	}
-	bury := func(context.Context) error { buried = true; return nil }
+	bury := func(context.Context) error { buried = true; return nil } //nolint:unparam // a drop takes functions that can fail
 	var group sync.WaitGroup
 	for i := range 12 {
 		group.Go(func() {

@@ -60,12 +60,46 @@ func TestImportsPointOneWay(t *testing.T) {
 	}{
 		{from: "narthex/internal", forbidden: []string{"narthex/cmd", "narthex/httpapi", "narthex/workflows", "narthex/activities"}},
 		{from: "narthex/activities", forbidden: []string{"narthex/cmd", "narthex/httpapi", "narthex/workflows"}},
-		{from: "narthex/workflows", forbidden: []string{"narthex/cmd", "narthex/httpapi", "narthex/activities", "narthex/internal/postgres", "database/sql", "github.com/jackc", "net/http"}},
-		{from: "narthex/httpapi", forbidden: []string{"narthex/cmd", "narthex/activities", "narthex/internal/tenantserver", "narthex/internal/schema", "narthex/internal/postgres", "narthex/migrations", "database/sql", "github.com/jackc"}},
+		{
+			from: "narthex/workflows",
+			forbidden: []string{
+				"narthex/cmd",
+				"narthex/httpapi",
+				"narthex/activities",
+				"narthex/internal/postgres",
+				"database/sql",
+				"github.com/jackc",
+				"net/http",
+			},
+		},
+		{
+			from: "narthex/httpapi",
+			forbidden: []string{
+				"narthex/cmd",
+				"narthex/activities",
+				"narthex/internal/tenantserver",
+				"narthex/internal/schema",
+				"narthex/internal/postgres",
+				"narthex/migrations",
+				"database/sql",
+				"github.com/jackc",
+			},
+		},
 		// A church's service is given its database, and has no way to another's.
-		{from: "narthex/httpapi/services", forbidden: []string{"narthex/internal/registry", "narthex/internal/secrets", "narthex/internal/config", "go.temporal.io"}},
-		{from: "narthex", forbidden: []string{"go.temporal.io/server", "github.com/temporalio/ui-server"}, except: []string{"narthex/internal/dev/localtemporal"}},
-		{from: "narthex", forbidden: []string{"narthex/internal/dev"}, except: []string{"narthex/internal/dev", "narthex/cmd/narthex-dev", "narthex/cmd/narthex-bench"}},
+		{
+			from:      "narthex/httpapi/services",
+			forbidden: []string{"narthex/internal/registry", "narthex/internal/secrets", "narthex/internal/config", "go.temporal.io"},
+		},
+		{
+			from:      "narthex",
+			forbidden: []string{"go.temporal.io/server", "github.com/temporalio/ui-server"},
+			except:    []string{"narthex/internal/dev/localtemporal"},
+		},
+		{
+			from:      "narthex",
+			forbidden: []string{"narthex/internal/dev"},
+			except:    []string{"narthex/internal/dev", "narthex/cmd/narthex-dev", "narthex/cmd/narthex-bench"},
+		},
 		{from: "narthex", forbidden: []string{"narthex/internal/dev/testenv"}}, // only tests import it
 	}
 	for _, p := range list(t, "narthex/...") {
@@ -108,8 +142,8 @@ func TestStepsAndActivitiesMatch(t *testing.T) {
 		}
 	}
 	methods := reflect.TypeFor[*activities.Activities]()
-	for i := range methods.NumMethod() {
-		written = append(written, methods.Method(i).Name)
+	for method := range methods.Methods() {
+		written = append(written, method.Name)
 	}
 	slices.Sort(named)
 	if !slices.Equal(named, written) {

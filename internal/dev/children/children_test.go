@@ -146,8 +146,7 @@ func TestStart(t *testing.T) {
 	}
 	p.Signal(syscall.SIGTERM)
 	<-p.Done()
-	var exit *exec.ExitError
-	if !errors.As(p.Err(), &exit) {
+	if _, ok := errors.AsType[*exec.ExitError](p.Err()); !ok {
 		t.Errorf("the child ended with %v: want an exit error", p.Err())
 	}
 	if _, err := children.Start(exec.Command(filepath.Join(t.TempDir(), "missing")), syscall.SIGTERM); err == nil {

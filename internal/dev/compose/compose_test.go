@@ -180,7 +180,8 @@ func TestUIReadsPayloads(t *testing.T) {
 	services := load(t).Services
 	api := services["api"].Environment
 	want := "http://127.0.0.1:8234/" + *api["CODEC_TOKEN"]
-	if endpoint := *services["temporal-ui"].Environment["TEMPORAL_CODEC_ENDPOINT"]; endpoint != want || *api["CODEC_ADDRESS"] != "0.0.0.0:8234" {
+	if endpoint := *services["temporal-ui"].Environment["TEMPORAL_CODEC_ENDPOINT"]; endpoint != want ||
+		*api["CODEC_ADDRESS"] != "0.0.0.0:8234" {
 		t.Errorf("the UI asks %s, want %s; the endpoint listens on %s, want 0.0.0.0:8234", endpoint, want, *api["CODEC_ADDRESS"])
 	}
 	if origins := *api["CODEC_ORIGINS"]; origins != "http://127.0.0.1:8233,http://localhost:8233" {

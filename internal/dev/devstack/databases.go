@@ -68,7 +68,10 @@ func PrepareGiven(ctx context.Context, adminURL string) (Databases, error) {
 	}
 	admin, err := pgx.Connect(ctx, adminURL)
 	if err != nil {
-		return Databases{}, fmt.Errorf("no connection to the PostgreSQL server of DATABASE_URL (%s): start it, or unset DATABASE_URL", service.Redacted())
+		return Databases{}, fmt.Errorf(
+			"no connection to the PostgreSQL server of DATABASE_URL (%s): start it, or unset DATABASE_URL",
+			service.Redacted(),
+		)
 	}
 	defer admin.Close(context.WithoutCancel(ctx))
 	return prepareRegistry(ctx, admin, adminURL, *service, "DEFAULT")

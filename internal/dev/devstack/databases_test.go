@@ -124,7 +124,11 @@ func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
 		_, err := a.Exec(t.Context(), sql)
 		wantForbidden(t, sql, err)
 	}
-	wantForbidden(t, "more connections", func() error { _, err := a.Exec(t.Context(), `ALTER ROLE `+name+` CONNECTION LIMIT -1`); return err }())
+	wantForbidden(
+		t,
+		"more connections",
+		func() error { _, err := a.Exec(t.Context(), `ALTER ROLE `+name+` CONNECTION LIMIT -1`); return err }(),
+	)
 	var ofDatabase, ofRole int
 	const selectLimits = `SELECT datconnlimit, rolconnlimit FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user`
 	if err := a.QueryRow(t.Context(), selectLimits).Scan(&ofDatabase, &ofRole); err != nil || ofDatabase <= 0 || ofRole <= 0 {
@@ -135,7 +139,16 @@ func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
 func TestTheServicesRoleIsNoSuperuserAndItsServerIsClosed(t *testing.T) {
 	databases := prepared(t)
 	var super bool
-	if err := connect(t, databases.RegistryURL).QueryRow(t.Context(), `SELECT rolsuper FROM pg_roles WHERE rolname = current_user`).Scan(&super); err != nil || super {
+	if err := connect(
+		t,
+		databases.RegistryURL,
+	).QueryRow(
+		t.Context(),
+		`SELECT rolsuper FROM pg_roles WHERE rolname = current_user`,
+	).Scan(
+		&super,
+	); err != nil ||
+		super {
 		t.Errorf("Narthex works as a superuser: %t (%v), want false", super, err)
 	}
 	for _, url := range []string{databases.RegistryURL, databases.TenantServerURL} {
@@ -150,7 +163,11 @@ func TestTheServicesRoleIsNoSuperuserAndItsServerIsClosed(t *testing.T) {
 		}
 	}
 	missing, err := hardening.Missing(t.Context(), connect(t, databases.TenantServerURL), true)
-	want := []string{`ALTER ROLE narthex CREATEDB CREATEROLE;`, `REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC;`, `GRANT CONNECT ON DATABASE postgres TO narthex;`}
+	want := []string{
+		`ALTER ROLE narthex CREATEDB CREATEROLE;`,
+		`REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC;`,
+		`GRANT CONNECT ON DATABASE postgres TO narthex;`,
+	}
 	if err != nil || !slices.Equal(missing, want) {
 		t.Errorf("missing on an open server:\n%q (%v), want\n%q", missing, err, want)
 	}

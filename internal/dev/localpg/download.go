@@ -30,7 +30,7 @@ func download(ctx context.Context, dir string, major int, repository string) (Pr
 	if err != nil {
 		return Programs{}, err
 	}
-	defer os.RemoveAll(draft)
+	defer func() { _ = os.RemoveAll(draft) }()
 	if err := fetch(ctx, draft, version, repository); err != nil {
 		return Programs{}, err
 	}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -184,9 +185,9 @@ func (f folder) lastWords(from int64) string {
 // its last line.
 func complaint(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
-	for i := len(lines) - 1; i >= 0; i-- {
+	for _, line := range slices.Backward(lines) {
 		for _, mark := range []string{"FATAL:", "PANIC:", "error:"} {
-			if _, text, found := strings.Cut(lines[i], mark); found {
+			if _, text, found := strings.Cut(line, mark); found {
 				return strings.TrimSpace(text)
 			}
 		}

@@ -190,7 +190,10 @@ func TestTakenPort(t *testing.T) {
 
 func TestBadSetting(t *testing.T) {
 	t.Parallel()
-	_, err := localpg.Start(t.Context(), localpg.Options{Dir: folder(t), Ephemeral: true, Settings: map[string]string{"max_connections": "many"}})
+	_, err := localpg.Start(
+		t.Context(),
+		localpg.Options{Dir: folder(t), Ephemeral: true, Settings: map[string]string{"max_connections": "many"}},
+	)
 	if err == nil || !strings.Contains(err.Error(), `invalid value for parameter "max_connections"`) {
 		t.Errorf("the error is %v: want PostgreSQL's own", err)
 	}

@@ -99,7 +99,10 @@ func registerNamespace(ctx context.Context, frontend, namespace string) error {
 		return fmt.Errorf("Temporal cannot be asked: %w", err)
 	}
 	defer c.Close()
-	err = c.Register(ctx, &workflowservice.RegisterNamespaceRequest{Namespace: namespace, WorkflowExecutionRetentionPeriod: durationpb.New(retention)})
+	err = c.Register(
+		ctx,
+		&workflowservice.RegisterNamespaceRequest{Namespace: namespace, WorkflowExecutionRetentionPeriod: durationpb.New(retention)},
+	)
 	var exists *serviceerror.NamespaceAlreadyExists
 	if err != nil && !errors.As(err, &exists) {
 		return fmt.Errorf("Temporal's namespace %s cannot be registered: %w", namespace, err)

@@ -86,7 +86,10 @@ func TestWorkflowOutlivesRestart(t *testing.T) {
 	if err := c.GetWorkflow(t.Context(), "greet", "").Get(t.Context(), &greeting); err != nil || greeting != "Welcome, Pat" {
 		t.Fatalf("the workflow says %q, %v", greeting, err)
 	}
-	namespace, err := c.WorkflowService().DescribeNamespace(t.Context(), &workflowservice.DescribeNamespaceRequest{Namespace: client.DefaultNamespace})
+	namespace, err := c.WorkflowService().DescribeNamespace(
+		t.Context(),
+		&workflowservice.DescribeNamespaceRequest{Namespace: client.DefaultNamespace},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,7 +20,7 @@ func Build(name string) (path string, err error) {
 	if err := lock.Lock(); err != nil {
 		return "", fmt.Errorf("lock the build: %w", err)
 	}
-	defer lock.Unlock()
+	defer func() { _ = lock.Unlock() }()
 	build := exec.Command("go", "tool", "-n", "narthex/cmd/"+name)
 	build.Env = append(os.Environ(), "GOFLAGS="+withoutRace(os.Getenv("GOFLAGS")))
 	build.Stderr = os.Stderr
@@ -40,7 +40,10 @@ func NeutralEnvironment() (environment []string) {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")
 		switch {
-		case strings.HasPrefix(name, "TEMPORAL_"), strings.HasPrefix(name, "OTEL_"), strings.HasPrefix(name, "PG"), strings.HasSuffix(name, "_URL"):
+		case strings.HasPrefix(name, "TEMPORAL_"),
+			strings.HasPrefix(name, "OTEL_"),
+			strings.HasPrefix(name, "PG"),
+			strings.HasSuffix(name, "_URL"):
 		default:
 			environment = append(environment, variable)
 		}

@@ -28,6 +28,7 @@ import (
 	"narthex/httpapi"
 	"narthex/httpapi/services"
 	"narthex/internal/codec"
+	"narthex/internal/config"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/registry"
 	"narthex/internal/searchattributes"
@@ -188,7 +189,7 @@ func (s *stack) another(options ...stackOption) *stack {
 }
 
 func (s *stack) logger() *slog.Logger {
-	return telemetry.NewLogger(s.log, slog.LevelDebug)
+	return telemetry.NewLogger(s.log, config.Log{LogLevel: slog.LevelDebug})
 }
 
 func (s *stack) startWatch() *telemetry.Telemetry {

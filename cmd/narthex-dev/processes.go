@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"net"
 	"os"
@@ -130,7 +129,7 @@ func narthexServiceCommand() *cobra.Command {
 				if err != nil {
 					return err
 				}
-				log := telemetry.NewLogger(os.Stderr, slog.LevelInfo).With("process", os.Getpid())
+				log := telemetry.NewLogger(os.Stderr, config.Log{LogFormat: config.LogJSON}).With("process", os.Getpid())
 				parts := serviceConfig(c, temporal, log, t.SpareLoopback)
 				parts.Ready = func(http, operations string) { ready(http + " " + operations) }
 				if arguments[0] == roleAPI {

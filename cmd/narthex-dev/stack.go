@@ -123,7 +123,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		t := task{Variables: all, Temporal: temporal.HostPort, SpareLoopback: !f.throttle}
 		return processes{log: logFile, task: t, progress: progress, fail: fail}.run(ctx, ready)
 	}
-	parts := serviceConfig(c, temporal, telemetry.NewLogger(logFile, slog.LevelInfo), !f.throttle)
+	parts := serviceConfig(c, temporal, telemetry.NewLogger(logFile, config.Log{}), !f.throttle)
 	parts.Ready = func(http, operations string) { ready([]string{"http://" + http}, "http://"+operations) }
 	return service.Run(ctx, parts)
 }

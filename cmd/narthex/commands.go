@@ -88,7 +88,7 @@ func run(cmd *cobra.Command, parts config.Process) error {
 	if err != nil {
 		return err
 	}
-	log := telemetry.NewLogger(os.Stderr, parts.LogLevel)
+	log := telemetry.NewLogger(os.Stderr, parts.Log)
 	return service.Run(cmd.Context(), service.Config{
 		Process: parts, Temporal: temporal, Log: log,
 		Ready: func(http, operations string) { log.Info("ready", "http", http, "operations", operations) },

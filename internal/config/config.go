@@ -140,7 +140,27 @@ type Operations struct {
 
 // Log is how the program logs.
 type Log struct {
-	LogLevel slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+	LogLevel  slog.Level `env:"LOG_LEVEL" envDefault:"info"`
+	LogFormat LogFormat  `env:"LOG_FORMAT" envDefault:"auto"`
+}
+
+// LogFormat is what log lines look like.
+type LogFormat string
+
+// LogAuto, also without a name, is text on a terminal and JSON elsewhere.
+const (
+	LogAuto LogFormat = "auto"
+	LogText LogFormat = "text"
+	LogJSON LogFormat = "json"
+)
+
+// UnmarshalText checks that there is such a format.
+func (f *LogFormat) UnmarshalText(text []byte) error {
+	switch *f = LogFormat(text); *f {
+	case LogAuto, LogText, LogJSON:
+		return nil
+	}
+	return errors.New("is not one of auto, text, json")
 }
 
 // Process is the configuration of a process that runs the API, the worker or both. Parse fills those parts that

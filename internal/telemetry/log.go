@@ -4,14 +4,33 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"os"
 
 	"go.opentelemetry.io/otel/trace"
+	"golang.org/x/term"
+
+	"narthex/internal/config"
 )
 
-// NewLogger returns a logger of lines in JSON. A line that is logged with a context (InfoContext and its
-// like) carries the ids of the context's request and trace.
-func NewLogger(to io.Writer, level slog.Leveler) *slog.Logger {
-	return slog.New(logHandler{slog.NewJSONHandler(to, &slog.HandlerOptions{Level: level, ReplaceAttr: oneName})})
+// NewLogger returns a logger. A line that is logged with a context (InfoContext and its like) carries the ids of
+// the context's request and trace.
+func NewLogger(to io.Writer, c config.Log) *slog.Logger {
+	options := &slog.HandlerOptions{Level: c.LogLevel, ReplaceAttr: oneName}
+	if inText(to, c.LogFormat) {
+		return slog.New(logHandler{slog.NewTextHandler(to, options)})
+	}
+	return slog.New(logHandler{slog.NewJSONHandler(to, options)})
+}
+
+func inText(to io.Writer, format config.LogFormat) bool {
+	switch format {
+	case config.LogText:
+		return true
+	case config.LogJSON:
+		return false
+	}
+	file, ok := to.(*os.File)
+	return ok && term.IsTerminal(int(file.Fd()))
 }
 
 // Temporal's SDK and its tracing write these otherwise than everybody else.

@@ -5,10 +5,13 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"strings"
 	"testing"
 
 	"go.opentelemetry.io/otel/trace"
+
+	"narthex/internal/config"
 )
 
 func TestHandlerIsForThisMachineAlone(t *testing.T) {
@@ -39,7 +42,7 @@ func TestHandlerIsForThisMachineAlone(t *testing.T) {
 
 func TestLinesCarryTheIDsOfTheirContext(t *testing.T) {
 	var lines strings.Builder
-	log := NewLogger(&lines, slog.LevelInfo)
+	log := NewLogger(&lines, config.Log{})
 	ctx := trace.ContextWithSpanContext(WithRequestID(context.Background(), "r1"),
 		trace.NewSpanContext(trace.SpanContextConfig{TraceID: trace.TraceID{1}, SpanID: trace.SpanID{2}}))
 	log.With("RunID", "w1").InfoContext(ctx, "a line")
@@ -51,5 +54,29 @@ func TestLinesCarryTheIDsOfTheirContext(t *testing.T) {
 	lines.Reset()
 	if log.Info("a line"); strings.Contains(lines.String(), "Id") {
 		t.Errorf("a line of no request carries ids: %s", lines.String())
+	}
+}
+
+func TestLogsAreTextOnATerminalAndJSONElsewhere(t *testing.T) {
+	terminal, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	if err != nil {
+		t.Skip("this machine makes no terminal:", err)
+	}
+	defer terminal.Close()
+	var elsewhere strings.Builder
+	for _, c := range []struct {
+		format                    config.LogFormat
+		onTerminal, intoSomething bool
+	}{
+		{"", true, false}, {config.LogAuto, true, false}, {config.LogText, true, true}, {config.LogJSON, false, false},
+	} {
+		if inText(terminal, c.format) != c.onTerminal || inText(&elsewhere, c.format) != c.intoSomething {
+			t.Errorf("LOG_FORMAT=%s: text on a terminal %t, elsewhere %t; want %t, %t", c.format,
+				inText(terminal, c.format), inText(&elsewhere, c.format), c.onTerminal, c.intoSomething)
+		}
+	}
+	NewLogger(&elsewhere, config.Log{LogFormat: config.LogText}).Info("a line", "RunID", "w1")
+	if !strings.Contains(elsewhere.String(), `msg="a line" runId=w1`) {
+		t.Errorf("the line is no text: %s", elsewhere.String())
 	}
 }

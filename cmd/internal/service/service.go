@@ -93,7 +93,9 @@ func Run(ctx context.Context, c Config) error {
 	}
 	defer reg.Close()
 
-	c.Temporal.Logger = log.NewStructuredLogger(c.Log)
+	folding := telemetry.NewFolding(c.Log.Handler()) // an outage makes the SDK repeat itself
+	defer folding.Flush()
+	c.Temporal.Logger = log.NewStructuredLogger(slog.New(folding))
 	codec.Seal(&c.Temporal, keys)
 	if err := watch.Instrument(&c.Temporal); err != nil {
 		return fmt.Errorf("the Temporal client cannot be traced: %w", err)

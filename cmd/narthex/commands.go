@@ -30,7 +30,7 @@ func newCommand() *cobra.Command {
 			if envFile == "" {
 				return nil
 			}
-			return config.LoadFile(envFile)
+			return config.LoadFile(envFile, func(warning string) { fmt.Fprintln(os.Stderr, "narthex: warning:", warning) })
 		},
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if version {

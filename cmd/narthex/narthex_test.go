@@ -139,7 +139,7 @@ func TestWhatIsMissingOrMalformedIsNamed(t *testing.T) {
 	wantMisused(t, `unknown command "launch"`, nil, "launch")
 
 	complete := environment(t, "127.0.0.1:1")
-	wantRefusal(t, "SEAL_KEYSET is not base64; HTTP_ADDRESS is not an address like 127.0.0.1:8080; TOKEN_KEY is not base64 of 32 bytes",
+	wantRefusal(t, "SEAL_KEYSET is not base64; HTTP_ADDRESS is not an address like 127.0.0.1:8080: \"8080\"; TOKEN_KEY is not base64 of 32 bytes",
 		append(complete, "SEAL_KEYSET=5ecret", "TOKEN_KEY=5ecret", "HTTP_ADDRESS=8080"), "serve")
 	wantRefusal(t, "TEMPORAL_ADDRESS is not set", append(complete, "TEMPORAL_ADDRESS="), "worker")
 	wantRefusal(t, "TEMPORAL_ADDRESS is not set", append(complete, "TEMPORAL_ADDRESS="), "signups", "list")
@@ -156,6 +156,8 @@ func TestSchemaKeysAndAddressAreCheckedAtTheStart(t *testing.T) {
 	defer listener.Close()
 	taken := listener.Addr().String()
 	variables := environment(t, "127.0.0.1:1")
+	nowhere := strings.Replace(testenv.PostgresURL(t), "/postgres?", "/nx_registry?", 1)
+	wantRefusal(t, "the database nx_registry does not exist", append(variables, "REGISTRY_URL="+nowhere), "migrate")
 	wantRefusal(t, "the registry's schema is not the newest: run `narthex migrate`", variables, "api")
 	if status, output := narthex(t, variables, "migrate"); status != 0 {
 		t.Fatalf("migrate: status %d, %s", status, output)

@@ -48,7 +48,7 @@ func asOperator(cmd *cobra.Command, do func(context.Context, *signups.Operator) 
 		return err
 	}
 	defer temporal.Close()
-	err = do(cmd.Context(), &signups.Operator{Temporal: temporal, Keys: keys, Namespace: namespace, TaskQueue: c.TaskQueue, Steps: workflows.Steps})
+	err = do(cmd.Context(), &signups.Operator{Temporal: temporal, Keys: keys, Namespace: namespace, TaskQueue: string(c.TaskQueue), Steps: workflows.Steps})
 	if err != nil && cmd.Context().Err() != nil {
 		return errors.New("stopped")
 	}

@@ -14,12 +14,12 @@ import (
 	"os"
 	"reflect"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/caarlos0/env/v11"
-	"github.com/compose-spec/compose-go/v2/dotenv"
 
 	"narthex/internal/secrets"
 	"narthex/internal/tokens"
@@ -70,15 +70,15 @@ type TenantServer struct {
 
 // API is what the API needs beside the registry and the keys.
 type API struct {
-	HTTPAddress   Address       `env:"HTTP_ADDRESS" envDefault:"127.0.0.1:8080"`
-	SignupWait    time.Duration `env:"SIGNUP_WAIT" envDefault:"10s"`
-	TokenKey      tokens.Keys   `env:"TOKEN_KEY,required,notEmpty"`
-	TokenIssuer   string        `env:"TOKEN_ISSUER" envDefault:"narthex"`
-	TokenAudience string        `env:"TOKEN_AUDIENCE" envDefault:"narthex-api"`
+	HTTPAddress   Address     `env:"HTTP_ADDRESS" envDefault:"127.0.0.1:8080"`
+	SignupWait    Wait        `env:"SIGNUP_WAIT" envDefault:"10s"`
+	TokenKey      tokens.Keys `env:"TOKEN_KEY,required,notEmpty"`
+	TokenIssuer   Name        `env:"TOKEN_ISSUER" envDefault:"narthex"`
+	TokenAudience Name        `env:"TOKEN_AUDIENCE" envDefault:"narthex-api"`
 
 	TenantConnections Count `env:"TENANT_CONNECTIONS" envDefault:"50"`
 
-	TrustedProxies []netip.Prefix `env:"TRUSTED_PROXIES"`
+	TrustedProxies Networks `env:"TRUSTED_PROXIES"`
 }
 
 // Stock is a number of databases, 0 for none.
@@ -111,7 +111,7 @@ func (c *Count) UnmarshalText(text []byte) error {
 type Codec struct {
 	CodecAddress Address    `env:"CODEC_ADDRESS"`
 	CodecToken   CodecToken `env:"CODEC_TOKEN"`
-	CodecOrigins []string   `env:"CODEC_ORIGINS"`
+	CodecOrigins Origins    `env:"CODEC_ORIGINS"`
 }
 
 // CodecToken is what a caller of the codec endpoint has to show.
@@ -130,7 +130,7 @@ func (t *CodecToken) UnmarshalText(text []byte) error {
 
 // Queue is the task queue on which the API and the workers meet.
 type Queue struct {
-	TaskQueue string `env:"TASK_QUEUE" envDefault:"signups"`
+	TaskQueue Name `env:"TASK_QUEUE" envDefault:"signups"`
 }
 
 // Operations is where operators see a process from outside. Without an address there is no such listener.
@@ -176,60 +176,90 @@ type Process struct {
 	Log
 }
 
-// DatabaseURL is a postgres:// URL. It prints without its password.
-type DatabaseURL string
-
-// UnmarshalText checks the form. Its error does not repeat the URL, which may hold a password.
-func (u *DatabaseURL) UnmarshalText(text []byte) error {
-	parsed, err := url.Parse(string(text))
-	if err != nil || (parsed.Scheme != "postgres" && parsed.Scheme != "postgresql") || parsed.Host == "" {
-		return errors.New("is not a URL like postgres://user:password@host:5432/database")
-	}
-	*u = DatabaseURL(text)
-	return nil
-}
-
-// String returns the URL without its password.
-func (u DatabaseURL) String() string {
-	parsed, err := url.Parse(string(u))
-	if err != nil {
-		return "postgres://…"
-	}
-	return parsed.Redacted()
-}
-
-// Address is a host and port to listen on.
+// Address is a host and port to listen on. Port 0 is any that is free.
 type Address string
 
 // UnmarshalText checks the form.
 func (a *Address) UnmarshalText(text []byte) error {
-	if _, _, err := net.SplitHostPort(string(text)); err != nil {
+	_, port, err := net.SplitHostPort(string(text))
+	if err != nil {
 		return errors.New("is not an address like 127.0.0.1:8080")
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		return errors.New("is not an address whose port is a number from 0 to 65535")
 	}
 	*a = Address(text)
 	return nil
 }
 
-// Secrets may be given as files: for X, X_FILE names one.
-var secretVariables = []string{"REGISTRY_URL", "TENANT_SERVER_URL", "OTHER_TENANT_SERVER_URLS", "SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY", "CODEC_TOKEN"}
+// Wait is how long to wait for a signup.
+type Wait time.Duration
 
-// LoadFile adds the variables in a file of NAME=value lines to the process's environment. They win
-// over variables that are set already: who names a file means it.
-func LoadFile(path string) error {
-	values, err := dotenv.Read(path)
-	var missing *os.PathError
-	if errors.As(err, &missing) {
-		return fmt.Errorf("the environment file %s cannot be read", path)
+const leastWait, mostWait = Wait(100 * time.Millisecond), Wait(5 * time.Minute)
+
+// UnmarshalText checks the form and the range.
+func (w *Wait) UnmarshalText(text []byte) error {
+	wait, err := time.ParseDuration(string(text))
+	if err != nil || Wait(wait) < leastWait || Wait(wait) > mostWait {
+		return errors.New("is not a duration from 100ms to 5m, like 10s")
 	}
-	if err != nil {
-		return fmt.Errorf("the environment file %s is malformed: it takes lines of NAME=value", path)
+	*w = Wait(wait)
+	return nil
+}
+
+// Name is a name that other programs know us by.
+type Name string
+
+var name = regexp.MustCompile(`^[!-~]{1,200}$`)
+
+// UnmarshalText checks the form.
+func (n *Name) UnmarshalText(text []byte) error {
+	if !name.Match(text) {
+		return errors.New("is not 1 to 200 letters, digits and signs of ASCII without spaces")
 	}
-	for name, value := range values {
-		if err := os.Setenv(name, value); err != nil {
-			return fmt.Errorf("the environment file %s sets a variable of the malformed name %q", path, name)
+	*n = Name(text)
+	return nil
+}
+
+// Networks are IP networks, separated by commas.
+type Networks []netip.Prefix
+
+// UnmarshalText checks the form.
+func (n *Networks) UnmarshalText(text []byte) error {
+	*n = nil
+	for _, one := range listed(text) {
+		network, err := netip.ParsePrefix(one)
+		if err != nil {
+			return errors.New("is not a list of networks like 10.0.0.0/8,192.168.1.7/32")
 		}
+		*n = append(*n, network)
 	}
 	return nil
+}
+
+// Origins are origins of web pages, separated by commas.
+type Origins []string
+
+// UnmarshalText checks the form: what a browser sends as Origin.
+func (o *Origins) UnmarshalText(text []byte) error {
+	*o = nil
+	for _, one := range listed(text) {
+		origin, err := url.Parse(one)
+		if err != nil || (origin.Scheme != "http" && origin.Scheme != "https") || origin.Host == "" || origin.Scheme+"://"+origin.Host != one {
+			return errors.New("is not a list of origins like https://temporal.example.org,http://localhost:8233")
+		}
+		*o = append(*o, one)
+	}
+	return nil
+}
+
+func listed(text []byte) (items []string) {
+	for item := range strings.SplitSeq(string(text), ",") {
+		if item = strings.TrimSpace(item); item != "" {
+			items = append(items, item)
+		}
+	}
+	return items
 }
 
 // Parse fills config, a pointer to a struct of this package's parts, from the environment. Its error
@@ -238,12 +268,16 @@ func Parse(config any) error { return ParseFrom(config, env.ToMap(os.Environ()))
 
 // ParseFrom does as Parse does, from variables by name.
 func ParseFrom(config any, variables map[string]string) error {
-	environment, wrong := withFiles(variables)
+	environment, unread := withFiles(variables)
+	wrong := slices.Sorted(maps.Values(unread))
 	err := env.ParseWithOptions(config, env.Options{Environment: environment})
 	var all env.AggregateError
 	if errors.As(err, &all) {
 		for _, one := range all.Errors {
-			wrong = append(wrong, inWords(one, config))
+			name, problem := inWords(one, config, environment)
+			if unread[name] == "" { // once is enough
+				wrong = append(wrong, strings.TrimSpace(name+" "+problem))
+			}
 		}
 	} else if err != nil {
 		wrong = append(wrong, err.Error())
@@ -257,62 +291,37 @@ func ParseFrom(config any, variables map[string]string) error {
 	return nil
 }
 
-// Secrets returns the environment's variables, with those that are given as files read. Its error is one
-// sentence.
-func Secrets() (map[string]string, error) {
-	environment, wrong := withFiles(env.ToMap(os.Environ()))
-	if len(wrong) > 0 {
-		return nil, errors.New(strings.Join(wrong, "; "))
-	}
-	return environment, nil
-}
-
-// withFiles reads the secrets that are given as files, and says what is wrong with that.
-func withFiles(variables map[string]string) (environment map[string]string, wrong []string) {
-	environment = maps.Clone(variables)
-	for _, name := range secretVariables {
-		file := environment[name+"_FILE"]
-		if file == "" || environment[name] != "" {
-			continue
-		}
-		content, err := os.ReadFile(file)
-		if err != nil {
-			wrong = append(wrong, name+"_FILE names a file that cannot be read")
-			environment[name] = "" // said once is enough
-		}
-		environment[name] = strings.TrimSpace(string(content))
-	}
-	return environment, wrong
-}
-
-// inWords names the variable at fault, and never its value, which may be a secret.
-func inWords(err error, config any) string {
+// inWords names the variable at fault and says what is wrong with it. It repeats the value of those alone that
+// hold no secret.
+func inWords(err error, config any, environment map[string]string) (variable, problem string) {
 	var missing env.VarIsNotSetError
 	var empty env.EmptyVarError
 	var malformed env.ParseError
 	switch {
 	case errors.As(err, &missing):
-		return missing.Key + " is not set"
+		return missing.Key, "is not set"
 	case errors.As(err, &empty):
-		return empty.Key + " is empty"
+		return empty.Key, "is empty"
 	case errors.As(err, &malformed):
-		return variable(reflect.TypeOf(config).Elem(), malformed.Name) + " " + form(malformed)
+		name := variableOf(reflect.TypeOf(config).Elem(), malformed.Name)
+		problem := form(malformed)
+		if !slices.Contains(secretVariables, name) {
+			problem += fmt.Sprintf(": %.100q", environment[name])
+		}
+		return name, problem
 	}
-	return err.Error()
+	return "", err.Error()
 }
 
 func form(err env.ParseError) string {
-	switch err.Type {
-	case reflect.TypeFor[time.Duration]():
-		return "is not a duration like 10s"
-	case reflect.TypeFor[slog.Level]():
+	if err.Type == reflect.TypeFor[slog.Level]() {
 		return "is not one of debug, info, warn, error"
 	}
 	return err.Err.Error()
 }
 
-// variable returns the name of the environment variable that fills a field.
-func variable(t reflect.Type, field string) string {
+// variableOf returns the name of the environment variable that fills a field.
+func variableOf(t reflect.Type, field string) string {
 	for _, f := range reflect.VisibleFields(t) {
 		if f.Name == field && !f.Anonymous {
 			name, _, _ := strings.Cut(f.Tag.Get("env"), ",")

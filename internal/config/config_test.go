@@ -1,6 +1,7 @@
 package config_test
 
 import (
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"narthex/internal/config"
 )
@@ -65,7 +68,7 @@ func TestDefaults(t *testing.T) {
 	if err := config.Parse(&c); err != nil {
 		t.Fatal(err)
 	}
-	if c.HTTPAddress != "127.0.0.1:8080" || c.SignupWait != 10*time.Second || c.TaskQueue != "signups" ||
+	if c.HTTPAddress != "127.0.0.1:8080" || c.SignupWait != config.Wait(10*time.Second) || c.TaskQueue != "signups" ||
 		c.TokenIssuer != "narthex" || c.ReadyDatabases != 32 || c.TokenAudience != "narthex-api" || c.LogLevel != slog.LevelInfo {
 		t.Errorf("the defaults are %+v", c)
 	}
@@ -121,7 +124,7 @@ func TestLoadFile(t *testing.T) {
 	}
 	t.Setenv("TASK_QUEUE", "set already")
 	var c all
-	if err := config.LoadFile(path); err != nil {
+	if err := config.LoadFile(path, warnNothing(t)); err != nil {
 		t.Fatal(err)
 	}
 	if err := config.Parse(&c); err != nil || c.TaskQueue != "other" {
@@ -130,11 +133,171 @@ func TestLoadFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("TOKEN_KEY='5ecret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := config.LoadFile(path); err == nil || !strings.Contains(err.Error(), path+" is malformed") || strings.Contains(err.Error(), "5ecret") {
+	if err := config.LoadFile(path, warnNothing(t)); err == nil || !strings.Contains(err.Error(), path+" is malformed") || strings.Contains(err.Error(), "5ecret") {
 		t.Errorf("a malformed file gets %v", err)
 	}
-	if err := config.LoadFile(path + ".missing"); err == nil || !strings.Contains(err.Error(), "cannot be read") {
+	if err := config.LoadFile(path+".missing", warnNothing(t)); err == nil || !strings.Contains(err.Error(), "cannot be read") {
 		t.Errorf("a missing file gets %v", err)
+	}
+}
+
+func warnNothing(t *testing.T) func(string) {
+	return func(warning string) { t.Errorf("a warning: %s", warning) }
+}
+
+func TestADollarInTheEnvironmentFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "narthex.env")
+	const name = "CODEC_TOKEN"
+	for line, want := range map[string]struct {
+		value, warning, err string
+	}{
+		`"pa$word"`: {"pa", name, ""}, `pa$word`: {"pa", name, ""}, `"pa${word}"`: {"pa", name, ""},
+		`'pa$word'`: {"pa$word", "", ""}, `"pa\$word"`: {"pa$word", "", ""}, `"pa$$word"`: {"pa$word", "", ""}, `'pa$$word'`: {"pa$$word", "", ""},
+		`"pa${word"`: {"", "", "single quotes"},
+	} {
+		set(t, nil)
+		t.Setenv(name, "")
+		write(t, path, "\ufeff"+name+"="+line+"\n")
+		var warnings []string
+		err := config.LoadFile(path, func(warning string) { warnings = append(warnings, warning) })
+		switch got := strings.Join(warnings, " "); {
+		case want.err != "":
+			if err == nil || !strings.Contains(err.Error(), want.err) {
+				t.Errorf("%s: error %v, want one with %q", line, err, want.err)
+			}
+		case err != nil || os.Getenv(name) != want.value:
+			t.Errorf("%s is read as %q (%v), want %q", line, os.Getenv(name), err, want.value)
+		case want.warning == "" && got != "", !strings.Contains(got, want.warning), want.warning != "" && !strings.Contains(got, "single quotes"):
+			t.Errorf("%s: warned %q, want of %q and single quotes", line, got, want.warning)
+		}
+	}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestWhatIsWrongWithASecretsFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "secret")
+	for name, c := range map[string]struct{ content, want string }{
+		"empty":          {" \n", "TOKEN_KEY_FILE names a file that is empty"},
+		"BOM":            {"\ufeff5ecret", "byte order mark"},
+		"UTF-16":         {"\xff\xfe5\x00", "is not UTF-8"},
+		"double quotes":  {"\"5ecret\"\n", "has quotes around the value"},
+		"single quotes":  {"'5ecret'", "has quotes around the value"},
+		"not the secret": {"5ecret", "TOKEN_KEY is not"},
+	} {
+		values := complete(t)
+		delete(values, "TOKEN_KEY")
+		values["TOKEN_KEY_FILE"] = path
+		write(t, path, c.content)
+		set(t, values)
+		wantRefusal(t, name, c.want)
+	}
+	values := complete(t)
+	values["TOKEN_KEY_FILE"] = path
+	set(t, values)
+	wantRefusal(t, "both", "TOKEN_KEY and TOKEN_KEY_FILE are both set")
+}
+
+// wantRefusal parses what is set, and wants one complaint, which holds no secret.
+func wantRefusal(t *testing.T, name, want string) {
+	t.Helper()
+	var c all
+	err := config.Parse(&c)
+	if err == nil || !strings.Contains(err.Error(), want) {
+		t.Errorf("%s: the error is %v, want one that says %q", name, err, want)
+	} else if strings.Contains(err.Error(), "5ecret") || strings.Contains(err.Error(), ";") {
+		t.Errorf("%s: the error holds a secret, or more than one complaint: %v", name, err)
+	}
+}
+
+func TestRanges(t *testing.T) {
+	for variable, values := range map[string]map[string]string{
+		"SIGNUP_WAIT": {
+			"0": "from 100ms to 5m", "-1s": "from 100ms to 5m", "99ms": "from 100ms to 5m", "5m1s": "from 100ms to 5m", "10": "from 100ms to 5m",
+			"100ms": "", "5m": "",
+		},
+		"HTTP_ADDRESS":       {"8080": "127.0.0.1:8080", "[::1": "127.0.0.1:8080", ":65536": "0 to 65535", ":http": "0 to 65535", "[::1]:8080": "", ":0": ""},
+		"OPERATIONS_ADDRESS": {":-1": "0 to 65535", "localhost:9090": ""},
+		"TENANT_CONNECTIONS": {"0": "from 1 to 65535", "-1": "from 1 to 65535", "65536": "from 1 to 65535", "1": ""},
+		"DATABASE_POOL_SIZE": {"1024": "from 0 to 1023", "-1": "from 0 to 1023", "0": ""},
+		"TASK_QUEUE":         {"a queue": "without spaces", strings.Repeat("q", 201): "1 to 200", "signups-2": ""},
+		"TOKEN_ISSUER":       {"n\u00e4rthex": "ASCII", "https://id.example.org/": ""},
+		"TOKEN_AUDIENCE":     {"a b": "without spaces", "api": ""},
+		"TRUSTED_PROXIES":    {"10.0.0.1": "networks like", "10.0.0.0/33": "networks like", "10.0.0.0/8, 192.168.0.0/16": ""},
+		"CODEC_ORIGINS": {
+			"localhost:8233": "origins like", "https://ui.example.org/": "origins like", "*": "origins like",
+			"https://ui.example.org, http://localhost:8233": "",
+		},
+		"BUILD_ID":  {"a b": "at most 100", "2026-12-01": ""},
+		"LOG_LEVEL": {"loud": "debug, info, warn, error", "warn": ""},
+	} {
+		for value, want := range values {
+			environment := complete(t)
+			environment[variable] = value
+			set(t, environment)
+			if want != "" {
+				wantRefusal(t, variable+"="+value, want)
+				wantRefusal(t, variable+"="+value, variable+" is not ")
+				wantRefusal(t, variable+"="+value, value[:min(len(value), 5)]) // says what it found
+				continue
+			}
+			var c all
+			if err := config.Parse(&c); err != nil {
+				t.Errorf("%s=%s is refused: %v", variable, value, err)
+			}
+		}
+	}
+}
+
+func TestDatabaseURLs(t *testing.T) {
+	for given, want := range map[string]string{ // a host, or what the error says
+		"postgres://n:5ecret@db/registry":                                     "db:5432",
+		"postgresql://n:5ecret@[::1]:6432/registry?sslmode=disable":           "::1:6432",
+		"postgres://n:5%40cret@db/registry":                                   "db:5432",
+		"postgres://n:5@cret@db/registry":                                     "db:5432",
+		"postgres:///registry?host=/run/postgresql":                           "/run/postgresql:5432",
+		"postgres://n:5ecret@/registry?host=/run/postgresql&port=6432":        "/run/postgresql:6432",
+		"postgres://n:5ecret@%2Frun%2Fpostgresql/registry":                    "/run/postgresql:5432",
+		"postgres://n:5@cret@%2frun%2fpg:6432/registry?application_name=n":    "/run/pg:6432",
+		"postgres://%2Frun%2Fpostgresql":                                      "/run/postgresql:5432",
+		"mysql://n:5ecret@db/registry":                                        "is not a URL like postgres://",
+		"host=db password=5ecret":                                             "is not a URL like postgres://",
+		"postgres:///registry":                                                "is not a URL like postgres://",
+		"postgres://n:5ecret#x@db/registry":                                   "percent-encode",
+		"postgres://n:5ecret%@db/registry":                                    "percent-encode",
+		"postgres://n:5ecret/x@db/registry":                                   "percent-encode",
+		"postgres://n:12/5ecret@db/registry":                                  "percent-encode",
+		"postgres://n:12?5ecret@db/registry":                                  "percent-encode",
+		"postgres://n:12#5ecret@db/registry":                                  "percent-encode",
+		"postgres://n:5ecret[x@db/registry":                                   "percent-encode",
+		"postgres://n:5ecret x@db/registry":                                   "percent-encode",
+		"postgres://db/registry?user=n&password=5ecret":                       "behind the ?",
+		"postgres://n:5ecret@db/registry?sslmode=perhaps":                     "sslmode",
+		"postgres://n:5ecret@db:70000/registry":                               "port",
+		"postgres://n:5ecret@db/registry?sslrootcert=/nowhere&sslmode=prefer": "/nowhere",
+	} {
+		var u config.DatabaseURL
+		err := u.UnmarshalText([]byte(given))
+		if err != nil {
+			if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "cret") {
+				t.Errorf("%s: the error is %v, want one that says %q and no password", given, err, want)
+			}
+			continue
+		}
+		parsed, err := pgx.ParseConfig(string(u))
+		if err != nil {
+			t.Errorf("%s becomes %s, which pgx does not take: %v", given, u, err)
+		} else if got := fmt.Sprintf("%s:%d", parsed.Host, parsed.Port); got != want {
+			t.Errorf("%s is at %s, want %s", given, got, want)
+		}
+		if strings.Contains(given, "@cret") && parsed.Password != "5@cret" {
+			t.Errorf("%s has the password %s", given, parsed.Password)
+		}
 	}
 }
 
@@ -164,7 +327,7 @@ func TestEnvExampleIsComplete(t *testing.T) {
 		}
 	}
 	set(t, nil)
-	if err := config.LoadFile("../../.env.example"); err != nil {
+	if err := config.LoadFile("../../.env.example", warnNothing(t)); err != nil {
 		t.Errorf("the program cannot read it: %v", err)
 	}
 }

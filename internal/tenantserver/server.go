@@ -60,7 +60,7 @@ func Open(ctx context.Context, adminURL, installation string) (*Server, error) {
 	return &Server{pool: pool, base: *base, installation: installation}, nil
 }
 
-// Name is the server's host:port.
+// Name is the server's host:port, or folder:port where it is reached by its socket.
 func (s *Server) Name() string {
 	_, host, port, _ := s.Location(Database{})
 	return net.JoinHostPort(host, strconv.Itoa(port))
@@ -98,6 +98,10 @@ func (s *Server) Location(d Database) (databaseURL, host string, port int, name 
 	port = 5432
 	if n, err := strconv.Atoi(portText); err == nil {
 		port = n
+	}
+	if host == "" { // it is a socket, among the URL's parameters
+		config := s.pool.Config().ConnConfig
+		host, port = config.Host, int(config.Port)
 	}
 	return u.String(), host, port, d.Name()
 }

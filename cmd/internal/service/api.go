@@ -47,8 +47,8 @@ func openAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, temporal
 	}
 	handler, err := httpapi.New(httpapi.Options{
 		Temporal: temporal, Registry: reg, Router: a.router, Keys: keys,
-		Tokens:    tokens.New(c.API.TokenKey, c.API.TokenIssuer, c.API.TokenAudience, time.Now),
-		TaskQueue: c.Queue.TaskQueue, SignupWait: c.API.SignupWait, AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
+		Tokens:    tokens.New(c.API.TokenKey, string(c.API.TokenIssuer), string(c.API.TokenAudience), time.Now),
+		TaskQueue: string(c.Queue.TaskQueue), SignupWait: time.Duration(c.API.SignupWait), AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
 		Eager: current.yes.Load, Services: services.Routes(), Metrics: watch.Metrics, Traces: watch.Traces,
 		TrustedProxies: c.API.TrustedProxies, SpareLoopback: c.SpareLoopback,
 	})
@@ -103,7 +103,7 @@ func (a *api) serve(ctx context.Context, c Config, operations string) error {
 		return fmt.Errorf("serve HTTP: %w", err)
 	case <-ctx.Done():
 	}
-	drain, cancel := context.WithTimeout(context.Background(), c.API.SignupWait+httpDrain)
+	drain, cancel := context.WithTimeout(context.Background(), time.Duration(c.API.SignupWait)+httpDrain)
 	defer cancel()
 	for _, server := range a.servers {
 		if err := server.Shutdown(drain); err != nil {
@@ -144,7 +144,7 @@ func newServer(handler http.Handler, c Config) *http.Server {
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      c.API.SignupWait + 30*time.Second,
+		WriteTimeout:      time.Duration(c.API.SignupWait) + 30*time.Second,
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),

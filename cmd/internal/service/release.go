@@ -26,7 +26,7 @@ func OpenDeployment(temporal client.Client, queue config.Queue, c config.Release
 	if err != nil {
 		return nil, err
 	}
-	return release.NewDeployment(temporal, queue.TaskQueue, name), nil
+	return release.NewDeployment(temporal, string(queue.TaskQueue), name), nil
 }
 
 // currency is whether the release of this process's worker is current, as far as is known: signups that this

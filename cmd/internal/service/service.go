@@ -176,7 +176,7 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 	if err != nil {
 		return nil, err
 	}
-	w := worker.New(temporal, c.Queue.TaskQueue, worker.Options{
+	w := worker.New(temporal, string(c.Queue.TaskQueue), worker.Options{
 		WorkerStopTimeout: workerDrain,
 		DeploymentOptions: deployment.Options(),
 		OnFatalError:      func(err error) { fail(fmt.Errorf("the worker cannot go on: %w", err)) },
@@ -201,8 +201,8 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 	}
 	for what, do := range map[string]func() error{
 		"template of tenants' databases":      func() error { return servers[0].EnsureTemplate(ctx) }, // until it is there they are made without
-		"schedule of the sweep for orphans":   func() error { return schedule(ctx, temporal, c.Queue.TaskQueue) },
-		"workflow that keeps databases ready": func() error { return readydb.Start(ctx, temporal, c.Queue.TaskQueue) },
+		"schedule of the sweep for orphans":   func() error { return schedule(ctx, temporal, string(c.Queue.TaskQueue)) },
+		"workflow that keeps databases ready": func() error { return readydb.Start(ctx, temporal, string(c.Queue.TaskQueue)) },
 	} {
 		go keepTrying(ctx, c.Log, what, do)
 	}

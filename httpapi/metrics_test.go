@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
@@ -55,6 +56,7 @@ func TestMetrics(t *testing.T) {
 	s.faults.always("CreateTenantAdmin", failsBefore)
 	wantProblem(t, s.post("/api/auth/register", applicant()), http.StatusInternalServerError, "signup-rolled-back")
 	s.stickRollback()
+	s.countStuck()
 	s.sweep(false)
 	s.makeTemplate()
 	s.keepReady()
@@ -91,6 +93,22 @@ func TestMetrics(t *testing.T) {
 		wantNothingOf(t, "/metrics", scraped, secret)
 	}
 	checkExpressions(t, scraped)
+	promtool(t, scraped, "check", "metrics")
+	promtool(t, "", "check", "rules", "../internal/telemetry/alerts.yaml")
+}
+
+// promtool expects Prometheus's own checks to say nothing against the input or the files, where they are installed.
+func promtool(t *testing.T, input string, arguments ...string) {
+	t.Helper()
+	path, err := exec.LookPath("promtool")
+	if err != nil {
+		return
+	}
+	cmd := exec.Command(path, arguments...)
+	cmd.Stdin = strings.NewReader(input)
+	if output, err := cmd.CombinedOutput(); err != nil {
+		t.Errorf("promtool %v: %v\n%s", arguments, err, output)
+	}
 }
 
 // stickRollback runs a signup, on a clock that skips waiting, whose rollback takes longer than it should.

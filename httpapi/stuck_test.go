@@ -38,14 +38,16 @@ func TestRollbackThatSticksFinishesByItself(t *testing.T) {
 		t.Fatalf("register: status %d, want 202\n%s", got.status, got.body)
 	}
 	signupID := got.json(t)["signupId"].(string)
+	s.countStuck()
 
 	eventually(t, "the rollback is stuck", func() bool { return s.outcome(body["email"]) == signup.OutcomeRollbackStuck })
 	s.wantStatus(signupID, "running", "CreateTenantAdmin")
 	if !strings.Contains(s.log.String(), `"msg":"A rollback is stuck and keeps being tried"`) {
 		t.Error("the log does not say that a rollback is stuck")
 	}
+	eventually(t, "the rollback is counted as stuck", func() bool { return strings.Contains(s.scrape(), "\nnarthex_rollbacks_stuck 1\n") })
 	var rows int
-	eventually(t, "the compensations in the registry have run all the same", func() bool {
+	eventually(t, "the compensations in the registry have run", func() bool {
 		row(t, s.registry, `SELECT count(*) FROM churches`, nil, &rows)
 		return rows == 0
 	})
@@ -53,9 +55,16 @@ func TestRollbackThatSticksFinishesByItself(t *testing.T) {
 	eventually(t, "the rollback has ended", func() bool {
 		return s.get("/api/signups/"+signupID, "").json(t)["state"] == "rolled_back"
 	})
+	eventually(t, "no rollback is counted as stuck", func() bool { return strings.Contains(s.scrape(), "\nnarthex_rollbacks_stuck 0\n") })
 	s.server.Reset()
 	s.wantNothingLeft()
 	eventually(t, "the outcome is rolled_back", func() bool { return s.outcome(body["email"]) == signup.OutcomeRolledBack })
+}
+
+// countStuck counts the stuck rollbacks of the stack, as a worker does, until the test ends.
+func (s *stack) countStuck() {
+	go s.watch.CountStuck(s.t.Context(), s.temporal, s.queue, 100*time.Millisecond, s.logger())
+	eventually(s.t, "stuck rollbacks are counted", func() bool { return strings.Contains(s.scrape(), "\nnarthex_rollbacks_stuck ") })
 }
 
 func startServer(t *testing.T, options localpg.Options) *localpg.Server {

@@ -40,6 +40,8 @@ const (
 	tidyPause   = 10 * time.Minute
 )
 
+const stuckPause = 30 * time.Second // between counts of the rollbacks that are stuck
+
 const maxHeader = 16 << 10 // bytes of a request's header
 
 // Config says what to run: the parts that are not nil.
@@ -123,6 +125,7 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 		defer stop()
+		go watch.CountStuck(ctx, temporal, string(c.Queue.TaskQueue), stuckPause, slog.New(folding))
 	}
 	if api != nil {
 		return api.serve(ctx, c, operations)

@@ -35,7 +35,7 @@ func (a *Activities) DropDatabase(ctx context.Context, in signup.StepInput) erro
 	// No password is needed to drop, so that input whose seal no longer opens can still be undone.
 	database := tenantserver.Database{TenantID: in.TenantID, SignupID: in.SignupID}
 	return undo("drop database", a.Server.Drop(ctx, database, func(ctx context.Context) error {
-		return a.Registry.Bury(ctx, owner(in))
+		return a.Registry.Tombstone(ctx, owner(in))
 	}))
 }
 

@@ -84,7 +84,7 @@ func (a *Activities) CreateInvitedTenantAdmin(ctx context.Context, in invitation
 
 // DeleteInvitedTenantAdmin removes the admin from the tenant's own database.
 func (a *Activities) DeleteInvitedTenantAdmin(ctx context.Context, in invitation.StepInput) error {
-	err := a.Registry.Bury(ctx, invitationOwner(in))
+	err := a.Registry.Tombstone(ctx, invitationOwner(in))
 	if err == nil {
 		err = a.inTenant(ctx, in.TenantID, func(conn *pgx.Conn) error {
 			return tenantdb.DeleteAdmin(ctx, conn, in.AdminID)
@@ -112,6 +112,6 @@ func (a *Activities) OfferInvitation(ctx context.Context, in invitation.StepInpu
 
 // IsInvitationOffered reports whether this invitation has made its token good. If not, it never will.
 func (a *Activities) IsInvitationOffered(ctx context.Context, in invitation.StepInput) (bool, error) {
-	err := a.Registry.Bury(ctx, invitationOwner(in))
+	err := a.Registry.Tombstone(ctx, invitationOwner(in))
 	return errors.Is(err, registry.ErrCommitted), undo("look whether the invitation was offered", err)
 }

@@ -28,7 +28,7 @@ func (a *Activities) RevertDatabase(ctx context.Context, in signup.StepInput) er
 }
 
 func (a *Activities) revertDatabase(ctx context.Context, in signup.StepInput) error {
-	if err := a.Registry.Bury(ctx, owner(in)); err != nil {
+	if err := a.Registry.Tombstone(ctx, owner(in)); err != nil {
 		return err
 	}
 	database, err := a.database(in)

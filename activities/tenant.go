@@ -45,6 +45,6 @@ func (a *Activities) ActivateTenant(ctx context.Context, in signup.StepInput) er
 // IsTenantOpen reports whether this signup has opened its church. If not, it never will: late attempts of its
 // steps make nothing from then on.
 func (a *Activities) IsTenantOpen(ctx context.Context, in signup.StepInput) (bool, error) {
-	err := a.Registry.Bury(ctx, owner(in))
+	err := a.Registry.Tombstone(ctx, owner(in))
 	return errors.Is(err, registry.ErrCommitted), undo("look whether the church is open", err)
 }

@@ -29,7 +29,7 @@ func (a *Activities) createTenantAdmin(ctx context.Context, in signup.StepInput)
 
 // DeleteTenantAdmin removes the admin from the tenant's own database.
 func (a *Activities) DeleteTenantAdmin(ctx context.Context, in signup.StepInput) error {
-	err := a.Registry.Bury(ctx, owner(in))
+	err := a.Registry.Tombstone(ctx, owner(in))
 	if err == nil {
 		err = a.inTenantDatabase(ctx, in, func(conn *pgx.Conn) error {
 			return tenantdb.DeleteAdmin(ctx, conn, in.AdminID)

@@ -97,9 +97,9 @@ const (
 		ELSE EXISTS (SELECT FROM audit_log WHERE event = 'admin_invited' AND tenant_id = @tenant_id AND admin_id = @invitee_id) END`
 	selectStanding = `SELECT ` + isUndone + `, ` + isCommitted
 	// permitted ends the SELECT of an INSERT: while the signup may make nothing, nothing is made.
-	permitted      = ` WHERE NOT ` + isUndone + ` AND NOT ` + isCommitted
-	buryTombstone  = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
-	emailHashTaken = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY($1))`
+	permitted       = ` WHERE NOT ` + isUndone + ` AND NOT ` + isCommitted
+	insertTombstone = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
+	emailHashTaken  = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY($1))`
 )
 
 // Permit returns nil while the signup may make something. Errors: ErrUndone, ErrCommitted.
@@ -136,9 +136,9 @@ func (o Owner) args(args pgx.NamedArgs) pgx.NamedArgs {
 	return args
 }
 
-// Bury records that the signup is being rolled back: from then on it can make nothing. Idempotent.
-// Errors: ErrCommitted, when there is nothing to roll back any more.
-func (r *Registry) Bury(ctx context.Context, owner Owner) error {
+// Tombstone records that the signup is being rolled back: from then on it can make nothing. Idempotent.
+// Errors: ErrCommitted, if it has completed and there is nothing to roll back.
+func (r *Registry) Tombstone(ctx context.Context, owner Owner) error {
 	return r.remove(ctx, owner, "")
 }
 
@@ -202,8 +202,8 @@ var emailConstraints = map[string]bool{
 	"admin_email_index_email_hash_key": true,
 }
 
-// remove buries the signup and runs a DELETE of owner's row, in one transaction. The statement takes
-// @tenant_id and @signup_id; an empty one only buries. What has come to its end is left alone: ErrCommitted.
+// remove tombstones the signup and deletes owner's row, in one transaction. The statement takes @tenant_id and
+// @signup_id; an empty one writes only the tombstone. A signup that has completed is left alone: ErrCommitted.
 func (r *Registry) remove(ctx context.Context, owner Owner, statement string) error {
 	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
@@ -212,8 +212,8 @@ func (r *Registry) remove(ctx context.Context, owner Owner, statement string) er
 		if err := permit(ctx, tx, owner); err != nil && !errors.Is(err, ErrUndone) {
 			return err
 		}
-		buried, err := tx.Exec(ctx, buryTombstone, owner.SignupID, owner.TenantID)
-		if err == nil && buried.RowsAffected() == 1 {
+		tombstoned, err := tx.Exec(ctx, insertTombstone, owner.SignupID, owner.TenantID)
+		if err == nil && tombstoned.RowsAffected() == 1 {
 			failed := EventSignupFailed
 			if owner.InviteeID != "" {
 				failed = EventInvitationFailed

@@ -188,7 +188,7 @@ func TestWhatIsOpenIsNotRolledBack(t *testing.T) {
 	r, _ := open(t)
 	owner := newOwner()
 	enter(t, r, owner, "hash")
-	for _, err := range []error{r.Bury(t.Context(), owner), r.DeleteEmailEntry(t.Context(), owner), r.DeleteTenant(t.Context(), owner), r.DeleteRows(t.Context(), owner)} {
+	for _, err := range []error{r.Tombstone(t.Context(), owner), r.DeleteEmailEntry(t.Context(), owner), r.DeleteTenant(t.Context(), owner), r.DeleteRows(t.Context(), owner)} {
 		if !errors.Is(err, registry.ErrCommitted) {
 			t.Errorf("a rollback of an open church: %v, want ErrCommitted", err)
 		}

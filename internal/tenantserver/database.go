@@ -114,11 +114,11 @@ func makeRole(ctx context.Context, conn *pgx.Conn, d Database, marker string) er
 }
 
 // Drop removes d's database and role, whoever is connected to it, under the tenant's lock. It leaves
-// alone what belongs to another signup. Idempotent. bury is called under the lock, before anything is
+// alone what belongs to another signup. Idempotent. tombstone is called under the lock, before anything is
 // removed: it must forbid this signup to create again.
-func (s *Server) Drop(ctx context.Context, d Database, bury func(context.Context) error) error {
+func (s *Server) Drop(ctx context.Context, d Database, tombstone func(context.Context) error) error {
 	return s.lockedTenant(ctx, d, func(conn *pgx.Conn) error {
-		if err := bury(ctx); err != nil {
+		if err := tombstone(ctx); err != nil {
 			return err
 		}
 		found, err := readState(ctx, conn, d)

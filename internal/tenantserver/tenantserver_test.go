@@ -228,7 +228,7 @@ func TestAnUnmarkedDatabaseIsLeftAlone(t *testing.T) {
 	}
 }
 
-func TestPermitAndBuryDecide(t *testing.T) {
+func TestPermitAndTombstoneDecide(t *testing.T) {
 	t.Parallel()
 	server, admin := open(t)
 	d := newDatabase()
@@ -256,22 +256,22 @@ func TestCreateAndDropRace(t *testing.T) {
 	t.Parallel()
 	server, admin := open(t)
 	d := newDatabase()
-	var buried bool // guarded by the tenant's lock
+	var tombstoned bool // guarded by the tenant's lock
 	permit := func(context.Context) error {
-		if buried {
-			return errors.New("buried")
+		if tombstoned {
+			return errors.New("tombstoned")
 		}
 		return nil
 	}
-	bury := func(context.Context) error { buried = true; return nil } //nolint:unparam // a drop takes functions that can fail
+	tombstone := func(context.Context) error { tombstoned = true; return nil } //nolint:unparam // a drop takes functions that can fail
 	var group sync.WaitGroup
 	for i := range 12 {
 		group.Go(func() {
 			if i%3 == 2 {
-				if err := server.Drop(t.Context(), d, bury); err != nil {
+				if err := server.Drop(t.Context(), d, tombstone); err != nil {
 					t.Errorf("drop: %v", err)
 				}
-			} else if _, err := server.Create(t.Context(), d, permit, nil); err != nil && err.Error() != "buried" {
+			} else if _, err := server.Create(t.Context(), d, permit, nil); err != nil && err.Error() != "tombstoned" {
 				t.Errorf("create: %v", err)
 			}
 		})

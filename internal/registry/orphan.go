@@ -161,9 +161,9 @@ func (r *Registry) ForgetOrphan(ctx context.Context, o orphan.Orphan) error {
 	return nil
 }
 
-// Condemn forbids a signup to make anything from now on, unless its church is open. Idempotent.
-// Errors: ErrCommitted.
-func (r *Registry) Condemn(ctx context.Context, owner Owner) error {
+// TombstoneOrphan keeps a signup from making anything from now on, unless a church of its tenant id is open, whichever
+// signup opened it. It writes no audit event: the signup did not fail now. Idempotent. Errors: ErrCommitted.
+func (r *Registry) TombstoneOrphan(ctx context.Context, owner Owner) error {
 	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
 			return fmt.Errorf("lock signup: %w", err)
@@ -176,7 +176,7 @@ func (r *Registry) Condemn(ctx context.Context, owner Owner) error {
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("look at tenant: %w", err)
 		}
-		if _, err := tx.Exec(ctx, buryTombstone, owner.SignupID, owner.TenantID); err != nil {
+		if _, err := tx.Exec(ctx, insertTombstone, owner.SignupID, owner.TenantID); err != nil {
 			return fmt.Errorf("write tombstone: %w", err)
 		}
 		return nil
@@ -186,7 +186,7 @@ func (r *Registry) Condemn(ctx context.Context, owner Owner) error {
 // DeleteRows removes all that a signup whose church was never opened has in the registry. Idempotent.
 // Errors: ErrCommitted.
 func (r *Registry) DeleteRows(ctx context.Context, owner Owner) error {
-	if err := r.Condemn(ctx, owner); err != nil {
+	if err := r.TombstoneOrphan(ctx, owner); err != nil {
 		return err
 	}
 	for _, statement := range []string{deleteEmailEntry, deleteAdmin, deleteTenant, deleteChurch} {

@@ -200,7 +200,7 @@ func (a *Activities) removeDatabase(ctx context.Context, o orphan.Orphan, due or
 		if err := a.secondLook(ctx, o); err != nil {
 			return err
 		}
-		return a.Registry.Condemn(ctx, registry.Owner{SignupID: o.SignupID, TenantID: o.TenantID})
+		return a.Registry.TombstoneOrphan(ctx, registry.Owner{SignupID: o.SignupID, TenantID: o.TenantID})
 	}
 	if due == orphan.Rename {
 		if err := server.Rename(ctx, database, permit); err != nil {

@@ -105,6 +105,7 @@ func (a *api) routes(engine *gin.Engine) {
 	for _, route := range a.Services {
 		engine.Handle(route.Method, route.Path, a.handle(within(a.AnswerLimit, a.inTenant(route.Handle))))
 	}
+	engine.GET("/", a.handle(a.index))
 	engine.GET("/openapi.yaml", a.handle(a.serveContract))
 	engine.GET("/docs", docs())
 	engine.GET("/docs/*part", docs())

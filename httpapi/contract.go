@@ -21,6 +21,17 @@ func (a *api) serveContract(c *gin.Context) error {
 	return nil
 }
 
+const index = `<!doctype html>
+<title>Narthex</title>
+<p>Narthex signs churches up. <a href="/docs">The API's documentation</a>, <a href="/openapi.yaml">its contract</a>.</p>
+`
+
+// index leads whoever comes without a path to the docs.
+func (a *api) index(c *gin.Context) error {
+	c.Data(http.StatusOK, "text/html; charset=utf-8", []byte(index))
+	return nil
+}
+
 // docs serves the contract as a page that needs no other host.
 func docs() gin.HandlerFunc {
 	page := v5emb.New("Narthex", "/openapi.yaml", "/docs")

@@ -143,6 +143,21 @@ func TestContractHasEveryProblem(t *testing.T) {
 	}
 }
 
+func TestIndexLinksToTheDocs(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	if page := s.get("/", ""); page.status != http.StatusOK || !strings.Contains(string(page.body), `href="/docs"`) {
+		t.Errorf("GET /: status %d, want 200 and a link to /docs\n%s", page.status, page.body)
+	}
+	// The docs' page sends an example that is there, so everybody who tries it out would send the same key.
+	contract := s.get("/openapi.yaml", "")
+	_, key, _ := strings.Cut(string(contract.body), "name: Idempotency-Key")
+	key, _, _ = strings.Cut(key, "\n")
+	if strings.Contains(key, "example") || strings.Contains(key, "default") {
+		t.Errorf("the contract has a fixed Idempotency-Key: %s", key)
+	}
+}
+
 // TestDocsNeedNoOtherHost follows the docs' page to all its parts.
 func TestDocsNeedNoOtherHost(t *testing.T) {
 	t.Parallel()

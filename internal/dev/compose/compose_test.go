@@ -91,7 +91,7 @@ func TestWhatOthersWaitForHasAHealthCheck(t *testing.T) {
 			}
 		}
 	}
-	for _, name := range []string{"temporal", "temporal-ui", "temporal-postgres", "tenant-postgres", "api"} {
+	for _, name := range []string{"temporal", "temporal-ui", "temporal-postgres", "tenant-postgres", "api", "worker"} {
 		if project.Services[name].HealthCheck == nil {
 			t.Errorf("%s has no health check", name)
 		}
@@ -196,6 +196,58 @@ func TestServerIsClosedToTenants(t *testing.T) {
 		if !strings.Contains(script, want) {
 			t.Errorf("the server's init script lacks %q", want)
 		}
+	}
+}
+
+// The processes start once the registry has its schema: a job of its own sees to that.
+func TestProcessesStartAfterMigrations(t *testing.T) {
+	services := load(t).Services
+	for _, name := range []string{"api", "worker"} {
+		if condition := services[name].DependsOn["migrate"].Condition; condition != types.ServiceConditionCompletedSuccessfully {
+			t.Errorf("%s waits for migrate to be %q, want it to have completed successfully", name, condition)
+		}
+	}
+}
+
+// Git's history is not in the image: the release's name is passed in, and printed by `narthex version`.
+func TestImageIsToldItsRelease(t *testing.T) {
+	t.Setenv("BUILD_ID", "")
+	dockerfile, err := os.ReadFile("../../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := string(dockerfile)[strings.LastIndex(string(dockerfile), "\nFROM "):]
+	if !strings.Contains(last, "\nARG BUILD_ID\nENV BUILD_ID=$BUILD_ID\n") {
+		t.Errorf("the image does not keep BUILD_ID:%s", last)
+	}
+	for _, name := range []string{"migrate", "api", "worker"} {
+		if id := load(t).Services[name].Build.Args["BUILD_ID"]; id == nil || *id != "" {
+			t.Errorf("%s is not built with the BUILD_ID of the environment, which is empty", name)
+		}
+	}
+	if err := config.Parse(new(config.Release)); err != nil {
+		t.Errorf("an empty BUILD_ID is refused: %v", err)
+	}
+}
+
+// docker compose exec worker narthex signups list, orphans list and their like find all they need.
+func TestCommandsWorkInTheContainers(t *testing.T) {
+	for _, name := range []string{"api", "worker"} {
+		t.Run(name, func(t *testing.T) {
+			for variable, value := range load(t).Services[name].Environment {
+				t.Setenv(variable, *value)
+			}
+			if err := config.Parse(&struct {
+				config.Registry
+				config.Keys
+				config.Queue
+			}{}); err != nil {
+				t.Error(err)
+			}
+			if os.Getenv("TEMPORAL_ADDRESS") != "temporal:7233" {
+				t.Errorf("Temporal is looked for at %q, want temporal:7233", os.Getenv("TEMPORAL_ADDRESS"))
+			}
+		})
 	}
 }
 

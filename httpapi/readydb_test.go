@@ -33,7 +33,9 @@ func (s *stack) offer(id, template string, version int) {
 	server := s.tenants[0]
 	err := server.MakeReady(s.t.Context(), id)
 	if err == nil {
-		err = s.openRegistry().AddReadyDatabase(s.t.Context(), registry.ReadyDatabase{ID: id, Server: server.Name(), Template: template, SchemaVersion: version})
+		err = s.openRegistry().AddReadyDatabase(s.t.Context(), registry.ReadyDatabase{
+			ID: id, Server: server.Name(), Template: template, SchemaVersion: version,
+		})
 	}
 	if err != nil {
 		s.t.Fatal(err)
@@ -60,9 +62,13 @@ func (s *stack) readyDatabases() (offered, roles, databases []string) {
 		return names
 	}
 	offered = list(s.registry, `SELECT id FROM database_pool ORDER BY id`)
-	roles = list(s.server, `SELECT substr(rolname, 6) FROM pg_roles r WHERE rolname LIKE 'pool\_%' AND shobj_description(r.oid, 'pg_authid') = 'narthex pool of ' || $1 ORDER BY 1`, installation)
-	databases = list(s.server, `SELECT substr(datname, 6) FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba AND r.rolname = d.datname
-		WHERE datname LIKE 'pool\_%' AND NOT datallowconn AND shobj_description(r.oid, 'pg_authid') = 'narthex pool of ' || $1 ORDER BY 1`, installation)
+	roles = list(s.server, `
+		SELECT substr(rolname, 6) FROM pg_roles r
+		WHERE rolname LIKE 'pool\_%' AND shobj_description(r.oid, 'pg_authid') = 'narthex pool of ' || $1 ORDER BY 1`, installation)
+	databases = list(s.server, `
+		SELECT substr(datname, 6) FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba AND r.rolname = d.datname
+		WHERE datname LIKE 'pool\_%' AND NOT datallowconn
+		AND shobj_description(r.oid, 'pg_authid') = 'narthex pool of ' || $1 ORDER BY 1`, installation)
 	return offered, roles, databases
 }
 
@@ -77,7 +83,8 @@ func (s *stack) wantStockWhole() {
 // keepReady keeps databases ready until the test ends.
 func (s *stack) keepReady() {
 	s.t.Helper()
-	run, err := s.temporal.ExecuteWorkflow(s.t.Context(), client.StartWorkflowOptions{ID: readydb.WorkflowID(s.queue), TaskQueue: s.queue}, readydb.Workflow)
+	options := client.StartWorkflowOptions{ID: readydb.WorkflowID(s.queue), TaskQueue: s.queue}
+	run, err := s.temporal.ExecuteWorkflow(s.t.Context(), options, readydb.Workflow)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -105,7 +112,8 @@ func TestDatabasesAreKeptReady(t *testing.T) {
 		}
 	}
 	reg := s.openRegistry()
-	if err := reg.AddReadyDatabase(t.Context(), registry.ReadyDatabase{ID: elsewhere, Server: "other-name:5432", Template: "x", SchemaVersion: 1}); err != nil {
+	other := registry.ReadyDatabase{ID: elsewhere, Server: "other-name:5432", Template: "x", SchemaVersion: 1}
+	if err := reg.AddReadyDatabase(t.Context(), other); err != nil {
 		t.Fatal(err)
 	}
 	s.exec(`ALTER DATABASE pool_` + young + ` RENAME TO pool_` + later(young))
@@ -119,7 +127,8 @@ func TestDatabasesAreKeptReady(t *testing.T) {
 		t.Errorf("there are the roles of %v and the databases of %v, want the same", roles, databases)
 	}
 	for id, want := range map[string][2]bool{
-		old: {false, false}, newer: {true, true}, lost: {false, false}, gone: {false, false}, elsewhere: {true, true}, later(young): {false, true},
+		old: {false, false}, newer: {true, true}, lost: {false, false}, gone: {false, false},
+		elsewhere: {true, true}, later(young): {false, true},
 	} {
 		if got := [2]bool{slices.Contains(offered, id), slices.Contains(databases, id)}; got != want {
 			t.Errorf("%s is offered, is there: %v, want %v", id, got, want)

@@ -49,7 +49,8 @@ func TestDatabasesAreKeptReadyRoundAfterRound(t *testing.T) {
 		t.Errorf("databases were kept ready %d times, want %d", attempts, want)
 	}
 	if keeping.RetryPolicy.MaximumAttempts != 0 || keeping.ScheduleToCloseTimeout != 0 {
-		t.Errorf("a round is tried %d times within %s, want it tried without limit", keeping.RetryPolicy.MaximumAttempts, keeping.ScheduleToCloseTimeout)
+		t.Errorf("a round is tried %d times within %s, want it tried without limit",
+			keeping.RetryPolicy.MaximumAttempts, keeping.ScheduleToCloseTimeout)
 	}
 }
 

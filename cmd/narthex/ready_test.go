@@ -27,7 +27,8 @@ func TestOperatorsSeeReadyDatabases(t *testing.T) {
 		output = wantPrinted(t, variables, "ready", "status", "--json")
 	}
 	wantIn(t, output, `"server": "127.0.0.1:`, `"template": "tenant_template_v1_`, `"schemaVersion": 1`, `"oldestAt": "`)
-	wantIn(t, wantPrinted(t, variables, "ready", "status"), "SERVER SCHEMA TEMPLATE READY OLDEST 127.0.0.1:", " 1 tenant_template_v1_", " 2 20")
+	wantIn(t, wantPrinted(t, variables, "ready", "status"),
+		"SERVER SCHEMA TEMPLATE READY OLDEST 127.0.0.1:", " 1 tenant_template_v1_", " 2 20")
 	const deprecated = "Command \"status\" is deprecated, use \"narthex ready status\"\n"
 	if old := wantPrinted(t, variables, "pool", "status", "--json"); old != deprecated+output && old != output+deprecated {
 		t.Errorf("under the command's old name it prints\n%s\nwant a word of its deprecation and\n%s", old, output)
@@ -37,5 +38,6 @@ func TestOperatorsSeeReadyDatabases(t *testing.T) {
 	}
 
 	wantRefusal(t, "DATABASE_POOL_SIZE is not a number from 0 to 1023", append(variables, "DATABASE_POOL_SIZE=many"), "worker")
-	wantRefusal(t, "the ready databases cannot be counted", append(variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"), "ready", "status")
+	unreachable := append(variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r")
+	wantRefusal(t, "the ready databases cannot be counted", unreachable, "ready", "status")
 }

@@ -13,7 +13,8 @@ func offer(t *testing.T, r *registry.Registry, server, template string) (id stri
 	t.Helper()
 	id = ids.New()
 	for range 2 { // it is idempotent
-		if err := r.AddReadyDatabase(t.Context(), registry.ReadyDatabase{ID: id, Server: server, Template: template, SchemaVersion: 1}); err != nil {
+		err := r.AddReadyDatabase(t.Context(), registry.ReadyDatabase{ID: id, Server: server, Template: template, SchemaVersion: 1})
+		if err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -60,7 +61,8 @@ func TestReadyStock(t *testing.T) {
 		t.Errorf("claimed %s (%v), want the oldest, %s", id, err, first)
 	}
 	stock, err := r.ReadyStock(t.Context())
-	if err != nil || len(stock) != 2 || stock[0].Server != "here:5432" || stock[0].Ready != 1 || stock[0].OldestAt.IsZero() || stock[1].Server != "there:5432" {
+	if err != nil || len(stock) != 2 || stock[0].Server != "here:5432" || stock[0].Ready != 1 || stock[0].OldestAt.IsZero() ||
+		stock[1].Server != "there:5432" {
 		t.Errorf("the stock is %+v (%v), want one at here:5432 and one at there:5432", stock, err)
 	}
 	for _, want := range []bool{false, true} {

@@ -135,7 +135,11 @@ func (s *Server) Drop(ctx context.Context, d Database, tombstone func(context.Co
 // dropAll drops d's database, by whichever name, and its role.
 func dropAll(ctx context.Context, conn *pgx.Conn, d Database) error {
 	var pgErr *pgconn.PgError
-	for _, statement := range []string{fmt.Sprintf(dropDatabase, d.Name()), fmt.Sprintf(dropDatabase, d.renamed()), fmt.Sprintf(dropRole, d.Name())} {
+	for _, statement := range []string{
+		fmt.Sprintf(dropDatabase, d.Name()),
+		fmt.Sprintf(dropDatabase, d.renamed()),
+		fmt.Sprintf(dropRole, d.Name()),
+	} {
 		_, err := conn.Exec(ctx, statement)
 		if errors.As(err, &pgErr) && pgErr.Code == objectsDependOnIt {
 			// On a server where everybody may connect to this database, the role may have left something in it.

@@ -60,7 +60,9 @@ func (h *host) claim(s *shelf, want tenantserver.Source) tenantserver.Database {
 // left are the names of all roles and databases under an id, whatever is before it.
 func (h *host) left(id string) (names []string) {
 	h.t.Helper()
-	const query = `SELECT datname::text FROM pg_database WHERE datname LIKE '%' || $1 UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname LIKE '%' || $1 ORDER BY 1`
+	const query = `
+		SELECT datname::text FROM pg_database WHERE datname LIKE '%' || $1
+		UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname LIKE '%' || $1 ORDER BY 1`
 	rows, _ := h.admin.Query(h.t.Context(), query, id)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
@@ -140,26 +142,19 @@ func TestTheGrantsAndLimitsAreOnEachClaimedDatabase(t *testing.T) {
 	h := newHost(t)
 	stock := h.stock(3)
 	for _, id := range stock.ids {
-		h.wantRights(
-			"pool_"+id,
-			"connectable false, limit 20, PUBLIC none; role login false, limit 20, super false, createdb false, createrole false",
-		)
+		h.wantRights("pool_"+id, "connectable false, limit 20, PUBLIC none; "+
+			"role login false, limit 20, super false, createdb false, createrole false")
 	}
 	for range 2 {
 		d := h.claim(stock, tenantserver.FromStock)
-		h.wantRights(
-			d.Name(),
-			"connectable true, limit 20, PUBLIC none; role login true, limit 20, super false, createdb false, createrole false",
-		)
+		h.wantRights(d.Name(), "connectable true, limit 20, PUBLIC none; "+
+			"role login true, limit 20, super false, createdb false, createrole false")
 		stranger := newDatabase()
 		create(t, h.server, stranger)
 		location, _, _, _ := h.server.Location(stranger)
 		var pgErr *pgconn.PgError
-		if _, err := pgx.Connect(
-			t.Context(),
-			strings.Replace(location, "/"+stranger.Name()+"?", "/"+d.Name()+"?", 1),
-		); !errors.As(err, &pgErr) ||
-			pgErr.Code != "42501" {
+		_, err := pgx.Connect(t.Context(), strings.Replace(location, "/"+stranger.Name()+"?", "/"+d.Name()+"?", 1))
+		if !errors.As(err, &pgErr) || pgErr.Code != "42501" {
 			t.Errorf("another tenant's role gets %v, want SQLSTATE 42501", err)
 		}
 	}
@@ -171,8 +166,10 @@ func TestTheGrantsAndLimitsAreOnEachClaimedDatabase(t *testing.T) {
 func (h *host) wantRights(name, want string) {
 	h.t.Helper()
 	const query = `
-		SELECT format('connectable %s, limit %s, PUBLIC %s; role login %s, limit %s, super %s, createdb %s, createrole %s', d.datallowconn::text, d.datconnlimit,
-			coalesce((SELECT string_agg(privilege_type, ' ') FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) WHERE grantee = 0), 'none'),
+		SELECT format('connectable %s, limit %s, PUBLIC %s; role login %s, limit %s, super %s, createdb %s, createrole %s',
+			d.datallowconn::text, d.datconnlimit,
+			coalesce((SELECT string_agg(privilege_type, ' ')
+				FROM aclexplode(coalesce(d.datacl, acldefault('d', d.datdba))) WHERE grantee = 0), 'none'),
 			r.rolcanlogin::text, r.rolconnlimit, r.rolsuper::text, r.rolcreatedb::text, r.rolcreaterole::text)
 		FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba AND r.rolname = d.datname WHERE datname = $1`
 	var got string
@@ -309,11 +306,8 @@ func TestWhatIsLostIsListed(t *testing.T) {
 	h := newHost(t)
 	stock := h.stock(1)
 	half := ids.New()
-	exec(
-		t,
-		h.admin,
-		fmt.Sprintf(`CREATE ROLE pool_%s; COMMENT ON ROLE pool_%[1]s IS 'narthex pool of test'; GRANT pool_%[1]s TO %s`, half, h.role),
-	)
+	const makeHalf = `CREATE ROLE pool_%[1]s; COMMENT ON ROLE pool_%[1]s IS 'narthex pool of test'; GRANT pool_%[1]s TO %[2]s`
+	exec(t, h.admin, fmt.Sprintf(makeHalf, half, h.role))
 	stranger, err := tenantserver.Open(t.Context(), h.url, "another installation")
 	if err != nil {
 		t.Fatal(err)
@@ -324,9 +318,9 @@ func TestWhatIsLostIsListed(t *testing.T) {
 		t.Errorf("another installation sees %v (%v), want nothing", foreign, err)
 	}
 	if _, err := h.server.Create(t.Context(), newDatabase(), always, func(context.Context, string, string) (string, error) {
-		return "", errors.New("cut off")
+		return "", errors.New("interrupted")
 	}); err == nil {
-		t.Error("a claim that is cut off made a database, want an error")
+		t.Error("a claim that was interrupted made a database, want an error")
 	}
 	all, err := h.server.ReadyIDs(t.Context())
 	if err != nil || !all[half] || !all[stock.ids[0]] {

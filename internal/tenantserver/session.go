@@ -42,12 +42,12 @@ func (s *Server) Migrate(ctx context.Context, d Database) error {
 	if err != nil || found.holds(s.Template()) {
 		return err
 	}
-	if version, err := s.adoptOf(
-		ctx,
-		d,
-	); err != nil && !errors.Is(err, schema.ErrDirty) ||
-		err == nil && version == migrations.TenantVersion() {
+	version, err := s.adoptOf(ctx, d)
+	if err != nil && !errors.Is(err, schema.ErrDirty) {
 		return err
+	}
+	if err == nil && version == migrations.TenantVersion() {
+		return nil
 	}
 	err = schema.Up(ctx, config, migrations.Tenant, s.check(d))
 	if !errors.Is(err, schema.ErrDirty) {

@@ -38,7 +38,8 @@ const (
 	// Templates of this role that are no newer, and not the one in use.
 	selectOldTemplates = `
 		SELECT datname FROM pg_database WHERE datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user) AND datname <> $1
-		AND shobj_description(oid, 'pg_database') = '` + templateMarker + `' AND substring(datname FROM '^tenant_template_v(\d+)_')::int <= $2`
+		AND shobj_description(oid, 'pg_database') = '` + templateMarker + `'
+		AND substring(datname FROM '^tenant_template_v(\d+)_')::int <= $2`
 	endTemplate = `ALTER DATABASE %s IS_TEMPLATE false`
 
 	copyDatabase = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE %[2]s STRATEGY wal_log ALLOW_CONNECTIONS false`

@@ -44,9 +44,6 @@ type Registry struct {
 // (pool_max_conns).
 const leastConnections = 10
 
-// idleLimit ends a transaction whose process was frozen: it holds locks that others wait for.
-const idleLimit = "15s"
-
 // Open returns the registry at url (postgres://…), to which it connects when it is first asked.
 func Open(ctx context.Context, url string, keys *secrets.Keys) (*Registry, error) {
 	config, err := pgxpool.ParseConfig(url)
@@ -56,7 +53,7 @@ func Open(ctx context.Context, url string, keys *secrets.Keys) (*Registry, error
 	config.MaxConns = max(config.MaxConns, leastConnections)
 	config.ConnConfig.Tracer = sqltrace.Tracer{}
 	config.ConnConfig.RuntimeParams["search_path"] = "public"
-	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = idleLimit
+	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = postgres.IdleLimit
 	pool, err := postgres.Open(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)

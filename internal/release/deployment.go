@@ -78,20 +78,31 @@ func (d *Deployment) Promote(ctx context.Context) (current string, err error) {
 	return d.makeCurrent(ctx, nil)
 }
 
+func (d *Deployment) checkWorker(ctx context.Context) error {
+	polls, err := Polls(ctx, d.temporal, d.taskQueue, d.version.BuildID)
+	if err == nil && !polls {
+		return ErrNoWorker
+	}
+	return err
+}
+
 // seenLately is within which time a worker that is there has asked for work: it asks at least once a minute.
 const seenLately = 70 * time.Second
 
-func (d *Deployment) checkWorker(ctx context.Context) error {
-	queue, err := d.temporal.DescribeTaskQueue(ctx, d.taskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
+// Polls reports whether a worker of a release, or of any if buildID is "", takes work from the task queue. One that has
+// just stopped may still be taken for running for a minute.
+func Polls(ctx context.Context, temporal client.Client, taskQueue, buildID string) (bool, error) {
+	queue, err := temporal.DescribeTaskQueue(ctx, taskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
 	if err != nil {
-		return fmt.Errorf("look for workers: %w", err)
+		return false, fmt.Errorf("look for workers: %w", err)
 	}
 	for _, poller := range queue.Pollers {
-		if poller.DeploymentOptions.GetBuildId() == d.version.BuildID && time.Since(poller.LastAccessTime.AsTime()) < seenLately {
-			return nil
+		named := buildID == "" || poller.DeploymentOptions.GetBuildId() == buildID
+		if named && time.Since(poller.LastAccessTime.AsTime()) < seenLately {
+			return true, nil
 		}
 	}
-	return ErrNoWorker
+	return false, nil
 }
 
 // makeCurrent fails while Temporal has not yet taken in all that the release's first worker asked for.

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/stdlib"
 
+	"narthex/internal/postgres"
 	"narthex/internal/sqlstate"
 )
 
@@ -31,9 +32,6 @@ const (
 	selectVersion = `SELECT version, dirty FROM narthex_migrations.versions`
 	wipe          = `DROP SCHEMA IF EXISTS narthex_migrations CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public`
 )
-
-// idleLimit ends the session of a migrator that was frozen: it holds locks that others wait for.
-const idleLimit = "15s"
 
 // Up applies every migration in files that config's database lacks. It is idempotent, and safe when
 // several callers race: one migrates, the others find it done. afterConnect, if not nil, may refuse
@@ -112,8 +110,8 @@ func Version(ctx context.Context, db interface {
 func open(ctx context.Context, config *pgx.ConnConfig, afterConnect func(context.Context, *pgx.Conn) error) *sql.DB {
 	config = config.Copy()
 	config.RuntimeParams["search_path"] = "public"
-	config.RuntimeParams["idle_session_timeout"] = idleLimit
-	config.RuntimeParams["idle_in_transaction_session_timeout"] = idleLimit
+	config.RuntimeParams["idle_session_timeout"] = postgres.IdleLimit
+	config.RuntimeParams["idle_in_transaction_session_timeout"] = postgres.IdleLimit
 	if deadline, ok := ctx.Deadline(); ok {
 		config.RuntimeParams["statement_timeout"] = strconv.FormatInt(max(1, time.Until(deadline).Milliseconds()), 10)
 	}

@@ -15,6 +15,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"narthex/internal/codec"
+	"narthex/internal/release"
 	"narthex/internal/signup"
 )
 
@@ -27,22 +28,13 @@ var (
 	ErrNoWorker  = errors.New("no worker takes signups from the task queue: start one with `narthex worker`")
 )
 
-// seenLately is within which time a worker that is there has asked for work: it asks at least once a minute.
-const seenLately = 70 * time.Second
-
-// CheckWorker looks whether a worker is there to run signups. One that has just stopped may still be taken
-// for running for a minute. Errors: ErrNoWorker.
+// CheckWorker looks whether a worker is there to run signups. Errors: ErrNoWorker.
 func (o *Operator) CheckWorker(ctx context.Context) error {
-	queue, err := o.Temporal.DescribeTaskQueue(ctx, o.TaskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
-	if err != nil {
-		return fmt.Errorf("look for workers: %w", err)
+	polls, err := release.Polls(ctx, o.Temporal, o.TaskQueue, "")
+	if err == nil && !polls {
+		return ErrNoWorker
 	}
-	for _, poller := range queue.Pollers {
-		if time.Since(poller.LastAccessTime.AsTime()) < seenLately {
-			return nil
-		}
-	}
-	return ErrNoWorker
+	return err
 }
 
 // Replay starts a failed signup again with its own input, and returns the new run. One that was rolled back

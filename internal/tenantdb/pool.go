@@ -20,7 +20,6 @@ const (
 	connectionsPerTenant = 4
 	idleConnection       = time.Minute            // an unused tenant costs no connection after this long
 	connectLimit         = patience + 2*dialLimit // of a connection, from its wait for a place to its log-in
-	idleTransaction      = "15s"                  // a transaction whose process was frozen holds locks
 
 	firstPause = time.Second // a database that could not be connected to is left alone for this long,
 	lastPause  = 16 * time.Second
@@ -51,7 +50,7 @@ func (r *Router) newPool(record *registry.Tenant) (*pool, error) {
 	config.ConnConfig.DialFunc = r.budget.dial
 	config.ConnConfig.ConnectTimeout = connectLimit
 	config.ConnConfig.RuntimeParams["search_path"] = "public"
-	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = idleTransaction
+	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = postgres.IdleLimit
 	opened, err := postgres.Open(context.Background(), config)
 	if err != nil {
 		return nil, fmt.Errorf("open pool of tenant %s: %w", record.ID, err)

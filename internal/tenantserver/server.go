@@ -106,10 +106,7 @@ func (s *Server) Location(d Database) (databaseURL, host string, port int, name 
 	return u.String(), host, port, d.Name()
 }
 
-const (
-	idleLimit  = "15s"
-	cleanLimit = 5 * time.Second
-)
+const cleanLimit = 5 * time.Second
 
 // A lock is an advisory lock of the server's. A worker that freezes while it holds one must not hold it forever:
 // PostgreSQL ends a session that sits idle, and with it both the lock and the frozen worker's means to go on.
@@ -121,7 +118,7 @@ type lock struct {
 
 // A drop waits for a checkpoint, and has no limit but its caller's.
 func tenantLock(tenantID string) lock {
-	return lock{name: "tenant " + tenantID, idle: idleLimit, statement: "DEFAULT"}
+	return lock{name: "tenant " + tenantID, idle: postgres.IdleLimit, statement: "DEFAULT"}
 }
 
 const (

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/postgres"
 	"narthex/internal/schema"
 	"narthex/internal/sqltrace"
 	"narthex/migrations"
@@ -120,7 +121,7 @@ func (s *Server) sessionConfig(d Database) (*pgx.ConnConfig, error) {
 	}
 	config.Tracer = sqltrace.Tracer{}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // a session of a few statements gains nothing by preparing them
-	config.RuntimeParams["idle_session_timeout"] = idleLimit
+	config.RuntimeParams["idle_session_timeout"] = postgres.IdleLimit
 	return config, nil
 }
 

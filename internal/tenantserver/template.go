@@ -193,7 +193,7 @@ func (s *Server) adopt(ctx context.Context, name string, ours func(marker string
 	config := s.pool.Config().ConnConfig
 	config.Database = name
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
-	config.RuntimeParams["idle_session_timeout"] = idleLimit
+	config.RuntimeParams["idle_session_timeout"] = postgres.IdleLimit
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return 0, fmt.Errorf("connect to tenant database: %w", err)

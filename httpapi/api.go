@@ -118,13 +118,32 @@ const readyLimit = 2 * time.Second
 func within(limit time.Duration, handler func(*gin.Context) error) func(*gin.Context) error {
 	return func(c *gin.Context) error {
 		request := c.Request
-		ctx, cancel := context.WithTimeout(request.Context(), limit)
+		cancel := func() {}
+		start := func() {
+			cancel()
+			var ctx context.Context
+			ctx, cancel = context.WithTimeout(request.Context(), limit)
+			c.Request = request.WithContext(ctx)
+		}
+		if _, inside := c.Get(restartKey); !inside {
+			c.Set(restartKey, start)
+		}
 		defer func() {
 			cancel()
 			c.Request = request
 		}()
-		c.Request = request.WithContext(ctx)
+		start()
 		return handler(c)
+	}
+}
+
+const restartKey = "restart"
+
+// restart gives a request its whole time again, now that its body has been read: how long that may take is the server's
+// ReadTimeout to say. A handler must not use a context from before it reads the body.
+func restart(c *gin.Context) {
+	if start, bounded := c.Get(restartKey); bounded {
+		start.(func())()
 	}
 }
 

@@ -80,6 +80,7 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	case err != nil:
 		return nil, errMalformed("The body could not be read to its end.")
 	}
+	restart(c)
 	return body, nil
 }
 

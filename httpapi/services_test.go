@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"narthex/httpapi"
 )
 
 // church is a signed-up church, seen by one of its admins.
@@ -249,6 +252,58 @@ func TestImportMembers(t *testing.T) {
 	statuses := count(3, func(int) answer { return c.importCSV(large.String()) }) // the same at once
 	if statuses[http.StatusCreated] != 1 || statuses[http.StatusUnprocessableEntity] != 2 || members() != 2002 {
 		t.Errorf("three imports of one file: statuses %v and %d members, want 1 × 201, 2 × 422 and 2002", statuses, members())
+	}
+}
+
+// slowly sends text in a request's body that takes that long to arrive.
+func slowly(text string, takes time.Duration) io.Reader {
+	reader, writer := io.Pipe()
+	go func() {
+		half := len(text) / 2
+		_, _ = io.WriteString(writer, text[:half])
+		time.Sleep(takes)
+		_, err := io.WriteString(writer, text[half:])
+		writer.CloseWithError(err)
+	}()
+	return reader
+}
+
+// The time that an upload takes doesn't count against the time to answer, which starts when it has arrived.
+func TestASlowUploadLeavesTimeToAnswer(t *testing.T) {
+	t.Parallel()
+	const limit = 3 * time.Second
+	c := newStack(t).church()
+	tenant := c.tenant(c.tenantID())
+	c.stack = c.another(func(o *httpapi.Options) { o.AnswerLimit = limit })
+	send := func(path, mediaType, body string) answer {
+		request := c.request(http.MethodPost, path, c.token, slowly(body, limit+time.Second))
+		request.Header.Set("Content-Type", mediaType)
+		response, err := http.DefaultClient.Do(request) // do would read the body first
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		content, err := io.ReadAll(response.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answer{response.StatusCode, response.Header, content}
+	}
+	csv := "firstName,lastName,phone\nAda,Muster,+15550100001\n"
+	if got := send("/api/members/import", "text/csv", csv); got.status != http.StatusCreated {
+		t.Errorf("a slow import: status %d, want 201\n%s", got.status, got.body)
+	}
+	if got := send("/api/branches", "application/json", `{"name": "North"}`); got.status != http.StatusCreated {
+		t.Errorf("a slow body: status %d, want 201\n%s", got.status, got.body)
+	}
+	if _, err := tenant.Exec(t.Context(), `BEGIN; LOCK TABLE members`); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	got := send("/api/members/import", "text/csv", csv)
+	wantProblem(t, got, http.StatusServiceUnavailable, "unavailable")
+	if took := time.Since(began); took > 4*limit {
+		t.Errorf("an import into a database that hangs is answered after %s, want its upload and %s", took, limit)
 	}
 }
 

@@ -45,7 +45,7 @@ const (
 	insertConsent = `
 		INSERT INTO consent_logs (id, member_id, admin_id, type, status, reason, source)
 		VALUES ($1, $2, $3, $4, $5, $6, $7) RETURNING` + consentColumns
-	memberForShare = memberExists + ` FOR SHARE`
+	memberForShare = `SELECT id FROM members WHERE id = $1 FOR SHARE`
 )
 
 func listConsents(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {

@@ -10,21 +10,20 @@ import (
 
 	"narthex/httpapi"
 	"narthex/internal/email"
-	"narthex/internal/ids"
 	"narthex/internal/phone"
 	"narthex/internal/tenantdb"
 	"narthex/internal/text"
 	"narthex/internal/tokens"
 )
 
-var memberRoutes = []httpapi.Route{
-	{Method: http.MethodGet, Path: "/api/members", Handle: listMembers},
-	{Method: http.MethodPost, Path: "/api/members", Handle: createMember},
-	{Method: http.MethodPost, Path: "/api/members/lookup", Handle: lookUpMembers},
-	{Method: http.MethodGet, Path: "/api/members/:id", Handle: readMember},
-	{Method: http.MethodPut, Path: "/api/members/:id", Handle: replaceMember},
-	{Method: http.MethodDelete, Path: "/api/members/:id", Handle: removeMember},
+var members = collection[memberRow, member]{
+	path:   "/api/members",
+	sql:    statements{list: selectMembers, one: selectMember, insert: insertMember, update: updateMember, remove: deleteMember},
+	decode: decodeMember,
+	open:   memberRow.open,
 }
+
+var memberRoutes = append(members.routes(), httpapi.Route{Method: http.MethodPost, Path: "/api/members/lookup", Handle: lookUpMembers})
 
 // member is somebody whom the church writes to.
 type member struct {
@@ -61,7 +60,6 @@ const (
 	memberColumns = ` id, first_name, last_name, phone, encrypted_email, opt_in_sms, created_at, updated_at `
 	selectMembers = `SELECT` + memberColumns + `FROM members WHERE id > $1 ORDER BY id LIMIT $2`
 	selectMember  = `SELECT` + memberColumns + `FROM members WHERE id = $1`
-	memberExists  = `SELECT id FROM members WHERE id = $1`
 	findMembers   = `
 		SELECT` + memberColumns + `FROM members
 		WHERE (phone_hash = ANY($3) OR email_hash = ANY($4)) AND id > $1 ORDER BY id LIMIT $2`
@@ -74,6 +72,8 @@ const (
 		WHERE id = $1 AND ($2::timestamptz IS NULL OR updated_at = $2) RETURNING` + memberColumns
 	deleteMember = `DELETE FROM members WHERE id = $1 AND ($2::timestamptz IS NULL OR updated_at = $2)`
 )
+
+func (m member) version() (string, time.Time) { return m.ID, m.UpdatedAt }
 
 // open returns the row as its church sees it.
 func (r memberRow) open(tenant *tenantdb.Tenant) (member, error) {
@@ -149,41 +149,6 @@ func decodeMember(c *gin.Context, tenant *tenantdb.Tenant) (values []any, err er
 	return request.sealed(tenant)
 }
 
-// writeMembers sends a page of members.
-func writeMembers(c *gin.Context, tenant *tenantdb.Tenant, page httpapi.Page, rows []memberRow) error {
-	members := make([]member, len(rows))
-	for i, row := range rows {
-		var err error
-		if members[i], err = row.open(tenant); err != nil {
-			return err
-		}
-	}
-	httpapi.WritePage(c, page, members, func(m member) string { return m.ID })
-	return nil
-}
-
-// writeMember sends one member, as a query gave it.
-func writeMember(c *gin.Context, tenant *tenantdb.Tenant, status int, row memberRow) error {
-	opened, err := row.open(tenant)
-	if err != nil {
-		return err
-	}
-	httpapi.WriteVersion(c, status, opened.UpdatedAt, opened)
-	return nil
-}
-
-func listMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
-	page, err := httpapi.PageOf(c)
-	if err != nil {
-		return err
-	}
-	rows, err := tenantdb.All[memberRow](c.Request.Context(), tenant, selectMembers, page.After, page.Fetch())
-	if err != nil {
-		return err
-	}
-	return writeMembers(c, tenant, page, rows)
-}
-
 type lookupRequest struct {
 	Phone *string `json:"phone"`
 	Email *string `json:"email"`
@@ -216,58 +181,5 @@ func lookUpMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) er
 	if err := errors.Join(wrong.Err(), err); err != nil {
 		return err
 	}
-	rows, err := tenantdb.All[memberRow](c.Request.Context(), tenant, findMembers, page.After, page.Fetch(), phones, emails)
-	if err != nil {
-		return err
-	}
-	return writeMembers(c, tenant, page, rows)
-}
-
-func createMember(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
-	values, err := decodeMember(c, tenant)
-	if err != nil {
-		return err
-	}
-	row, err := tenantdb.One[memberRow](c.Request.Context(), tenant, insertMember, append([]any{ids.New()}, values...)...)
-	if err != nil {
-		return err
-	}
-	c.Header("Location", "/api/members/"+row.ID)
-	return writeMember(c, tenant, http.StatusCreated, row)
-}
-
-func readMember(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
-	row, err := tenantdb.One[memberRow](c.Request.Context(), tenant, selectMember, c.Param("id"))
-	if err != nil {
-		return err
-	}
-	return writeMember(c, tenant, http.StatusOK, row)
-}
-
-func replaceMember(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
-	version, err := httpapi.IfMatch(c)
-	if err != nil {
-		return err
-	}
-	values, err := decodeMember(c, tenant)
-	if err != nil {
-		return err
-	}
-	row, err := tenantdb.One[memberRow](c.Request.Context(), tenant, updateMember, append([]any{c.Param("id"), version}, values...)...)
-	if errors.Is(err, tenantdb.ErrNotFound) {
-		return whyNot(c, tenant, memberExists, c.Param("id"))
-	}
-	if err != nil {
-		return err
-	}
-	return writeMember(c, tenant, http.StatusOK, row)
-}
-
-func removeMember(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
-	version, err := httpapi.IfMatch(c)
-	if err != nil {
-		return err
-	}
-	rows, err := tenantdb.Exec(c.Request.Context(), tenant, deleteMember, c.Param("id"), version)
-	return removed(c, tenant, rows, err, memberExists, c.Param("id"))
+	return members.writePage(c, tenant, page, findMembers, phones, emails)
 }

@@ -4,19 +4,15 @@
 package services
 
 import (
-	"net/http"
 	"slices"
 
-	"github.com/gin-gonic/gin"
-
 	"narthex/httpapi"
-	"narthex/internal/tenantdb"
 	"narthex/internal/text"
 )
 
 // Routes lists the routes of all services.
 func Routes() []httpapi.Route {
-	return slices.Concat(branchRoutes, memberRoutes, memberImportRoutes, onboardingRoutes, consentRoutes)
+	return slices.Concat(branches.routes(), memberRoutes, memberImportRoutes, onboardingRoutes, consentRoutes)
 }
 
 // fields collects what is wrong with a request's fields.
@@ -49,24 +45,4 @@ func quoted(words []string) (list string) {
 		list += `"` + word + `"`
 	}
 	return list
-}
-
-// whyNot says why no row was changed: another version is there, or none.
-func whyNot(c *gin.Context, db tenantdb.DB, exists, id string) error {
-	if _, err := tenantdb.One[struct{ ID string }](c.Request.Context(), db, exists, id); err != nil {
-		return err
-	}
-	return httpapi.ErrChanged
-}
-
-// removed answers a removal that touched so many rows.
-func removed(c *gin.Context, db tenantdb.DB, rows int64, err error, exists, id string) error {
-	if err != nil {
-		return err
-	}
-	if rows == 0 {
-		return whyNot(c, db, exists, id)
-	}
-	c.Status(http.StatusNoContent)
-	return nil
 }

@@ -7,9 +7,9 @@ import (
 
 	"narthex/internal/redact"
 	"narthex/internal/registry"
+	"narthex/internal/saga"
 	"narthex/internal/schema"
 	"narthex/internal/secrets"
-	"narthex/internal/signup"
 	"narthex/internal/sqlstate"
 	"narthex/internal/tenantserver"
 )
@@ -23,7 +23,7 @@ func forward(doing string, err error) error {
 	}
 	kind, retry := classify(err)
 	options := temporal.ApplicationErrorOptions{NonRetryable: !retry}
-	if kind == signup.ErrorEmailTaken {
+	if kind == saga.ErrorEmailTaken {
 		options.Category = temporal.ApplicationErrorCategoryBenign
 	}
 	return temporal.NewApplicationErrorWithOptions(doing+": "+describe(err), kind, options)
@@ -42,15 +42,15 @@ func undo(doing string, err error) error {
 func classify(err error) (kind string, retry bool) {
 	switch {
 	case errors.Is(err, registry.ErrEmailTaken):
-		return signup.ErrorEmailTaken, false
+		return saga.ErrorEmailTaken, false
 	case errors.Is(err, registry.ErrUndone), errors.Is(err, tenantserver.ErrGone):
-		return signup.ErrorUndone, false
+		return saga.ErrorUndone, false
 	case errors.Is(err, registry.ErrNotOwned), errors.Is(err, tenantserver.ErrNotOwned):
-		return signup.ErrorNotOwned, false
+		return saga.ErrorNotOwned, false
 	case errors.Is(err, secrets.ErrSealed):
-		return signup.ErrorSealing, false
+		return saga.ErrorSealing, false
 	default:
-		return signup.ErrorDatabase, sqlstate.Retry(err)
+		return saga.ErrorDatabase, sqlstate.Retry(err)
 	}
 }
 

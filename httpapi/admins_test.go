@@ -4,8 +4,8 @@ import (
 	"net/http"
 	"testing"
 
+	"narthex/internal/invitation"
 	"narthex/internal/tenantdb"
-	"narthex/workflows"
 )
 
 func invitee() map[string]any {
@@ -108,7 +108,7 @@ func TestTheLastPrimaryStays(t *testing.T) {
 // email can be invited at once.
 func TestInvitationFaults(t *testing.T) {
 	t.Parallel()
-	for _, step := range workflows.InvitationSteps {
+	for _, step := range invitation.Steps {
 		for name, what := range map[string]fault{"fails before": failsBefore, "fails after": failsAfter} {
 			t.Run(step.Do+" "+name, func(t *testing.T) {
 				t.Parallel()

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/sdk/converter"
 
 	"narthex/internal/registry"
+	"narthex/internal/saga"
 	"narthex/internal/signup"
 	"narthex/internal/signups"
 )
@@ -140,7 +141,7 @@ func (a *api) findRun(ctx context.Context, input signup.Input) (registry.Run, er
 	}
 	info := described.GetWorkflowExecutionInfo()
 	var tenantID string
-	attribute := info.GetSearchAttributes().GetIndexedFields()[signup.TenantID.GetName()]
+	attribute := info.GetSearchAttributes().GetIndexedFields()[saga.TenantID.GetName()]
 	if attribute == nil || converter.GetDefaultDataConverter().FromPayload(attribute, &tenantID) != nil || tenantID != input.TenantID {
 		return registry.Run{}, nil
 	}

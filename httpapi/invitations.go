@@ -22,7 +22,7 @@ import (
 	"narthex/internal/invitation"
 	"narthex/internal/password"
 	"narthex/internal/registry"
-	"narthex/internal/signup"
+	"narthex/internal/saga"
 	"narthex/internal/tenantdb"
 	"narthex/internal/text"
 	"narthex/internal/tokens"
@@ -129,7 +129,7 @@ func (a *api) runInvitation(ctx context.Context, input invitation.Input) (done b
 		TaskQueue:                                a.TaskQueue,
 		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		TypedSearchAttributes:                    temporal.NewSearchAttributes(signup.TenantID.ValueSet(input.TenantID)),
+		TypedSearchAttributes:                    saga.StartAttributes(invitation.Steps, input.TenantID),
 		StaticSummary:                            "invite an admin to tenant_" + input.TenantID,
 	}, invitation.Workflow, input)
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
@@ -147,7 +147,7 @@ func (a *api) runInvitation(ctx context.Context, input invitation.Input) (done b
 		return true, nil
 	case ctx.Err() != nil || !errors.As(err, &ended):
 		return false, nil
-	case errors.As(err, &failure) && failure.Type() == signup.ErrorEmailTaken:
+	case errors.As(err, &failure) && failure.Type() == saga.ErrorEmailTaken:
 		return false, errEmailTaken
 	default:
 		return false, errNotInvited.with(errors.New("invitation rolled back"))

@@ -77,12 +77,12 @@ func TestMetrics(t *testing.T) {
 		}
 	}
 	for _, pattern := range []string{
-		`signup_ended_total\{.*outcome="created",.*workflow_type="Signup"\} 2`,
-		`signup_ended_total\{.*outcome="rolled_back",step="CreateTenantAdmin",.*workflow_type="Signup"\} 1`,
+		`saga_ended_total\{.*outcome="created",.*workflow_type="Signup"\} 2`,
+		`saga_ended_total\{.*outcome="rolled_back",step="CreateTenantAdmin",.*workflow_type="Signup"\} 1`,
 		`signup_databases_total\{.*source="empty",.*\} 2`,
 		`signup_databases_total\{.*source="pool",.*\} 1`,
 		`pool_size\{.*server="127.0.0.1:\d+",.*\} 3`,
-		`signup_duration_seconds_bucket\{.*outcome="created",.*le="10"\} 2`,
+		`saga_duration_seconds_bucket\{.*outcome="created",.*le="10"\} 2`,
 	} {
 		if !regexp.MustCompile(pattern).MatchString(scraped) {
 			t.Errorf("/metrics lacks %s", pattern)

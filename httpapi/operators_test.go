@@ -12,7 +12,7 @@ import (
 	sdk "go.temporal.io/sdk/temporal"
 
 	"narthex/internal/codec"
-	"narthex/internal/signup"
+	"narthex/internal/saga"
 )
 
 // TestOperatorsReadWhatASignupDoes looks at what Temporal's UI shows of a signup: its summary and details,
@@ -79,7 +79,7 @@ func TestOperatorsReadWhatASignupDoes(t *testing.T) {
 					t.Errorf("search attribute %s is %q, want %q", key, got, want)
 				}
 			}
-			if got, _ := described.TypedSearchAttributes.GetKeyword(signup.TenantID); got != tenantID {
+			if got, _ := described.TypedSearchAttributes.GetKeyword(saga.TenantID); got != tenantID {
 				t.Errorf("search attribute TenantId is %q, want %q", got, tenantID)
 			}
 		})

@@ -13,6 +13,7 @@ import (
 
 	"narthex/internal/invitation"
 	"narthex/internal/readydb"
+	"narthex/internal/saga"
 	"narthex/internal/signup"
 )
 
@@ -47,7 +48,7 @@ func TestRecordHistories(t *testing.T) {
 		"quick_step_failed": func(s *stack, _ string) { s.faults.first(2, "MigrateDatabase", failsRetryably) },
 		"refused": func(s *stack, _ string) {
 			s.faults.always("CreateChurch", func(func() error) error {
-				return temporal.NewApplicationErrorWithOptions("create church: the email is taken", signup.ErrorEmailTaken,
+				return temporal.NewApplicationErrorWithOptions("create church: the email is taken", saga.ErrorEmailTaken,
 					temporal.ApplicationErrorOptions{NonRetryable: true, Category: temporal.ApplicationErrorCategoryBenign})
 			})
 		},

@@ -19,6 +19,7 @@ import (
 	"narthex/internal/ids"
 	"narthex/internal/password"
 	"narthex/internal/registry"
+	"narthex/internal/saga"
 	"narthex/internal/signup"
 	"narthex/internal/signups"
 	"narthex/internal/tenantdb"
@@ -203,7 +204,7 @@ func (a *api) await(ctx context.Context, started startedSignup) (done bool, err 
 		return true, nil
 	case ctx.Err() != nil || !errors.As(err, &ended):
 		return false, nil // still going on, or out of sight: its status will tell
-	case errors.As(err, &failure) && failure.Type() == signup.ErrorEmailTaken:
+	case errors.As(err, &failure) && failure.Type() == saga.ErrorEmailTaken:
 		return false, errEmailTaken
 	case errors.As(err, &terminated):
 		return false, errUnfinished.in(started.publicID).with(err)

@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"narthex/internal/signup"
-	"narthex/workflows"
 )
 
 // wantNothingLeft checks that no database, no role and no row is left of any signup of this stack.
@@ -38,7 +37,7 @@ func (s *stack) wantNothingLeft() {
 // allUndos returns the compensations in the order in which they must run: whichever step fails, those of all
 // steps do, since an earlier, lost workflow task may have come further.
 func allUndos() (names []string) {
-	for _, step := range workflows.Steps {
+	for _, step := range signup.Steps {
 		if step.Undo != "" {
 			names = append(names, step.Undo)
 		}
@@ -52,7 +51,7 @@ func allUndos() (names []string) {
 // opened the church has ended well, whatever became of its answer: somebody may be using it.
 func TestFaultMatrix(t *testing.T) {
 	t.Parallel()
-	for _, step := range workflows.Steps {
+	for _, step := range signup.Steps {
 		for name, c := range map[string]struct {
 			what   fault
 			effect bool
@@ -130,7 +129,7 @@ func (s *stack) wantStatus(signupID, state, failedStep string) map[string]any {
 func TestPassingFaults(t *testing.T) {
 	t.Parallel()
 	for name, what := range map[string]fault{"fails once": failsRetryably, "loses an answer": answerLost} {
-		for _, step := range workflows.Steps {
+		for _, step := range signup.Steps {
 			t.Run(step.Do+" "+name, func(t *testing.T) {
 				t.Parallel()
 				s := newStack(t)
@@ -192,7 +191,7 @@ func (s *stack) cancelling(email any) fault {
 // and all earlier ones, have ended.
 func TestCancelRollsBack(t *testing.T) {
 	t.Parallel()
-	for _, step := range workflows.Steps[:len(workflows.Steps)-1] { // after the last there is nothing to stop
+	for _, step := range signup.Steps[:len(signup.Steps)-1] { // after the last there is nothing to stop
 		t.Run("during "+step.Do, func(t *testing.T) {
 			t.Parallel()
 			s := newStack(t)
@@ -214,7 +213,7 @@ func TestCancelRollsBack(t *testing.T) {
 // come too late; where a later step fails for good, nothing is left, of the steps after it either.
 func TestCancelOfQuickSteps(t *testing.T) {
 	t.Parallel()
-	for _, step := range workflows.Steps {
+	for _, step := range signup.Steps {
 		t.Run("that all work, during "+step.Do, func(t *testing.T) {
 			t.Parallel()
 			s := newStack(t)
@@ -243,7 +242,7 @@ func TestCancelOfQuickSteps(t *testing.T) {
 // back, and then lets the attempt go on: it must make nothing, and harm nothing of a new signup.
 func TestZombieMakesNothing(t *testing.T) {
 	t.Parallel()
-	for _, step := range workflows.Steps {
+	for _, step := range signup.Steps {
 		for way, prepare := range waysToMakeDatabases {
 			if way != "" && step.Do != "CreateDatabase" && step.Do != "MigrateDatabase" {
 				continue // how the database was made is nothing to it

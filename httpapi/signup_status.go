@@ -5,8 +5,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"narthex/internal/signup"
 	"narthex/internal/signups"
-	"narthex/workflows"
 )
 
 type signupResponse struct {
@@ -21,7 +21,7 @@ func (a *api) signupStatus(c *gin.Context) error {
 	if !ok {
 		return errNoSignup
 	}
-	status, err := signups.Read(c.Request.Context(), a.Temporal, a.Keys, run, workflows.Steps)
+	status, err := signups.Read(c.Request.Context(), a.Temporal, a.Keys, run, signup.Steps)
 	if err != nil {
 		return err
 	}

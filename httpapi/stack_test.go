@@ -31,9 +31,9 @@ import (
 	"narthex/internal/config"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/registry"
+	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
-	"narthex/internal/signup"
 	"narthex/internal/telemetry"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
@@ -268,7 +268,7 @@ func dial(t *testing.T, logger *slog.Logger, keys *secrets.Keys, watch *telemetr
 		t.Fatalf("dial Temporal: %v", err)
 	}
 	t.Cleanup(c.Close)
-	if err := searchattributes.Ensure(t.Context(), c, "default", signup.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), c, "default", saga.SearchAttributes()); err != nil {
 		t.Fatalf("register search attributes: %v", err)
 	}
 	return c

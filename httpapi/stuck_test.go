@@ -15,6 +15,7 @@ import (
 	"narthex/internal/dev/localpg"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
+	"narthex/internal/saga"
 	"narthex/internal/signup"
 )
 
@@ -40,7 +41,7 @@ func TestRollbackThatSticksFinishesByItself(t *testing.T) {
 	signupID := got.json(t)["signupId"].(string)
 	s.countStuck()
 
-	eventually(t, "the rollback is stuck", func() bool { return s.outcome(body["email"]) == signup.OutcomeRollbackStuck })
+	eventually(t, "the rollback is stuck", func() bool { return s.outcome(body["email"]) == saga.OutcomeRollbackStuck })
 	s.wantStatus(signupID, "running", "CreateTenantAdmin")
 	if !strings.Contains(s.log.String(), `"msg":"A rollback is stuck and keeps being tried"`) {
 		t.Error("the log does not say that a rollback is stuck")
@@ -58,7 +59,7 @@ func TestRollbackThatSticksFinishesByItself(t *testing.T) {
 	eventually(t, "no rollback is counted as stuck", func() bool { return strings.Contains(s.scrape(), "\nnarthex_rollbacks_stuck 0\n") })
 	s.server.Reset()
 	s.wantNothingLeft()
-	eventually(t, "the outcome is rolled_back", func() bool { return s.outcome(body["email"]) == signup.OutcomeRolledBack })
+	eventually(t, "the outcome is rolled_back", func() bool { return s.outcome(body["email"]) == saga.OutcomeRolledBack })
 }
 
 // countStuck counts the stuck rollbacks of the stack, as a worker does, until the test ends.
@@ -85,9 +86,9 @@ func (s *stack) outcome(email any) (outcome string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	outcome, _ = described.TypedSearchAttributes.GetKeyword(signup.Outcome)
-	if described.Status == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED && outcome != signup.OutcomeCreated {
-		s.t.Errorf("a completed signup's outcome is %q, want %q", outcome, signup.OutcomeCreated)
+	outcome, _ = described.TypedSearchAttributes.GetKeyword(saga.Outcome)
+	if described.Status == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED && outcome != saga.OutcomeCreated {
+		s.t.Errorf("a completed signup's outcome is %q, want %q", outcome, saga.OutcomeCreated)
 	}
 	return outcome
 }
@@ -101,8 +102,8 @@ func TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes(t *testing.T) {
 		state   string
 		outcome string
 	}{
-		"and it is not": {failsBefore, "rolled_back", signup.OutcomeRolledBack},
-		"and it is":     {failsAfter, "completed", signup.OutcomeCreated},
+		"and it is not": {failsBefore, "rolled_back", saga.OutcomeRolledBack},
+		"and it is":     {failsAfter, "completed", saga.OutcomeCreated},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -111,7 +112,7 @@ func TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes(t *testing.T) {
 			s.faults.always(signup.IsTenantOpen, failsRetryably)
 			body := applicant()
 			signupID := s.post("/api/auth/register", body).json(t)["signupId"].(string)
-			eventually(t, "the question is stuck", func() bool { return s.outcome(body["email"]) == signup.OutcomeRollbackStuck })
+			eventually(t, "the question is stuck", func() bool { return s.outcome(body["email"]) == saga.OutcomeRollbackStuck })
 			s.faults.always(signup.IsTenantOpen, nil)
 			eventually(t, "the signup is "+c.state, func() bool {
 				return s.get("/api/signups/"+signupID, "").json(t)["state"] == c.state
@@ -132,8 +133,8 @@ func TestInputThatDoesNotOpenIsRolledBack(t *testing.T) {
 		t.Fatal(err)
 	}
 	var failure *temporal.ApplicationError
-	if err := run.Get(t.Context(), nil); !errors.As(err, &failure) || failure.Type() != signup.ErrorSealing {
-		t.Errorf("the signup ended with %v, want a failure of type %s", err, signup.ErrorSealing)
+	if err := run.Get(t.Context(), nil); !errors.As(err, &failure) || failure.Type() != saga.ErrorSealing {
+		t.Errorf("the signup ended with %v, want a failure of type %s", err, saga.ErrorSealing)
 	}
 	if got, want := s.faults.succeeded(allUndos()...), allUndos(); !slices.Equal(got, want) {
 		t.Errorf("compensations ran as\n  %v, want\n  %v", got, want)

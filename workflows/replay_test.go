@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"narthex/internal/saga"
 	"narthex/internal/signup"
 )
 
@@ -61,13 +62,13 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 
 // A workflow that has been changed in a way that breaks signups in flight must be caught.
 func TestBrokenVariantsDoNotReplay(t *testing.T) {
-	swapped := slices.Clone(Steps)
+	swapped := slices.Clone(signup.Steps)
 	swapped[2], swapped[3] = swapped[3], swapped[2]
-	noUndo := slices.Clone(Steps)
+	noUndo := slices.Clone(signup.Steps)
 	noUndo[1].Undo = ""
 	for name, c := range map[string]struct {
 		file  string
-		steps []signup.Step
+		steps []saga.Step
 	}{
 		"two steps swapped":       {"testdata/1/completed.json", swapped},
 		"a compensation lost":     {"testdata/2/rolled_back.json", noUndo},
@@ -75,13 +76,13 @@ func TestBrokenVariantsDoNotReplay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			broken := func(ctx workflow.Context, in signup.Input) error {
-				saga := &Saga{Forward: forward, Backward: backward, Patience: patience, Stuck: stuck}
+				s := saga.New(c.steps, in, saga.Options{})
 				if workflow.GetVersion(ctx, "quick steps", workflow.DefaultVersion, 1) == 1 {
-					saga.Quick = &quick
+					s.RunQuickly()
 				}
 				for _, step := range c.steps {
-					if err := saga.Do(ctx, step, in); err != nil {
-						return rollBack(ctx, saga, step.Do, err)
+					if err := s.Do(ctx, step); err != nil {
+						return s.RollBack(ctx, step, err)
 					}
 				}
 				return nil

@@ -1,40 +1,252 @@
 package workflows
 
 import (
-	"go/parser"
-	"go/token"
-	"os"
-	"strconv"
-	"strings"
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
 	"testing"
+	"time"
+
+	"github.com/stretchr/testify/mock"
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"narthex/internal/invitation"
+	"narthex/internal/saga"
+	"narthex/internal/signup"
 )
 
-// The workflow is deterministic only as long as it can reach neither a database, nor HTTP, nor a clock.
-func TestImportsNothingThatVaries(t *testing.T) {
-	files, err := os.ReadDir(".")
-	if err != nil {
+// play runs a saga's workflow in Temporal's test environment, whose clock skips waiting, with activities that do as
+// they are told, and records which worked, in order, and what the search attributes showed.
+type play struct {
+	steps    []saga.Step
+	question string // and the answer to it:
+	isDone   bool
+
+	failures map[string]error // what an activity fails with, each time; it isn't retried
+	stalls   map[string]int   // how often an activity fails before it works
+	cancelAt string           // the activity during which the workflow is cancelled
+
+	mu       sync.Mutex
+	env      *testsuite.TestWorkflowEnvironment
+	attempts map[string]int
+	worked   []string
+	outcomes []string
+	failed   string
+}
+
+func (p *play) run(t *testing.T, workflow, input any) error {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	p.env, p.attempts = suite.NewTestWorkflowEnvironment(), map[string]int{}
+	p.env.SetTestTimeout(30 * time.Second)
+	if err := p.env.SetTypedSearchAttributesOnStart(saga.StartAttributes(p.steps, "t1")); err != nil {
 		t.Fatal(err)
 	}
-	for _, file := range files {
-		if !strings.HasSuffix(file.Name(), ".go") || strings.HasSuffix(file.Name(), "_test.go") {
-			continue
-		}
-		parsed, err := parser.ParseFile(token.NewFileSet(), file.Name(), nil, parser.ImportsOnly)
-		if err != nil {
-			t.Fatal(err)
-		}
-		for _, spec := range parsed.Imports {
-			path, err := strconv.Unquote(spec.Path.Value)
-			if err != nil {
-				t.Fatal(err)
-			}
-			switch {
-			case path == "errors", path == "strings", path == "time", // only for durations: workflowcheck finds its clock
-				strings.HasPrefix(path, "go.temporal.io/sdk/"), path == "narthex/internal/signup", path == "narthex/internal/invitation", path == "narthex/internal/orphan",
-				path == "narthex/internal/readydb", path == "narthex/internal/ids": // for names: workflowcheck finds its clock and its chance
-			default:
-				t.Errorf("%s imports %s; a workflow may import errors, strings, time, the Temporal SDK, narthex/internal/ids and the contracts narthex/internal/signup, invitation, orphan and readydb", file.Name(), path)
-			}
+	names := []string{}
+	for _, step := range p.steps {
+		names = append(names, step.Do)
+		if step.Undo != "" {
+			names = append(names, step.Undo)
 		}
 	}
+	for _, name := range names {
+		act := func(context.Context, signup.StepInput) error { return p.act(name) }
+		p.env.RegisterActivityWithOptions(act, activity.RegisterOptions{Name: name})
+	}
+	p.env.RegisterActivityWithOptions(func(context.Context, signup.StepInput) (bool, error) {
+		return p.isDone, p.act(p.question)
+	}, activity.RegisterOptions{Name: p.question})
+	p.env.OnUpsertTypedSearchAttributes(mock.Anything).Return(nil).Run(func(arguments mock.Arguments) {
+		changed := arguments.Get(0).(temporal.SearchAttributes)
+		if outcome, ok := changed.GetKeyword(saga.Outcome); ok {
+			p.outcomes = append(p.outcomes, outcome)
+		}
+		if step, ok := changed.GetKeyword(saga.FailedStep); ok {
+			p.failed = step
+		}
+	})
+	p.env.ExecuteWorkflow(workflow, input)
+	if !p.env.IsWorkflowCompleted() {
+		t.Fatal("the workflow did not end")
+	}
+	return p.env.GetWorkflowError()
+}
+
+func (p *play) act(name string) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.attempts[name]++
+	if name == p.cancelAt && p.attempts[name] == 1 {
+		p.env.CancelWorkflow()
+	}
+	if err := p.failures[name]; err != nil {
+		return err
+	}
+	if p.attempts[name] <= p.stalls[name] {
+		return errors.New(name + " failed")
+	}
+	if name != p.question { // which is asked each time here: the environment takes each run for a reset
+		p.worked = append(p.worked, name)
+	}
+	return nil
+}
+
+// kinds are the sagas, each with what it does with its steps.
+func kinds() map[string]func(t *testing.T, p *play) error {
+	return map[string]func(t *testing.T, p *play) error{
+		signup.Workflow: func(t *testing.T, p *play) error {
+			p.steps, p.question = signup.Steps, signup.IsTenantOpen
+			return p.run(t, new(Workflows).Signup, signup.Input{TenantID: "t1"})
+		},
+		invitation.Workflow: func(t *testing.T, p *play) error {
+			p.steps, p.question = invitation.Steps, invitation.IsOffered
+			return p.run(t, new(Workflows).Invitation, invitation.Input{TenantID: "t1"})
+		},
+	}
+}
+
+func eachKind(t *testing.T, test func(t *testing.T, run func(t *testing.T, p *play) error)) {
+	t.Helper()
+	for name, run := range kinds() {
+		t.Run(name, func(t *testing.T) { test(t, run) })
+	}
+}
+
+func (p *play) want(t *testing.T, outcomes []string, worked ...string) {
+	t.Helper()
+	if !slices.Equal(p.worked, worked) {
+		t.Errorf("what worked:\n  %v, want\n  %v", p.worked, worked)
+	}
+	if !slices.Equal(p.outcomes, outcomes) {
+		t.Errorf("the outcomes shown are %v, want %v", p.outcomes, outcomes)
+	}
+}
+
+func done(steps []saga.Step) (names []string) {
+	for _, step := range steps {
+		names = append(names, step.Do)
+	}
+	return names
+}
+
+func undone(steps []saga.Step) (names []string) {
+	for _, step := range slices.Backward(steps) {
+		if step.Undo != "" {
+			names = append(names, step.Undo)
+		}
+	}
+	return names
+}
+
+func TestASagaDoesItsSteps(t *testing.T) {
+	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
+		p := &play{}
+		if err := run(t, p); err != nil {
+			t.Errorf("it ends with %v", err)
+		}
+		p.want(t, []string{saga.OutcomeCreated}, done(p.steps)...)
+	})
+}
+
+// A step that fails is undone too: it may have worked, and its answer been lost. A signup's quick steps may all have
+// worked in a workflow task that was lost, so all are undone.
+func TestASagaUndoesInReverseWhateverStepFails(t *testing.T) {
+	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
+		steps := &play{}
+		_ = run(t, steps)
+		for i, step := range steps.steps {
+			t.Run(step.Do, func(t *testing.T) {
+				cause := temporal.NewNonRetryableApplicationError("no", saga.ErrorDatabase, nil)
+				p := &play{failures: map[string]error{step.Do: cause}}
+				err := run(t, p)
+				if failure, ok := errors.AsType[*temporal.ApplicationError](err); !ok || failure.Type() != saga.ErrorDatabase {
+					t.Errorf("it ends with %v, want the step's failure", err)
+				}
+				begun := p.steps
+				if p.question == invitation.IsOffered {
+					begun = p.steps[:i+1]
+				}
+				p.want(t, []string{saga.OutcomeRolledBack}, slices.Concat(done(p.steps[:i]), undone(begun))...)
+				if p.failed != step.Do {
+					t.Errorf("the failed step shown is %q, want %q", p.failed, step.Do)
+				}
+			})
+		}
+	})
+}
+
+func TestATakenEmailIsARefusal(t *testing.T) {
+	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
+		taken := temporal.NewApplicationErrorWithOptions("taken", saga.ErrorEmailTaken, temporal.ApplicationErrorOptions{NonRetryable: true})
+		steps := &play{}
+		_ = run(t, steps)
+		p := &play{failures: map[string]error{steps.steps[1].Do: taken}}
+		if run(t, p) == nil {
+			t.Error("it completes, want it refused")
+		}
+		if want := []string{saga.OutcomeRefused}; !slices.Equal(p.outcomes, want) {
+			t.Errorf("the outcomes shown are %v, want %v", p.outcomes, want)
+		}
+	})
+}
+
+func TestACancelledSagaRollsBack(t *testing.T) {
+	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
+		steps := &play{}
+		_ = run(t, steps)
+		p := &play{cancelAt: steps.steps[1].Do}
+		err := run(t, p)
+		if _, ok := errors.AsType[*temporal.CanceledError](err); !ok {
+			t.Errorf("it ends with %v, want a CanceledError", err)
+		}
+		if !slices.Contains(p.worked, p.steps[0].Undo) || !slices.Contains(p.worked, p.steps[1].Undo) || slices.Contains(p.worked, p.steps[2].Do) {
+			t.Errorf("what worked: %v, want the first two steps undone, and nothing begun after the cancel", p.worked)
+		}
+		if want := []string{saga.OutcomeRolledBack}; !slices.Equal(p.outcomes, want) {
+			t.Errorf("the outcomes shown are %v, want %v", p.outcomes, want)
+		}
+	})
+}
+
+const overAMinute = 9 // attempts: 0.2 s, 0.4 s, … and then 30 s apart
+
+func TestAStuckCompensationIsReported(t *testing.T) {
+	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
+		steps := &play{}
+		_ = run(t, steps)
+		p := &play{
+			failures: map[string]error{steps.steps[1].Do: temporal.NewNonRetryableApplicationError("no", saga.ErrorDatabase, nil)},
+			stalls:   map[string]int{steps.steps[0].Undo: overAMinute},
+		}
+		if run(t, p) == nil {
+			t.Error("it completes, want the step's failure")
+		}
+		if want := []string{saga.OutcomeRollbackStuck, saga.OutcomeRolledBack}; !slices.Equal(p.outcomes, want) {
+			t.Errorf("the outcomes shown are %v, want %v", p.outcomes, want)
+		}
+	})
+}
+
+// The answer of the commit point was lost, and whether it worked can't be found out for over a minute.
+func TestAStuckQuestionIsReported(t *testing.T) {
+	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
+		steps := &play{}
+		_ = run(t, steps)
+		commitPoint := steps.steps[len(steps.steps)-1].Do
+		p := &play{
+			isDone:   true,
+			failures: map[string]error{commitPoint: temporal.NewNonRetryableApplicationError("no", saga.ErrorDatabase, nil)},
+			stalls:   map[string]int{steps.question: overAMinute},
+		}
+		if err := run(t, p); err != nil {
+			t.Errorf("it ends with %v, want it completed: it had committed", err)
+		}
+		p.want(t, []string{saga.OutcomeRollbackStuck, saga.OutcomeCreated}, done(p.steps[:len(p.steps)-1])...)
+	})
 }

@@ -9,7 +9,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 	"golang.org/x/crypto/bcrypt"
 
-	"narthex/workflows"
+	"narthex/internal/signup"
 )
 
 // What durability costs when there is nothing to do: as many steps as a signup has, which do nothing.
@@ -32,7 +32,7 @@ func startNoop(c client.Client) (stop func(), err error) {
 
 func noop(ctx workflow.Context) error {
 	ctx = workflow.WithActivityOptions(ctx, workflow.ActivityOptions{StartToCloseTimeout: time.Minute})
-	for range workflows.Steps {
+	for range signup.Steps {
 		if err := workflow.ExecuteActivity(ctx, noopActivity).Get(ctx, nil); err != nil {
 			return err
 		}

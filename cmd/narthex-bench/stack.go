@@ -28,8 +28,8 @@ import (
 	"narthex/internal/dev/localpg"
 	"narthex/internal/dev/program"
 	"narthex/internal/registry"
+	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
-	"narthex/internal/signup"
 )
 
 const (
@@ -149,7 +149,7 @@ func (s *stack) startTemporal(ctx context.Context) error {
 		return fmt.Errorf("connect to Temporal: %w", err)
 	}
 	s.stops = append(s.stops, s.temporal.Close)
-	return searchattributes.Ensure(ctx, s.temporal, client.DefaultNamespace, signup.SearchAttributes())
+	return searchattributes.Ensure(ctx, s.temporal, client.DefaultNamespace, saga.SearchAttributes())
 }
 
 // startNarthex runs `narthex serve`. Its throttles are on: it takes this program's word on who its clients

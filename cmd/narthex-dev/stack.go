@@ -23,9 +23,9 @@ import (
 	"narthex/internal/dev/localpg"
 	"narthex/internal/dev/localtemporal"
 	"narthex/internal/registry"
+	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
-	"narthex/internal/signup"
 	"narthex/internal/telemetry"
 )
 
@@ -268,7 +268,7 @@ func ensureSearchAttributes(ctx context.Context, options client.Options) error {
 		return fmt.Errorf("no connection to Temporal at %s: start it, or unset TEMPORAL_ADDRESS", options.HostPort)
 	}
 	defer c.Close()
-	return searchattributes.Ensure(ctx, c, options.Namespace, signup.SearchAttributes())
+	return searchattributes.Ensure(ctx, c, options.Namespace, saga.SearchAttributes())
 }
 
 // variables configure the stack's API and worker.

@@ -18,8 +18,8 @@ import (
 	"go.temporal.io/sdk/converter"
 
 	"narthex/internal/dev/testenv"
+	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
-	"narthex/internal/signup"
 )
 
 // TestUIShowsAFailedSignup looks at a signup that failed in Temporal's UI, as an operator does: with a browser,
@@ -92,7 +92,7 @@ func (s *runningStack) rolledBack() (workflow, tenantID string) {
 			continue
 		}
 		found := list.Executions[0]
-		attribute := found.SearchAttributes.IndexedFields[signup.TenantID.GetName()]
+		attribute := found.SearchAttributes.IndexedFields[saga.TenantID.GetName()]
 		if err := converter.GetDefaultDataConverter().FromPayload(attribute, &tenantID); err != nil {
 			s.t.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func TestSavedQueries(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, signup.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, saga.SearchAttributes()); err != nil {
 		t.Fatal(err)
 	}
 	rows := savedQueries.FindAllSubmatch(readme, -1)

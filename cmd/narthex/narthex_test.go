@@ -20,8 +20,8 @@ import (
 
 	"narthex/internal/config"
 	"narthex/internal/dev/testenv"
+	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
-	"narthex/internal/signup"
 )
 
 func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }
@@ -308,7 +308,7 @@ func sharedTemporal(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, signup.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, saga.SearchAttributes()); err != nil {
 		t.Fatal(err)
 	}
 	return address

@@ -19,8 +19,8 @@ import (
 	"narthex/internal/config"
 	"narthex/internal/email"
 	"narthex/internal/secrets"
+	"narthex/internal/signup"
 	"narthex/internal/signups"
-	"narthex/workflows"
 )
 
 func signupsCommand() *cobra.Command {
@@ -48,7 +48,7 @@ func asOperator(cmd *cobra.Command, do func(context.Context, *signups.Operator) 
 		return err
 	}
 	defer temporal.Close()
-	err = do(cmd.Context(), &signups.Operator{Temporal: temporal, Keys: keys, Namespace: namespace, TaskQueue: string(c.TaskQueue), Steps: workflows.Steps})
+	err = do(cmd.Context(), &signups.Operator{Temporal: temporal, Keys: keys, Namespace: namespace, TaskQueue: string(c.TaskQueue), Steps: signup.Steps})
 	if err != nil && cmd.Context().Err() != nil {
 		return errors.New("stopped")
 	}
@@ -140,7 +140,7 @@ func listSignupsCommand() *cobra.Command {
 }
 
 func stepNames() (names []string) {
-	for _, step := range workflows.Steps {
+	for _, step := range signup.Steps {
 		names = append(names, step.Do)
 	}
 	return names

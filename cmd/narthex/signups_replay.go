@@ -14,7 +14,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"narthex/internal/ids"
-	"narthex/internal/signup"
+	"narthex/internal/saga"
 	"narthex/internal/signups"
 )
 
@@ -103,7 +103,7 @@ func failedSince(ctx context.Context, o *signups.Operator, since time.Time) (fou
 	}
 	seen := map[string]bool{}
 	for _, e := range entries { // newest first
-		if !seen[e.WorkflowID] && (e.Outcome == signup.OutcomeRolledBack || e.Outcome == signups.OutcomeTerminated) {
+		if !seen[e.WorkflowID] && (e.Outcome == saga.OutcomeRolledBack || e.Outcome == signups.OutcomeTerminated) {
 			found = append(found, target{e.TenantID, e.WorkflowID})
 		}
 		seen[e.WorkflowID] = true

@@ -5,11 +5,23 @@ package invitation
 import (
 	"time"
 
+	"narthex/internal/saga"
 	"narthex/internal/secrets"
 )
 
 // Workflow is the registered name of the invitation workflow.
 const Workflow = "Invitation"
+
+// Steps are the steps of the invitation of a co-admin, in order, each with what undoes it.
+var Steps = []saga.Step{
+	{Do: "CreateInvitedAdmin", Doing: "enter the admin in the registry",
+		Undo: "DeleteInvitedAdmin", Undoing: "delete the admin from the registry"},
+	{Do: "IndexInvitedEmail", Doing: "make the email lead to the church",
+		Undo: "UnindexInvitedEmail", Undoing: "free the email"},
+	{Do: "CreateInvitedTenantAdmin", Doing: "add the admin to {database}",
+		Undo: "DeleteInvitedTenantAdmin", Undoing: "delete the admin from {database}"},
+	{Do: "OfferInvitation", Doing: "make the token good"}, // the commit point
+}
 
 // IsOffered is the activity that is asked before a rollback that might undo what was offered: it takes a
 // StepInput and returns a bool.

@@ -6,6 +6,8 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
+
+	"narthex/internal/saga"
 )
 
 // TaskTimeout is how long a worker may hold a workflow task of a signup before it has to say that it is still
@@ -24,7 +26,7 @@ func StartOptions(taskQueue string, in Input, eager bool) client.StartWorkflowOp
 		WorkflowExecutionErrorWhenAlreadyStarted: true,
 		EnableEagerStart:                         eager,
 		WorkflowTaskTimeout:                      TaskTimeout,
-		TypedSearchAttributes:                    startAttributes(in.TenantID),
+		TypedSearchAttributes:                    saga.StartAttributes(Steps, in.TenantID),
 		StaticSummary:                            "sign up tenant_" + in.TenantID,
 		StaticDetails: fmt.Sprintf("Requested at %s\n\n- tenant and church: `%s`\n- database and role: `tenant_%[2]s`\n- PRIMARY admin: `%s`\n- trial until %s\n",
 			in.RequestedAt.Format(time.RFC3339), in.TenantID, in.AdminID, in.TrialEndsAt.Format(time.DateOnly)),

@@ -3,44 +3,37 @@
 // workflow can depend on it without depending on a database.
 package signup
 
-import "time"
+import (
+	"time"
+
+	"narthex/internal/saga"
+)
 
 // Workflow is the registered name of the signup workflow.
 const Workflow = "Signup"
 
-// Step is an activity with the activity that undoes it, and what each is to people. Undo is empty for the
-// commit point. In the texts {database} stands for the tenant's database and {server} for its server.
-type Step struct {
-	Do   string
-	Undo string
-
-	Doing   string // "create role and database {database} on {server}"
-	Undoing string // "drop database and role {database} on {server}"
+// Steps are the steps of a signup, in order, each with what undoes it.
+var Steps = []saga.Step{
+	{Do: "CreateDatabase", Doing: "create role and database {database} on {server}",
+		Undo: "DropDatabase", Undoing: "drop database and role {database} on {server}"},
+	{Do: "MigrateDatabase", Doing: "fill {database} with its 24 tables",
+		Undo: "RevertDatabase", Undoing: "take the tables out of {database}"},
+	{Do: "CreateChurch", Doing: "enter the church in the registry, in trial",
+		Undo: "DeleteChurch", Undoing: "delete the church from the registry"},
+	{Do: "CreateTenant", Doing: "enter in the registry where {database} is",
+		Undo: "DeleteTenant", Undoing: "delete the tenant from the registry"},
+	{Do: "CreateAdmin", Doing: "enter the PRIMARY admin in the registry",
+		Undo: "DeleteAdmin", Undoing: "delete the admin from the registry"},
+	{Do: "IndexAdminEmail", Doing: "make the email lead to the church",
+		Undo: "UnindexAdminEmail", Undoing: "free the email"},
+	{Do: "CreateTenantAdmin", Doing: "add the admin to {database}",
+		Undo: "DeleteTenantAdmin", Undoing: "delete the admin from {database}"},
+	{Do: "ActivateTenant", Doing: "open the church"}, // the commit point: nothing after it can fail
 }
-
-const firstStep = "CreateDatabase"
 
 // IsTenantOpen is the activity that is asked before a rollback that might undo an open church: it takes a
 // StepInput and returns a bool.
 const IsTenantOpen = "IsTenantOpen"
-
-// Types of the application errors that an activity or the workflow fails with.
-const (
-	ErrorEmailTaken = "EmailTaken" // another church's admin has this email; benign, never retried
-	ErrorUndone     = "Undone"     // the signup was rolled back: a late attempt may make nothing; never retried
-	ErrorNotOwned   = "NotOwned"   // what the step would touch belongs to another signup; never retried
-	ErrorDatabase   = "Database"   // PostgreSQL failed; retried unless its SQLSTATE says that it would fail again
-	ErrorSealing    = "Sealing"    // sealed data could not be opened or made; never retried
-)
-
-// Values of the search attribute SignupOutcome. Each signup starts with the first: only what goes wrong is
-// written later. A signup that is created is one that has completed, too.
-const (
-	OutcomeCreated       = "created"
-	OutcomeRefused       = "refused"        // rolled back because the email was taken
-	OutcomeRolledBack    = "rolled_back"    // rolled back after a failure or a cancel
-	OutcomeRollbackStuck = "rollback_stuck" // a compensation keeps failing; it is still being tried
-)
 
 // Input is what a signup workflow starts with. Every id and time in it was made before the start, so
 // that a retry, a replay and a reset are the same function of the same input. It carries nothing

@@ -11,6 +11,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/converter"
 
+	"narthex/internal/saga"
 	"narthex/internal/signup"
 )
 
@@ -41,17 +42,17 @@ type Filter struct {
 
 // conditions are Temporal's list filters for the outcomes that can be asked for.
 var conditions = map[string]string{
-	OutcomeRunning:              "ExecutionStatus = 'Running'",
-	OutcomeTerminated:           "ExecutionStatus IN ('Terminated', 'TimedOut')",
-	signup.OutcomeCreated:       "ExecutionStatus = 'Completed'",
-	signup.OutcomeRefused:       "SignupOutcome = 'refused'",
-	signup.OutcomeRolledBack:    "SignupOutcome = 'rolled_back'",
-	signup.OutcomeRollbackStuck: "SignupOutcome = 'rollback_stuck' AND ExecutionStatus = 'Running'",
+	OutcomeRunning:            "ExecutionStatus = 'Running'",
+	OutcomeTerminated:         "ExecutionStatus IN ('Terminated', 'TimedOut')",
+	saga.OutcomeCreated:       "ExecutionStatus = 'Completed'",
+	saga.OutcomeRefused:       "SignupOutcome = 'refused'",
+	saga.OutcomeRolledBack:    "SignupOutcome = 'rolled_back'",
+	saga.OutcomeRollbackStuck: "SignupOutcome = 'rollback_stuck' AND ExecutionStatus = 'Running'",
 }
 
 // Outcomes are what a Filter's Outcome can be.
 func Outcomes() []string {
-	return []string{signup.OutcomeCreated, signup.OutcomeRefused, signup.OutcomeRolledBack, signup.OutcomeRollbackStuck, OutcomeRunning, OutcomeTerminated}
+	return []string{saga.OutcomeCreated, saga.OutcomeRefused, saga.OutcomeRolledBack, saga.OutcomeRollbackStuck, OutcomeRunning, OutcomeTerminated}
 }
 
 // List returns signups' runs, newest first. A run that has just started or ended may be missing or look
@@ -99,8 +100,8 @@ func entryOf(info *workflowpb.WorkflowExecutionInfo) Entry {
 	}
 	entry := Entry{
 		Run:      Run{info.Execution.WorkflowId, info.Execution.RunId},
-		TenantID: attribute(signup.TenantID.GetName()), FailedStep: attribute(signup.FailedStep.GetName()),
-		Outcome: attribute(signup.Outcome.GetName()), StartedAt: info.StartTime.AsTime(),
+		TenantID: attribute(saga.TenantID.GetName()), FailedStep: attribute(saga.FailedStep.GetName()),
+		Outcome: attribute(saga.Outcome.GetName()), StartedAt: info.StartTime.AsTime(),
 	}
 	if info.CloseTime != nil {
 		closedAt := info.CloseTime.AsTime()
@@ -108,11 +109,11 @@ func entryOf(info *workflowpb.WorkflowExecutionInfo) Entry {
 	}
 	switch info.Status {
 	case enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
-		entry.Outcome = signup.OutcomeCreated
+		entry.Outcome = saga.OutcomeCreated
 	case enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
 		entry.Outcome = OutcomeTerminated
 	case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
-		if entry.Outcome != signup.OutcomeRollbackStuck {
+		if entry.Outcome != saga.OutcomeRollbackStuck {
 			entry.Outcome = OutcomeRunning
 			if entry.FailedStep != "" {
 				entry.Outcome = OutcomeRollingBack

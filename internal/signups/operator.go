@@ -13,6 +13,7 @@ import (
 
 	"narthex/internal/codec"
 	"narthex/internal/ids"
+	"narthex/internal/saga"
 	"narthex/internal/secrets"
 	"narthex/internal/signup"
 )
@@ -23,7 +24,7 @@ type Operator struct {
 	Keys      *secrets.Keys
 	Namespace string
 	TaskQueue string
-	Steps     []signup.Step
+	Steps     []saga.Step
 }
 
 // Read returns how a signup's run stands. Errors: ErrNotFound, or why Temporal did not answer.

@@ -11,7 +11,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
-	"narthex/internal/signup"
+	"narthex/internal/saga"
 )
 
 // ErrNotPrepared says that the namespace, or a search attribute in it, is missing.
@@ -20,7 +20,7 @@ var ErrNotPrepared = errors.New("Temporal's namespace or its search attributes a
 // Ready reports whether Temporal can take a signup. Errors: ErrNotPrepared, or why it did not answer.
 func Ready(ctx context.Context, temporal client.Client) error {
 	var conditions []string
-	for name := range signup.SearchAttributes() {
+	for name := range saga.SearchAttributes() {
 		conditions = append(conditions, name+"='none'")
 	}
 	slices.Sort(conditions)

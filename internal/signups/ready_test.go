@@ -7,8 +7,8 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/dev/testenv"
+	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
-	"narthex/internal/signup"
 	"narthex/internal/signups"
 )
 
@@ -30,7 +30,7 @@ func TestReadyAsksForNamespaceAndSearchAttributes(t *testing.T) {
 	if err := signups.Ready(t.Context(), temporal); !errors.Is(err, signups.ErrNotPrepared) {
 		t.Errorf("without search attributes: %v, want ErrNotPrepared", err)
 	}
-	if err := searchattributes.Ensure(t.Context(), temporal, "default", signup.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), temporal, "default", saga.SearchAttributes()); err != nil {
 		t.Fatal(err)
 	}
 	if err := signups.Ready(t.Context(), temporal); err != nil {

@@ -15,8 +15,8 @@ import (
 	"go.temporal.io/sdk/converter"
 
 	"narthex/internal/codec"
+	"narthex/internal/saga"
 	"narthex/internal/secrets"
-	"narthex/internal/signup"
 )
 
 // ErrNotFound says that Temporal does not know the signup (any more: it keeps closed ones for its retention).
@@ -67,7 +67,7 @@ type Status struct {
 
 // Read returns how a signup's run stands, by its steps in their order. Errors: ErrNotFound, secrets.ErrSealed,
 // or why Temporal did not answer.
-func Read(ctx context.Context, temporal client.Client, keys *secrets.Keys, run Run, steps []signup.Step) (Status, error) {
+func Read(ctx context.Context, temporal client.Client, keys *secrets.Keys, run Run, steps []saga.Step) (Status, error) {
 	r := newReader(keys, steps)
 	history := temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for history.HasNext() {
@@ -84,7 +84,7 @@ func Read(ctx context.Context, temporal client.Client, keys *secrets.Keys, run R
 
 // Watch calls show with how a signup's run stands, now and whenever that changes, until it has ended.
 // Errors: ErrNotFound, ctx's, secrets.ErrSealed, or why Temporal did not answer.
-func Watch(ctx context.Context, temporal client.Client, keys *secrets.Keys, run Run, steps []signup.Step, show func(Status)) error {
+func Watch(ctx context.Context, temporal client.Client, keys *secrets.Keys, run Run, steps []saga.Step, show func(Status)) error {
 	r := newReader(keys, steps)
 	history := temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, true, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for history.HasNext() {
@@ -103,7 +103,7 @@ func Watch(ctx context.Context, temporal client.Client, keys *secrets.Keys, run 
 // reader folds a history into states.
 type reader struct {
 	opening    converter.DataConverter
-	steps      []signup.Step
+	steps      []saga.Step
 	quickSince time.Time // when the quick step that is recorded next began: one begins when the one before has ended
 	startedAt  time.Time
 	closedAt   *time.Time
@@ -114,7 +114,7 @@ type reader struct {
 	reason     string
 }
 
-func newReader(keys *secrets.Keys, steps []signup.Step) *reader {
+func newReader(keys *secrets.Keys, steps []saga.Step) *reader {
 	return &reader{opening: codec.Converter(keys), steps: steps, activities: map[string]*Activity{}, scheduled: map[int64]string{}}
 }
 

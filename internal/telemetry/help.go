@@ -11,13 +11,13 @@ import (
 
 // helpTexts are those of metrics that workflows and activities make: Temporal's SDK takes none for them.
 var helpTexts = map[string]string{
-	"signup_ended_total":          "Signups and invitations that have ended, by outcome and the step that failed.",
-	"signup_duration_seconds":     "How long signups and invitations took, from their start to their end.",
-	"signup_rollback_stuck_total": "Compensations that have failed for over a minute and are still tried.",
-	"signup_databases_total":      "Databases of signups, by where they came from.",
-	"orphans_seen":                "Orphans that the last sweep left, by kind.",
-	"pool_stock":                  "Databases that are ready to be claimed by signups.",
-	"pool_size":                   "Databases that are kept ready.",
+	"saga_ended_total":          "Signups and invitations that have ended, by outcome and the step that failed.",
+	"saga_duration_seconds":     "How long signups and invitations took, from their start to their end.",
+	"saga_rollback_stuck_total": "Compensations that have failed for over a minute and are still tried.",
+	"signup_databases_total":    "Databases of signups, by where they came from.",
+	"orphans_seen":              "Orphans that the last sweep left, by kind.",
+	"pool_stock":                "Databases that are ready to be claimed by signups.",
+	"pool_size":                 "Databases that are kept ready.",
 }
 
 const temporalHelp = "Of Temporal's SDK: https://docs.temporal.io/references/sdk-metrics"

@@ -11,7 +11,7 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/redact"
-	"narthex/internal/signup"
+	"narthex/internal/saga"
 )
 
 const countLimit = 10 * time.Second
@@ -22,7 +22,7 @@ func (t *Telemetry) CountStuck(ctx context.Context, temporal client.Client, task
 	stuck := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "narthex_rollbacks_stuck", Help: "Rollbacks that are stuck now: a compensation has failed for over a minute.",
 	})
-	query := fmt.Sprintf("%s = '%s' AND ExecutionStatus = 'Running' AND TaskQueue = '%s'", signup.Outcome.GetName(), signup.OutcomeRollbackStuck, taskQueue)
+	query := fmt.Sprintf("%s = '%s' AND ExecutionStatus = 'Running' AND TaskQueue = '%s'", saga.Outcome.GetName(), saga.OutcomeRollbackStuck, taskQueue)
 	registered := false
 	for {
 		counted, err := count(ctx, temporal, query)

@@ -16,7 +16,6 @@ import (
 	"narthex/internal/orphan"
 	"narthex/internal/readydb"
 	"narthex/internal/signup"
-	"narthex/workflows"
 )
 
 type goPackage struct {
@@ -135,7 +134,7 @@ func TestStepsAndActivitiesMatch(t *testing.T) {
 	t.Parallel()
 	named := []string{signup.IsTenantOpen, invitation.IsOffered, orphan.Find, orphan.Remove, readydb.Keep}
 	var written []string
-	for _, step := range slices.Concat(workflows.Steps, workflows.InvitationSteps) {
+	for _, step := range slices.Concat(signup.Steps, invitation.Steps) {
 		named = append(named, step.Do)
 		if step.Undo != "" {
 			named = append(named, step.Undo)

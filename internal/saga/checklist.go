@@ -1,4 +1,4 @@
-package workflows
+package saga
 
 import (
 	"strings"
@@ -6,13 +6,12 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"narthex/internal/ids"
-	"narthex/internal/signup"
 )
 
-// Checklist shows in Temporal's UI, as a workflow's current details, how far its steps have come. It is
-// for people alone: no command depends on it. A nil one shows nothing.
-type Checklist struct {
-	steps []signup.Step
+// checklist shows in Temporal's UI, as a workflow's current details, how far its steps have come. It is
+// for people alone: no command depends on it.
+type checklist struct {
+	steps []Step
 	names *strings.Replacer // what stands for {database} and {server}
 	state map[string]string // by activity
 }
@@ -25,21 +24,19 @@ const (
 	isLate = "**stuck**, still being tried"
 )
 
-func newChecklist(steps []signup.Step, tenantID, server string) *Checklist {
-	return &Checklist{steps, strings.NewReplacer("{database}", ids.DatabaseName(tenantID), "{server}", server), map[string]string{}}
+func newChecklist(steps []Step, options Options) *checklist {
+	names := strings.NewReplacer("{database}", ids.DatabaseName(options.TenantID), "{server}", options.Server)
+	return &checklist{steps, names, map[string]string{}}
 }
 
-func (c *Checklist) text(summary string) string {
-	if c == nil {
-		return summary
-	}
+func (c *checklist) text(summary string) string {
 	return c.names.Replace(summary)
 }
 
-func (c *Checklist) began(ctx workflow.Context, activity string) { c.set(ctx, activity, began) }
-func (c *Checklist) stuck(ctx workflow.Context, activity string) { c.set(ctx, activity, isLate) }
+func (c *checklist) began(ctx workflow.Context, activity string) { c.set(ctx, activity, began) }
+func (c *checklist) stuck(ctx workflow.Context, activity string) { c.set(ctx, activity, isLate) }
 
-func (c *Checklist) ended(ctx workflow.Context, activity string, err error) {
+func (c *checklist) ended(ctx workflow.Context, activity string, err error) {
 	if err != nil {
 		c.set(ctx, activity, failed)
 		return
@@ -47,16 +44,13 @@ func (c *Checklist) ended(ctx workflow.Context, activity string, err error) {
 	c.set(ctx, activity, worked)
 }
 
-func (c *Checklist) set(ctx workflow.Context, activity, state string) {
-	if c == nil {
-		return
-	}
+func (c *checklist) set(ctx workflow.Context, activity, state string) {
 	c.state[activity] = state
 	workflow.SetCurrentDetails(ctx, c.markdown())
 }
 
 // markdown is a list of the steps, each with what became of it, and of its compensation once that has begun.
-func (c *Checklist) markdown() string {
+func (c *checklist) markdown() string {
 	var lines strings.Builder
 	for _, step := range c.steps {
 		box := "- [ ] "

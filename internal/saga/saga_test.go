@@ -1,4 +1,4 @@
-package workflows
+package saga
 
 import (
 	"context"
@@ -9,13 +9,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/mock"
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/testsuite"
 	"go.temporal.io/sdk/workflow"
-
-	"narthex/internal/signup"
 )
 
 // script runs a saga of the steps a, b, c (undone by undoA, undoB, undoC) in Temporal's test
@@ -25,12 +24,13 @@ type script struct {
 	failures map[string]int // how often an activity fails before it works; -1 for ever
 	during   map[string]func(*testsuite.TestWorkflowEnvironment)
 
-	mu    sync.Mutex
-	calls []string
-	stuck []string
+	mu       sync.Mutex
+	calls    []string
+	outcomes []string // as the search attribute shows them
+	shown    []string // steps, as the search attribute shows them
 }
 
-var abc = []signup.Step{{Do: "a", Undo: "undoA"}, {Do: "b", Undo: "undoB"}, {Do: "c", Undo: "undoC"}}
+var abc = []Step{{Do: "a", Undo: "undoA"}, {Do: "b", Undo: "undoB"}, {Do: "c", Undo: "undoC"}}
 
 func (s *script) run(t *testing.T) error {
 	t.Helper()
@@ -55,24 +55,28 @@ func (s *script) run(t *testing.T) error {
 			return nil
 		}, activity.RegisterOptions{Name: name})
 	}
-	env.ExecuteWorkflow(func(ctx workflow.Context) error {
-		saga := &Saga{
-			Forward: workflow.ActivityOptions{StartToCloseTimeout: time.Second, WaitForCancellation: true,
-				RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 2}},
-			Backward: backward,
-			Patience: time.Minute,
-			Stuck:    func(_ workflow.Context, undo string) { s.stuck = append(s.stuck, undo) },
+	env.OnUpsertTypedSearchAttributes(mock.Anything).Return(nil).Run(func(arguments mock.Arguments) {
+		changed := arguments.Get(0).(temporal.SearchAttributes)
+		if outcome, ok := changed.GetKeyword(Outcome); ok {
+			s.outcomes = append(s.outcomes, outcome)
 		}
+		if undo, ok := changed.GetKeyword(CurrentStep); ok {
+			s.shown = append(s.shown, undo)
+		}
+	})
+	env.ExecuteWorkflow(func(ctx workflow.Context) error {
+		saga := New(abc, "input", Options{})
+		saga.forward = workflow.ActivityOptions{StartToCloseTimeout: time.Second, WaitForCancellation: true,
+			RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 2}}
 		if s.quick {
-			saga.Quick = &quick
-			saga.Plan(abc, "input")
+			saga.RunQuickly()
 		}
 		for _, step := range abc {
-			if err := saga.Do(ctx, step, "input"); err != nil {
-				saga.Compensate(ctx)
-				return err
+			if err := saga.Do(ctx, step); err != nil {
+				return saga.RollBack(ctx, step, err)
 			}
 		}
+		saga.Complete(ctx)
 		return nil
 	})
 	if !env.IsWorkflowCompleted() {
@@ -137,8 +141,8 @@ func TestSagaRetriesACompensationUntilItWorks(t *testing.T) {
 		t.Error("the saga succeeded, want the step's error")
 	}
 	s.want(t, "a", "b!", "b!", "undoB!", "undoB!", "undoB!", "undoB", "undoA")
-	if len(s.stuck) != 0 {
-		t.Errorf("stuck = %v, want none", s.stuck)
+	if want := []string{OutcomeRolledBack}; !slices.Equal(s.outcomes, want) {
+		t.Errorf("outcomes %v, want %v", s.outcomes, want)
 	}
 }
 
@@ -149,8 +153,11 @@ func TestSagaGoesOnPastAStuckCompensation(t *testing.T) {
 	if s.run(t) == nil {
 		t.Error("the saga succeeded, want the step's error")
 	}
-	if want := []string{"undoB"}; !slices.Equal(s.stuck, want) {
-		t.Errorf("stuck = %v, want %v", s.stuck, want)
+	if want := []string{OutcomeRollbackStuck, OutcomeRolledBack}; !slices.Equal(s.outcomes, want) {
+		t.Errorf("outcomes %v, want %v", s.outcomes, want)
+	}
+	if want := []string{"c", "undoB"}; !slices.Equal(s.shown, want) {
+		t.Errorf("steps shown %v, want %v", s.shown, want)
 	}
 	if undoA, undoB := slices.Index(s.calls, "undoA"), slices.Index(s.calls, "undoB"); undoA < 0 || undoB != len(s.calls)-1 {
 		t.Errorf("undoA worked as call %d and undoB as call %d of %d; want undoA before undoB, and undoB last", undoA, undoB, len(s.calls))

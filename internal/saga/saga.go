@@ -1,0 +1,141 @@
+// Package saga runs the steps of a workflow, and undoes them if one fails for good. It is deterministic and knows no
+// subject: what the steps are, and what they make, is the subject's to say.
+package saga
+
+import (
+	"time"
+
+	"go.temporal.io/sdk/workflow"
+)
+
+// Step is an activity with the activity that undoes it, and what each is to people. Undo is empty for the
+// commit point. In the texts {database} stands for the tenant's database and {server} for its server.
+type Step struct {
+	Do   string
+	Undo string
+
+	Doing   string // "create role and database {database} on {server}"
+	Undoing string // "drop database and role {database} on {server}"
+}
+
+// Saga is a stack of compensations. Each is put on the stack before its step runs, because a step may
+// have worked and its answer been lost; they run last in, first out, and a rollback never gives up.
+type Saga struct {
+	Options
+	steps    []Step
+	input    any
+	progress *checklist
+
+	// forward bounds each step, backward each attempt of a compensation; backward sets no limit on
+	// how often and how long a compensation is tried.
+	forward, backward workflow.ActivityOptions
+	// quick, if not nil, bounds the first attempt of each step.
+	quick *workflow.LocalActivityOptions
+
+	undo []Step
+}
+
+// Options are what a saga needs to know of the one it runs for.
+type Options struct {
+	TenantID string
+	Server   string        // for people: the PostgreSQL server of the tenant's database, host:port
+	Patience time.Duration // how long the rollback waits for one compensation before it goes on to the next; 0 is a minute
+}
+
+// New returns a saga of the steps. Each step and each compensation is given the input.
+func New(steps []Step, input any, options Options) *Saga {
+	if options.Patience == 0 {
+		options.Patience = patience
+	}
+	return &Saga{Options: options, steps: steps, input: input, progress: newChecklist(steps, options), forward: forward, backward: backward}
+}
+
+// RunQuickly makes the worker try each step first within the workflow task, as a local activity: Temporal hears of
+// several steps at once, which saves most of what a step costs. A step whose first attempt fails becomes an activity,
+// with its retries and its place in the history.
+//
+// If a workflow task is lost, history doesn't show its completed quick steps, and the next attempt may fail at an
+// earlier step than the last that worked. So every compensation is registered first.
+func (s *Saga) RunQuickly() {
+	s.quick = &quick
+	for _, step := range s.steps {
+		s.push(step)
+	}
+}
+
+func (s *Saga) push(step Step) {
+	if step.Undo != "" {
+		s.undo = append(s.undo, step)
+	}
+}
+
+// Do runs the step, having registered its compensation.
+func (s *Saga) Do(ctx workflow.Context, step Step) error {
+	if s.quick == nil {
+		s.push(step)
+	} else if ctx.Err() != nil || s.doQuickly(ctx, step) {
+		return ctx.Err()
+	}
+	err := s.start(workflow.WithActivityOptions(ctx, s.forward), step.Do, step.Doing).Get(ctx, nil)
+	s.progress.ended(ctx, step.Do, err)
+	return err
+}
+
+// doQuickly tries the step as a local activity, and reports whether it worked. A cancel waits until it is over.
+func (s *Saga) doQuickly(ctx workflow.Context, step Step) bool {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	options := *s.quick
+	options.Summary = s.progress.text(step.Doing)
+	err := workflow.ExecuteLocalActivity(workflow.WithLocalActivityOptions(ctx, options), step.Do, s.input).Get(ctx, nil)
+	if err != nil {
+		return false
+	}
+	s.progress.ended(ctx, step.Do, nil)
+	return true
+}
+
+// start starts an activity, with a text for people.
+func (s *Saga) start(ctx workflow.Context, activity, summary string) workflow.Future {
+	options := workflow.GetActivityOptions(ctx)
+	options.Summary = s.progress.text(summary)
+	s.progress.began(ctx, activity)
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, s.input)
+}
+
+// compensate runs the compensations of every step that was begun, newest first, and returns when all
+// have worked. It finishes even if ctx was cancelled. A late compensation holds up no other: it keeps being tried
+// meanwhile.
+func (s *Saga) compensate(ctx workflow.Context) {
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	ctx = workflow.WithActivityOptions(ctx, s.backward)
+	var late []workflow.Future
+	var lateNames []string
+	for len(s.undo) > 0 {
+		last := s.undo[len(s.undo)-1]
+		s.undo = s.undo[:len(s.undo)-1]
+		done := s.start(ctx, last.Undo, "undo: "+last.Undoing)
+		if within(ctx, s.Patience, done) {
+			s.progress.ended(ctx, last.Undo, nil)
+			continue
+		}
+		late, lateNames = append(late, done), append(lateNames, last.Undo)
+		s.progress.stuck(ctx, last.Undo)
+		stuck(ctx, last.Undo)
+	}
+	for i, done := range late {
+		_ = done.Get(ctx, nil) // cannot fail: retried without limit, and never cancelled
+		s.progress.ended(ctx, lateNames[i], nil)
+	}
+}
+
+// within waits for done, but no longer than limit, and reports whether it came.
+func within(ctx workflow.Context, limit time.Duration, done workflow.Future) bool {
+	timerCtx, stopTimer := workflow.WithCancel(ctx)
+	defer stopTimer()
+	timer := workflow.NewTimer(timerCtx, limit)
+	workflow.NewSelector(ctx).
+		AddFuture(done, func(workflow.Future) {}).
+		AddFuture(timer, func(workflow.Future) {}).
+		Select(ctx)
+	return done.IsReady()
+}

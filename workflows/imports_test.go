@@ -1,0 +1,52 @@
+package workflows
+
+import (
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// What workflows are made of is deterministic only as long as it can reach neither a database, nor HTTP, nor a clock.
+func TestImportsNothingThatVaries(t *testing.T) {
+	harmless := []string{
+		"errors", "strings", "go.temporal.io/api/enums/v1", "go.temporal.io/sdk/temporal", "go.temporal.io/sdk/workflow",
+		"time", "narthex/internal/ids", // for durations and names: workflowcheck finds their clock and their chance
+		"narthex/internal/saga", "narthex/internal/signup", "narthex/internal/invitation", "narthex/internal/orphan", "narthex/internal/readydb",
+	}
+	for _, folder := range []string{".", "../internal/saga"} {
+		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
+		if err != nil || len(files) == 0 {
+			t.Fatalf("found no sources in %s (%v)", folder, err)
+		}
+		for _, file := range files {
+			if strings.HasSuffix(file, "_test.go") {
+				continue
+			}
+			for _, path := range imports(t, file) {
+				if !slices.Contains(harmless, path) {
+					t.Errorf("%s imports %s; a workflow may import %s", file, path, strings.Join(harmless, ", "))
+				}
+			}
+		}
+	}
+}
+
+func imports(t *testing.T, file string) (paths []string) {
+	t.Helper()
+	parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, spec := range parsed.Imports {
+		path, err := strconv.Unquote(spec.Path.Value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		paths = append(paths, path)
+	}
+	return paths
+}

@@ -81,7 +81,10 @@ func (r memberRow) open(tenant *tenantdb.Tenant) (member, error) {
 	if err != nil {
 		return member{}, err
 	}
-	m := member{ID: r.ID, FirstName: r.FirstName, LastName: r.LastName, Phone: phone, OptInSMS: r.OptInSMS, CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt}
+	m := member{
+		ID: r.ID, FirstName: r.FirstName, LastName: r.LastName, Phone: phone, OptInSMS: r.OptInSMS,
+		CreatedAt: r.CreatedAt, UpdatedAt: r.UpdatedAt,
+	}
 	if r.EncryptedEmail != nil {
 		email, err := tenant.Open("members", "encrypted_email", r.EncryptedEmail)
 		if err != nil {

@@ -211,7 +211,9 @@ type memberKey struct{ first, last, phone string }
 func (r memberRequest) key() memberKey { return memberKey{r.FirstName, r.LastName, r.Phone} }
 
 // alreadyMembers finds rows that repeat an earlier one, or a member.
-func alreadyMembers(ctx context.Context, tx *tenantdb.Tx, tenant *tenantdb.Tenant, requests []parsedMember) (wrong importErrors, err error) {
+func alreadyMembers(
+	ctx context.Context, tx *tenantdb.Tx, tenant *tenantdb.Tenant, requests []parsedMember,
+) (wrong importErrors, err error) {
 	phones := map[string]string{} // by index
 	var indexes []string
 	for _, r := range requests {

@@ -133,7 +133,8 @@ func TestLoadFile(t *testing.T) {
 	if err := os.WriteFile(path, []byte("TOKEN_KEY='5ecret\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := config.LoadFile(path, warnNothing(t)); err == nil || !strings.Contains(err.Error(), path+" is malformed") || strings.Contains(err.Error(), "5ecret") {
+	err := config.LoadFile(path, warnNothing(t))
+	if err == nil || !strings.Contains(err.Error(), path+" is malformed") || strings.Contains(err.Error(), "5ecret") {
 		t.Errorf("a malformed file gets %v", err)
 	}
 	if err := config.LoadFile(path+".missing", warnNothing(t)); err == nil || !strings.Contains(err.Error(), "cannot be read") {
@@ -152,7 +153,8 @@ func TestADollarInTheEnvironmentFile(t *testing.T) {
 		value, warning, err string
 	}{
 		`"pa$word"`: {"pa", name, ""}, `pa$word`: {"pa", name, ""}, `"pa${word}"`: {"pa", name, ""},
-		`'pa$word'`: {"pa$word", "", ""}, `"pa\$word"`: {"pa$word", "", ""}, `"pa$$word"`: {"pa$word", "", ""}, `'pa$$word'`: {"pa$$word", "", ""},
+		`'pa$word'`: {"pa$word", "", ""}, `"pa\$word"`: {"pa$word", "", ""},
+		`"pa$$word"`: {"pa$word", "", ""}, `'pa$$word'`: {"pa$$word", "", ""},
 		`"pa${word"`: {"", "", "single quotes"},
 	} {
 		set(t, nil)
@@ -221,7 +223,10 @@ func TestRanges(t *testing.T) {
 			"0": "from 100ms to 5m", "-1s": "from 100ms to 5m", "99ms": "from 100ms to 5m", "5m1s": "from 100ms to 5m", "10": "from 100ms to 5m",
 			"100ms": "", "5m": "",
 		},
-		"HTTP_ADDRESS":       {"8080": "127.0.0.1:8080", "[::1": "127.0.0.1:8080", ":65536": "0 to 65535", ":http": "0 to 65535", "[::1]:8080": "", ":0": ""},
+		"HTTP_ADDRESS": {
+			"8080": "127.0.0.1:8080", "[::1": "127.0.0.1:8080", ":65536": "0 to 65535", ":http": "0 to 65535",
+			"[::1]:8080": "", ":0": "",
+		},
 		"OPERATIONS_ADDRESS": {":-1": "0 to 65535", "localhost:9090": ""},
 		"TENANT_CONNECTIONS": {"0": "from 1 to 65535", "-1": "from 1 to 65535", "65536": "from 1 to 65535", "1": ""},
 		"DATABASE_POOL_SIZE": {"1024": "from 0 to 1023", "-1": "from 0 to 1023", "0": ""},

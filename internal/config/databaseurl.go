@@ -18,7 +18,8 @@ var (
 	// A raw @ alone is no trouble; the others end the password, or the URL, early.
 	errEncoding = errors.New("is not a URL like postgres://user:password@host:5432/database: " +
 		"percent-encode what is no letter or digit in the user and the password (@ is %40, # %23, % %25, / %2F, ? %3F, [ %5B, a space %20)")
-	errIdentity = errors.New("is a URL with a user, password or dbname behind the ?: put them in front, like postgres://user:password@host:5432/database")
+	errIdentity = errors.New("is a URL with a user, password or dbname behind the ?: " +
+		"put them in front, like postgres://user:password@host:5432/database")
 )
 
 // socketHost finds libpq's other form of a socket's folder, a percent-encoded path in the host's place.

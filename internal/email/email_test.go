@@ -24,8 +24,9 @@ func TestCheck(t *testing.T) {
 	for given, want := range map[string]string{
 		"pat@example.org": "", "pat+choir@example.org": "", "\u00e9@example.org": "",
 		"": "must not be empty", strings.Repeat("a", 250) + "@example.org": "must have 1 to 254 characters",
-		"pat": "is not an email address", "pat <pat@example.org>": "is not an email address", "a@example.org,b@example.org": "is not an email address",
-		"a b@example.org": "is not an email address", "pa\u00adt@example.org": "must not hold invisible characters",
+		"pat": "is not an email address", "pat <pat@example.org>": "is not an email address",
+		"a@example.org,b@example.org": "is not an email address",
+		"a b@example.org":             "is not an email address", "pa\u00adt@example.org": "must not hold invisible characters",
 	} {
 		if got := email.Check(given); got != want {
 			t.Errorf("%q: %q, want %q", given, got, want)

@@ -30,11 +30,12 @@ const (
 	deleteInvitation = `DELETE FROM invitations WHERE id = $1`
 	selectExpired    = `SELECT id AS token_hash, tenant_id, admin_id, expires_at FROM invitations WHERE expires_at < now() ORDER BY expires_at LIMIT 100`
 
-	lockTenantRow = `SELECT id FROM tenants WHERE id = $1 FOR UPDATE`
-	// Who has not accepted yet does not count.
+	// All that changes who a church's admins are takes this lock first. Sessions can be opened meanwhile.
+	lockTenantRow = `SELECT id FROM tenants WHERE id = $1 FOR NO KEY UPDATE`
+	// Only an admin with a password can log in, so only they count.
 	otherPrimaries = `
-		SELECT count(*) FILTER (WHERE a.id <> $2 AND i.id IS NULL), bool_or(a.id = $2 AND i.id IS NULL) IS TRUE
-		FROM admins a LEFT JOIN invitations i ON i.admin_id = a.id WHERE a.tenant_id = $1 AND a.role = 'PRIMARY'`
+		SELECT count(*) FILTER (WHERE id <> $2), count(*) FILTER (WHERE id = $2) > 0
+		FROM admins WHERE tenant_id = $1 AND role = 'PRIMARY' AND password_hash <> ''`
 	deleteIndexOf  = `DELETE FROM admin_email_index WHERE tenant_id = $1 AND admin_id = $2`
 	deleteAdminRow = `DELETE FROM admins WHERE tenant_id = $1 AND id = $2`
 )
@@ -105,7 +106,12 @@ func (r *Registry) AcceptInvitation(ctx context.Context, token, passwordHash str
 
 // ConcludeInvitation does the registry's part of an acceptance that was cut off after the tenant's. Idempotent.
 func (r *Registry) ConcludeInvitation(ctx context.Context, invitation Invitation, passwordHash string) error {
-	err := r.pool.InTx(ctx, func(tx pgx.Tx) error { return conclude(ctx, tx, invitation, passwordHash) })
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockTenantRow, invitation.TenantID); err != nil {
+			return err
+		}
+		return conclude(ctx, tx, invitation, passwordHash)
+	})
 	if err != nil {
 		return fmt.Errorf("conclude invitation: %w", err)
 	}
@@ -135,7 +141,7 @@ func (r *Registry) ExpiredInvitations(ctx context.Context) ([]Invitation, error)
 // RemoveAdmin ends an admin's log-in, sessions and invitation. Idempotent. Errors: ErrLastPrimary.
 func (r *Registry) RemoveAdmin(ctx context.Context, tenantID, adminID string) error {
 	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockTenantRow, tenantID); err != nil { // so that two do not remove each other
+		if _, err := tx.Exec(ctx, lockTenantRow, tenantID); err != nil { // so that two don't remove each other
 			return err
 		}
 		var others int
@@ -149,11 +155,12 @@ func (r *Registry) RemoveAdmin(ctx context.Context, tenantID, adminID string) er
 		if _, err := tx.Exec(ctx, deleteIndexOf, tenantID, adminID); err != nil {
 			return err
 		}
-		if _, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, ""); err != nil {
-			return err
-		}
 		tag, err := tx.Exec(ctx, deleteAdminRow, tenantID, adminID)
 		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		// Only now: the deletion has waited for logins that are under way.
+		if _, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, ""); err != nil {
 			return err
 		}
 		return audit(ctx, tx, Event{Kind: EventAdminRemoved, TenantID: tenantID, AdminID: adminID})

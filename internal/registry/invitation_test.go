@@ -1,0 +1,161 @@
+package registry_test
+
+import (
+	"context"
+	"errors"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"narthex/internal/ids"
+	"narthex/internal/registry"
+)
+
+// invite adds an admin who has not chosen a password, as far as an invitation has come before its token is good.
+func invite(t *testing.T, r *registry.Registry, tenantID string) registry.Owner {
+	t.Helper()
+	owner := registry.Owner{SignupID: ids.New(), TenantID: tenantID, InviteeID: ids.New()}
+	for _, err := range []error{
+		r.InsertAdmin(t.Context(), owner, registry.Admin{ID: owner.InviteeID, Email: "kim@example.org", EmailHash: owner.InviteeID,
+			FirstName: "Kim", LastName: "Other", Role: registry.RolePrimary, CreatedAt: now}),
+		r.InsertEmailEntry(t.Context(), owner, registry.EmailEntry{Email: "kim@example.org", EmailHash: owner.InviteeID,
+			AdminID: owner.InviteeID, CreatedAt: now}),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return owner
+}
+
+// offer makes the token of an invitation good.
+func offerInvitation(t *testing.T, r *registry.Registry, owner registry.Owner, token string, expiresAt time.Time) registry.Invitation {
+	t.Helper()
+	invitation := registry.Invitation{TokenHash: registry.TokenHash(token), TenantID: owner.TenantID, AdminID: owner.InviteeID, ExpiresAt: expiresAt}
+	if err := r.InsertInvitation(t.Context(), owner, invitation); err != nil {
+		t.Fatal(err)
+	}
+	return invitation
+}
+
+// An invitation that is being written may still be rolled back: whom it makes a PRIMARY doesn't count as one yet.
+func TestOnlyAPrimaryWithAPasswordCounts(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	owner := newOwner()
+	enter(t, r, owner, "hash")
+	founder := adminOf(t, pool)
+	invited := invite(t, r, owner.TenantID)
+	wantLast := func(when string) {
+		t.Helper()
+		if err := r.RemoveAdmin(t.Context(), owner.TenantID, founder); !errors.Is(err, registry.ErrLastPrimary) {
+			t.Fatalf("%s: %v, want ErrLastPrimary", when, err)
+		}
+	}
+	wantLast("the invitation is being written")
+	invitation := offerInvitation(t, r, invited, "token", time.Now().Add(time.Hour))
+	wantLast("it was offered")
+	if err := r.ConcludeInvitation(t.Context(), invitation, "hash of Kim's"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.RemoveAdmin(t.Context(), owner.TenantID, founder); err != nil {
+		t.Errorf("it was accepted: %v", err)
+	}
+	if err := r.RemoveAdmin(t.Context(), owner.TenantID, invited.InviteeID); !errors.Is(err, registry.ErrLastPrimary) {
+		t.Errorf("the last is the one who was invited: %v, want ErrLastPrimary", err)
+	}
+}
+
+// While it is accepted, an invitation is taken back and the founder removes themselves: one PRIMARY with a password
+// is left, and nobody waits for the other in a circle.
+func TestAcceptancesAndRemovalsRace(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	for range 20 {
+		owner := newOwner()
+		enter(t, r, owner, owner.TenantID)
+		var founder string
+		if err := pool.QueryRow(t.Context(), `SELECT id FROM admins WHERE tenant_id = $1`, owner.TenantID).Scan(&founder); err != nil {
+			t.Fatal(err)
+		}
+		invited := invite(t, r, owner.TenantID)
+		invitation := offerInvitation(t, r, invited, owner.TenantID, time.Now().Add(time.Hour))
+		results := make(chan error, 3)
+		go func() { results <- r.ConcludeInvitation(t.Context(), invitation, "hash") }()
+		go func() { results <- r.RemoveAdmin(t.Context(), owner.TenantID, invited.InviteeID) }()
+		go func() { results <- r.RemoveAdmin(t.Context(), owner.TenantID, founder) }()
+		for range 3 {
+			if err := <-results; err != nil && !errors.Is(err, registry.ErrLastPrimary) && !errors.Is(err, registry.ErrNotFound) {
+				t.Error(err)
+			}
+		}
+		var left int
+		if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM admins WHERE tenant_id = $1 AND password_hash <> ''`, owner.TenantID).Scan(&left); err != nil {
+			t.Fatal(err)
+		}
+		if left != 1 {
+			t.Errorf("%d admins with a password are left, want 1", left)
+		}
+		if _, err := pool.Exec(t.Context(), `DELETE FROM admin_email_index; DELETE FROM admins`); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A login that was under way while its admin was removed leaves no session.
+func TestARemovedAdminHasNoSession(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	owner := newOwner()
+	enter(t, r, owner, "hash")
+	invited := invite(t, r, owner.TenantID)
+	if err := r.ConcludeInvitation(t.Context(), offerInvitation(t, r, invited, "token", time.Now().Add(time.Hour)), "hash"); err != nil {
+		t.Fatal(err)
+	}
+	login, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer login.Rollback(context.WithoutCancel(t.Context()))
+	for _, sql := range []string{`SELECT FROM admins WHERE id = $1 FOR SHARE`,
+		`INSERT INTO sessions (id, tenant_id, admin_id, role) SELECT 's', tenant_id, id, role FROM admins WHERE id = $1`} {
+		if _, err := login.Exec(t.Context(), sql, invited.InviteeID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	removed := make(chan error)
+	go func() { removed <- r.RemoveAdmin(t.Context(), owner.TenantID, invited.InviteeID) }()
+	waitForLock(t, pool, removed)
+	if err := login.Commit(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-removed; err != nil {
+		t.Fatal(err)
+	}
+	var open int
+	if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM sessions WHERE revoked_at IS NULL`).Scan(&open); err != nil || open != 0 {
+		t.Errorf("%d sessions of the removed admin are open (%v), want none", open, err)
+	}
+}
+
+// waitForLock waits until somebody waits for a lock in the pool's database, or done ends.
+func waitForLock(t *testing.T, pool *pgxpool.Pool, done <-chan error) {
+	t.Helper()
+	const waiting = `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		select {
+		case err := <-done:
+			t.Fatalf("it did not wait: %v", err)
+		default:
+		}
+		var waits bool
+		if err := pool.QueryRow(t.Context(), waiting).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+		if waits {
+			return
+		}
+	}
+	t.Fatal("nobody waits for a lock")
+}

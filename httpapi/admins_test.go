@@ -163,3 +163,38 @@ func TestExpiredInvitation(t *testing.T) {
 	}
 	c.want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", person)
 }
+
+// TestCleanupKeepsWhomItCannotRead has an invitation accepted in the church's database alone, and expire. While the
+// admin can't be read there, nobody knows that they have a password.
+func TestCleanupKeepsWhomItCannotRead(t *testing.T) {
+	t.Parallel()
+	c := newStack(t).church()
+	tenant := c.tenant(c.tenantID())
+	invited := c.want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", invitee()).json(t)
+	var email []byte
+	row(t, tenant, `UPDATE admins SET password_hash = 'hash' WHERE id = $1 RETURNING encrypted_email`, []any{invited["adminId"]}, &email)
+	setEmail := func(email []byte) {
+		t.Helper()
+		if _, err := tenant.Exec(t.Context(), `UPDATE admins SET encrypted_email = $2 WHERE id = $1`, invited["adminId"], email); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := c.registry.Exec(t.Context(), `UPDATE invitations SET expires_at = now() - interval '1 second'`); err != nil {
+		t.Fatal(err)
+	}
+	router := tenantdb.NewRouter(c.openRegistry(), c.keys, 5, c.logger())
+	defer router.Close()
+	setEmail([]byte("damaged"))
+	if err := router.RemoveExpired(t.Context()); err == nil {
+		t.Error("an admin who can't be read isn't reported")
+	}
+	setEmail(email)
+	if err := router.RemoveExpired(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var hash string
+	row(t, c.registry, `SELECT password_hash FROM admins WHERE id = $1`, []any{invited["adminId"]}, &hash)
+	if hash != "hash" || len(c.admins()) != 2 {
+		t.Errorf("the admin's hash is %q, and there are %d admins; want hash and 2", hash, len(c.admins()))
+	}
+}

@@ -28,7 +28,10 @@ const (
 	selectInvitation = `SELECT tenant_id, admin_id, expires_at FROM invitations WHERE id = $1 AND expires_at > now()`
 	lockInvitation   = selectInvitation + ` FOR UPDATE`
 	deleteInvitation = `DELETE FROM invitations WHERE id = $1`
-	selectExpired    = `SELECT id AS token_hash, tenant_id, admin_id, expires_at FROM invitations WHERE expires_at < now() ORDER BY expires_at LIMIT 100`
+	deleteExpired    = `
+		DELETE FROM invitations i USING admins a
+		WHERE i.id = $1 AND i.expires_at < now() AND a.id = i.admin_id AND a.password_hash = ''`
+	selectExpired = `SELECT id AS token_hash, tenant_id, admin_id, expires_at FROM invitations WHERE expires_at < now() ORDER BY expires_at LIMIT 100`
 
 	// All that changes who a church's admins are takes this lock first. Sessions can be opened meanwhile.
 	lockTenantRow = `SELECT id FROM tenants WHERE id = $1 FOR NO KEY UPDATE`
@@ -152,21 +155,44 @@ func (r *Registry) RemoveAdmin(ctx context.Context, tenantID, adminID string) er
 		if primary && others == 0 {
 			return ErrLastPrimary
 		}
-		if _, err := tx.Exec(ctx, deleteIndexOf, tenantID, adminID); err != nil {
-			return err
-		}
-		tag, err := tx.Exec(ctx, deleteAdminRow, tenantID, adminID)
-		if err != nil || tag.RowsAffected() == 0 {
-			return err
-		}
-		// Only now: the deletion has waited for logins that are under way.
-		if _, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, ""); err != nil {
-			return err
-		}
-		return audit(ctx, tx, Event{Kind: EventAdminRemoved, TenantID: tenantID, AdminID: adminID})
+		return removeAdmin(ctx, tx, tenantID, adminID)
 	})
 	if err != nil {
 		return fmt.Errorf("remove admin: %w", err)
 	}
 	return nil
+}
+
+// RemoveInvited removes an admin whose invitation has expired, unless they have a password. Idempotent.
+func (r *Registry) RemoveInvited(ctx context.Context, invitation Invitation) error {
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, lockTenantRow, invitation.TenantID); err != nil {
+			return err
+		}
+		tag, err := tx.Exec(ctx, deleteExpired, invitation.TokenHash)
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		return removeAdmin(ctx, tx, invitation.TenantID, invitation.AdminID)
+	})
+	if err != nil {
+		return fmt.Errorf("remove invited admin: %w", err)
+	}
+	return nil
+}
+
+// removeAdmin needs the lock of the tenant's row.
+func removeAdmin(ctx context.Context, tx pgx.Tx, tenantID, adminID string) error {
+	if _, err := tx.Exec(ctx, deleteIndexOf, tenantID, adminID); err != nil {
+		return err
+	}
+	tag, err := tx.Exec(ctx, deleteAdminRow, tenantID, adminID)
+	if err != nil || tag.RowsAffected() == 0 {
+		return err
+	}
+	// Only now: the deletion has waited for logins that are under way.
+	if _, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, ""); err != nil {
+		return err
+	}
+	return audit(ctx, tx, Event{Kind: EventAdminRemoved, TenantID: tenantID, AdminID: adminID})
 }

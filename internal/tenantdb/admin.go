@@ -55,6 +55,7 @@ const (
 	// The registry has given the email to this admin: another that still has it was removed there.
 	deleteNamesake = `DELETE FROM admins WHERE email_hash = $1 AND id <> $2`
 	deleteAdmin    = `DELETE FROM admins WHERE id = $1`
+	deleteInvited  = `DELETE FROM admins WHERE id = $1 AND password_hash = ''`
 )
 
 // Admin returns the tenant's admin of this id. Errors: ErrNoAdmin.

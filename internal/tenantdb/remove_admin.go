@@ -24,8 +24,8 @@ func (t *Tenant) RemoveAdmin(ctx context.Context, adminID string) error {
 	return nil
 }
 
-// RemoveExpired removes the admins who have not accepted their invitation in time. One who has, and was cut
-// off half-way, stays. Idempotent; several may run it at once.
+// RemoveExpired removes the admins who haven't accepted their invitation in time. One who has chosen a password stays,
+// even if the registry hasn't heard of it. Idempotent; several may run it at once.
 func (r *Router) RemoveExpired(ctx context.Context) error {
 	expired, err := r.registry.ExpiredInvitations(ctx)
 	if err != nil {
@@ -33,13 +33,14 @@ func (r *Router) RemoveExpired(ctx context.Context) error {
 	}
 	for _, invitation := range expired {
 		err := r.removeExpired(ctx, invitation)
-		if err != nil && !errors.Is(err, ErrNoAdmin) && !errors.Is(err, ErrInactive) && !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrSchemaAhead) {
+		if err != nil && !errors.Is(err, ErrInactive) && !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrSchemaAhead) {
 			return fmt.Errorf("remove expired invitation: %w", err)
 		}
 	}
 	return nil
 }
 
+// removeExpired lets the church's own database decide: there an admin either gets a password or is deleted.
 func (r *Router) removeExpired(ctx context.Context, invitation registry.Invitation) error {
 	tenant, err := r.Acquire(ctx, invitation.TenantID)
 	if err != nil {
@@ -47,8 +48,20 @@ func (r *Router) removeExpired(ctx context.Context, invitation registry.Invitati
 	}
 	defer tenant.Release()
 	admin, err := tenant.Admin(ctx, invitation.AdminID)
-	if err == nil && admin.PasswordHash != "" {
+	switch {
+	case errors.Is(err, ErrNoAdmin):
+		return r.registry.RemoveInvited(ctx, invitation)
+	case err != nil:
+		return err // they may have a password
+	case admin.PasswordHash != "":
 		return r.registry.ConcludeInvitation(ctx, invitation, admin.PasswordHash)
 	}
-	return tenant.RemoveAdmin(ctx, invitation.AdminID)
+	rows, err := Exec(ctx, tenant, deleteInvited, invitation.AdminID)
+	if err != nil {
+		return fmt.Errorf("remove invited tenant admin: %w", err)
+	}
+	if rows == 0 { // it was accepted meanwhile
+		return nil
+	}
+	return r.registry.RemoveInvited(ctx, invitation)
 }

@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"time"
 
+	"go.temporal.io/sdk/client"
+
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/signup"
@@ -22,6 +24,7 @@ type Activities struct {
 	Registry *registry.Registry
 	Server   *tenantserver.Server // where databases are made
 	Keys     *secrets.Keys
+	Temporal client.Client // tells which signups are running
 
 	ReadyDatabases int // how many are kept in stock on Server; with 0 none are kept, and none claimed
 

@@ -57,6 +57,7 @@ func TestMetrics(t *testing.T) {
 	wantProblem(t, s.post("/api/auth/register", applicant()), http.StatusInternalServerError, "signup-rolled-back")
 	s.stickRollback()
 	s.countStuck()
+	s.countOrphans()
 	s.sweep(false)
 	s.makeTemplate()
 	s.keepReady()

@@ -2,13 +2,16 @@ package httpapi_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/ids"
@@ -38,6 +41,12 @@ func (s *stack) sweep(dry bool) map[string]orphan.Action {
 		actions[string(f.Kind)+" "+f.ID] = f.Action
 	}
 	return actions
+}
+
+// countOrphans counts the orphans that sweeps of the stack have seen, as a worker does, until the test ends.
+func (s *stack) countOrphans() {
+	go s.watch.CountOrphans(s.t.Context(), s.openRegistry(), 100*time.Millisecond, s.logger())
+	eventually(s.t, "orphans are counted", func() bool { return strings.Contains(s.scrape(), "\norphans_seen{") })
 }
 
 func (s *stack) wantSweep(when string, dry bool, want map[string]orphan.Action) {
@@ -307,4 +316,44 @@ func TestSweepKeepsWhatItCannotSee(t *testing.T) {
 	if err := reg.KeepOrphan(t.Context(), "nonsense", true); fmt.Sprint(err) != "orphan: "+registry.ErrNotFound.Error() {
 		t.Errorf("keep nonsense: %v, want ErrNotFound", err)
 	}
+}
+
+// A sweep that is cancelled in the middle of a removal finishes it, and says what it did and what it left.
+func TestACancelledSweepReportsWhatItDid(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	for range 2 {
+		s.forget(s.register(applicant())["tenantId"].(string))
+	}
+	s.sweep(false)
+	s.clock.move(orphan.Grace)
+	s.faults.always(orphan.Remove, func(run func() error) error {
+		s.cancelSweep()
+		return run()
+	})
+	result, err := orphan.Start(t.Context(), s.temporal, s.queue, orphan.Sweep{})
+	if !errors.Is(err, orphan.ErrCancelled) {
+		t.Fatalf("the sweep ends with %v, want ErrCancelled", err)
+	}
+	for i, want := range []orphan.Action{orphan.Rename, orphan.Wait} {
+		f := result.Found[i]
+		if f.Action != want {
+			t.Errorf("the sweep says %s of its orphan %d, want %s", f.Action, i+1, want)
+		}
+		if renamed := slices.Contains(s.databases(f.ID), "orphan_"+f.ID); renamed != (want == orphan.Rename) {
+			t.Errorf("of the orphan %d the sweep says %s; it is renamed: %t", i+1, f.Action, renamed)
+		}
+	}
+}
+
+// cancelSweep cancels the sweep that is running.
+func (s *stack) cancelSweep() {
+	query := fmt.Sprintf("WorkflowType = '%s' AND TaskQueue = '%s' AND ExecutionStatus = 'Running'", orphan.Workflow, s.queue)
+	eventually(s.t, "the sweep is cancelled", func() bool {
+		found, err := s.temporal.ListWorkflow(s.t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: query})
+		if err != nil || len(found.Executions) != 1 {
+			return false
+		}
+		return s.temporal.CancelWorkflow(s.t.Context(), found.Executions[0].Execution.WorkflowId, "") == nil
+	})
 }

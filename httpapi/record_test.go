@@ -8,10 +8,13 @@ import (
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
 	"google.golang.org/protobuf/encoding/protojson"
 
+	"narthex/internal/ids"
 	"narthex/internal/invitation"
+	"narthex/internal/orphan"
 	"narthex/internal/readydb"
 	"narthex/internal/saga"
 	"narthex/internal/signup"
@@ -120,6 +123,37 @@ func TestRecordHistories(t *testing.T) {
 		_ = s.temporal.GetWorkflow(t.Context(), readydb.WorkflowID(s.queue), "").Get(t.Context(), nil)
 		s.record("keep_pool", readydb.WorkflowID(s.queue))
 	})
+	for name, prepare := range map[string]func(*stack, string){
+		"sweep": func(*stack, string) {},
+		"sweep_cancelled": func(s *stack, workflowID string) {
+			s.faults.always(orphan.Remove, func(run func() error) error {
+				if err := s.temporal.CancelWorkflow(s.t.Context(), workflowID, ""); err != nil {
+					s.t.Error(err)
+				}
+				time.Sleep(200 * time.Millisecond)
+				return run()
+			})
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t)
+			for range 2 {
+				s.forget(s.register(applicant())["tenantId"].(string))
+			}
+			s.sweep(false)
+			s.clock.move(orphan.Grace)
+			workflowID := "sweep-" + ids.New()
+			prepare(s, workflowID)
+			run, err := s.temporal.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{ID: workflowID, TaskQueue: s.queue},
+				orphan.Workflow, orphan.Sweep{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = run.Get(t.Context(), nil)
+			s.record(name, workflowID)
+		})
+	}
 	for name, status := range map[string]int{"invitation": http.StatusCreated, "invitation_rolled_back": http.StatusInternalServerError} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

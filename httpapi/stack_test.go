@@ -146,7 +146,8 @@ func (s *stack) work(temporal client.Client, serviceURL string) {
 	s.tenants = append(s.tenants, server)
 	w := worker.New(temporal, s.queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.faults}})
 	(&workflows.Workflows{Server: server.Name(), Patience: stuckAfter, Pause: time.Millisecond}).Register(w)
-	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys, ReadyDatabases: readySize, Now: s.clock.now})
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.keys, Temporal: temporal,
+		ReadyDatabases: readySize, Now: s.clock.now})
 	if err := w.Start(); err != nil {
 		s.t.Fatalf("start the worker: %v", err)
 	}

@@ -9,62 +9,84 @@ import (
 	"narthex/internal/orphan"
 )
 
-// SweepOrphans looks for what belongs to no church and no signup, on all servers and in the registry, and
-// removes what was seen first long enough ago: one after the other, with pauses.
+// SweepOrphans looks for what belongs to no church and no signup, on all servers and in the registry, and removes what
+// is due, one after the other, with pauses. A sweep that is cancelled finishes the removal it is at and returns what it
+// did as the details of its CanceledError.
 func (w *Workflows) SweepOrphans(ctx workflow.Context, in orphan.Sweep) (orphan.Result, error) {
 	ctx = workflow.WithActivityOptions(ctx, sweeping)
 	var result orphan.Result
-	if err := workflow.ExecuteActivity(ctx, orphan.Find, in).Get(ctx, &result); err != nil || in.DryRun {
+	err := workflow.ExecuteActivity(ctx, orphan.Find, in).Get(ctx, &result)
+	if err != nil || in.DryRun {
 		return result, err
 	}
-	w.removeDue(ctx, result.Found)
-	count(ctx, result)
+	removal := ctx
+	honest := workflow.GetVersion(ctx, "honest cancel", workflow.DefaultVersion, 1) != workflow.DefaultVersion
+	if honest {
+		removal, _ = workflow.NewDisconnectedContext(ctx)
+	}
+	pause := w.sweepPause()
+	if in.Only != "" {
+		pause = 0 // there are two at most, and an operator waits
+	}
+	stopped := removeDue(ctx, removal, result.Found, pause)
+	if stopped && honest {
+		return result, temporal.NewCanceledError(result)
+	}
 	return result, nil
 }
 
-// removeDue removes what is due, and puts in what was done. What cannot be removed waits for the next sweep.
-func (w *Workflows) removeDue(ctx workflow.Context, found []orphan.Found) {
-	pause := 10 * time.Second
-	if w.Pause > 0 {
-		pause = w.Pause
-	}
+// removeDue removes what is due and notes what was done. The rest waits for the next sweep: what failed, what is more
+// than AtOnce, and what a cancel has left. It reports whether a cancel has left any. Removals run on a context of their
+// own, so that one that has begun is finished.
+func removeDue(ctx, removal workflow.Context, found []orphan.Found, pause time.Duration) (stopped bool) {
 	done := 0
 	for i := range found {
 		f := &found[i]
-		if f.Action != orphan.Rename && f.Action != orphan.Drop && f.Action != orphan.Delete {
+		if !f.Action.Removes() {
 			continue
 		}
-		if done++; done > orphan.AtOnce {
+		if done == orphan.AtOnce {
 			f.Action = orphan.Wait
 			continue
 		}
-		if done > 1 && workflow.Sleep(ctx, pause) != nil {
-			return // cancelled
+		if done > 0 && !stopped {
+			stopped = workflow.Sleep(ctx, pause) != nil // it fails only when it is cancelled
 		}
-		options := sweeping
-		options.Summary = string(f.Action) + " " + string(f.Kind) + " " + f.ID
-		err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), orphan.Remove, f.Orphan).Get(ctx, &f.Action)
-		if err != nil {
-			workflow.GetLogger(ctx).Error("An orphan could not be removed; the next sweep tries again", "kind", f.Kind, "id", f.ID)
+		if stopped {
 			f.Action = orphan.Wait
+			continue
 		}
+		done++
+		remove(removal, f)
+	}
+	return stopped
+}
+
+// remove does with an orphan what is due. One that was cancelled waits for the next sweep.
+func remove(ctx workflow.Context, f *orphan.Found) {
+	options := sweeping
+	options.Summary = string(f.Action) + " " + string(f.Kind) + " " + f.ID
+	var did orphan.Action
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), orphan.Remove, f.Orphan).Get(ctx, &did)
+	switch {
+	case err == nil:
+		f.Did(did, workflow.Now(ctx))
+	case temporal.IsCanceledError(err):
+		f.Action = orphan.Wait
+	default:
+		workflow.GetLogger(ctx).Error("An orphan could not be removed; the next sweep tries again", "kind", f.Kind, "id", f.ID)
+		f.Action = orphan.Failed
 	}
 }
 
-// count tells how many orphans there still are, of each kind.
-func count(ctx workflow.Context, result orphan.Result) {
-	for _, kind := range []orphan.Kind{orphan.Database, orphan.Rows, orphan.Entry, orphan.Tenant} {
-		left := result.Counts[kind]
-		for _, f := range result.Found {
-			if f.Kind == kind && (f.Action == orphan.Drop || f.Action == orphan.Delete || f.Action == orphan.Spare) {
-				left--
-			}
-		}
-		workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"kind": string(kind)}).Gauge("orphans_seen").Update(float64(left))
+func (w *Workflows) sweepPause() time.Duration {
+	if w.Pause > 0 {
+		return w.Pause
 	}
+	return 10 * time.Second
 }
 
-// A sweep comes again tomorrow: it need not try for ever.
+// There is a sweep every day, so an activity of one need not be tried forever.
 var sweeping = workflow.ActivityOptions{
 	StartToCloseTimeout: 10 * time.Minute,
 	RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute, MaximumAttempts: 5},

@@ -3,8 +3,10 @@ package main
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"narthex/internal/ids"
+	"narthex/internal/orphan"
 )
 
 // TestOperatorsSeeAndKeepOrphans takes a church's rows away, so that its database is an orphan.
@@ -19,15 +21,80 @@ func TestOperatorsSeeAndKeepOrphans(t *testing.T) {
 	}
 	wantIn(t, wantPrinted(t, o.variables, "orphans", "sweep", "--dry-run"), "database "+tenantID, " - wait")
 	wantIn(t, wantPrinted(t, o.variables, "orphans", "list"), "There are no orphans.")
-	wantIn(t, wantPrinted(t, o.variables, "orphans", "sweep"), "KIND ID SERVER FIRST SEEN RENAMED ACTION database "+tenantID)
-	wantIn(t, wantPrinted(t, o.variables, "orphans", "list"), "database "+tenantID, " - wait")
+	wantIn(t, wantPrinted(t, o.variables, "orphans", "sweep"), "KIND ID SERVER FIRST SEEN RENAMED ACTION DUE database "+tenantID)
+	due := time.Now().UTC().Add(orphan.Grace).Format("2006-01-02")
+	wantIn(t, wantPrinted(t, o.variables, "orphans", "list"), "database "+tenantID, " - wait "+due, "Z rename")
 	wantIn(t, wantPrinted(t, o.variables, "orphans", "keep", tenantID), "No sweep will remove "+tenantID)
 	wantIn(t, wantPrinted(t, o.variables, "orphans", "list", "--json"), `"action": "keep"`)
+	wantRefusal(t, "is kept: `narthex orphans keep --undo", o.variables, "orphans", "remove", tenantID)
 	wantIn(t, wantPrinted(t, o.variables, "orphans", "keep", "--undo", tenantID), "Sweeps may remove "+tenantID)
 
 	wantRefusal(t, "the last sweep has seen no orphan", o.variables, "orphans", "keep", ids.New())
 	wantRefusal(t, "the last sweep has seen no orphan", o.variables, "orphans", "keep", "tenant'; --")
 	wantMisused(t, "accepts 1 arg(s)", o.variables, "orphans", "keep")
 	wantRefusal(t, "no worker takes signups", append(o.variables, "TASK_QUEUE=nobody-"+strings.ToLower(ids.New())), "orphans", "sweep")
+	wantRefusal(t, "there is no orphan", o.variables, "orphans", "remove", ids.New())
+	wantRefusal(t, "there is no orphan", o.variables, "orphans", "remove", "tenant'; --")
 	wantRefusal(t, "the orphans cannot be listed", append(o.variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"), "orphans", "list")
+}
+
+// TestASweepThatFailsExits1 takes away the right to rename databases.
+func TestASweepThatFailsExits1(t *testing.T) {
+	t.Parallel()
+	o := newOperated(t)
+	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
+	tenantID := wantOK(t, o.url+"/api/auth/register", applicant())["tenantId"].(string)
+	o.change(`TRUNCATE churches CASCADE`)
+	wantPrinted(t, o.variables, "orphans", "sweep")
+	o.change(`UPDATE orphans SET first_seen_at = now() - interval '8 days'`)
+	o.exec(`ALTER ROLE ` + o.role + ` NOCREATEDB`)
+	status, output := narthex(t, o.variables, "orphans", "sweep")
+	if status != 1 {
+		t.Errorf("sweep: status %d, want 1", status)
+	}
+	wantIn(t, output, "database "+tenantID, " failed ", "narthex: 1 orphans could not be removed: the worker's log says why")
+	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
+	wantIn(t, wantPrinted(t, o.variables, "orphans", "sweep"), " rename ", "Z drop")
+	wantRefusal(t, "is renamed already: the first sweep after", o.variables, "orphans", "remove", tenantID)
+}
+
+func (o *operated) change(sql string) {
+	o.t.Helper()
+	if _, err := o.registry.Exec(o.t.Context(), sql); err != nil {
+		o.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// TestRemovingAnOrphanFreesItsEmail terminates a signup, whose email is then locked, and removes what it left.
+func TestRemovingAnOrphanFreesItsEmail(t *testing.T) {
+	t.Parallel()
+	o := newOperated(t)
+	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
+	release := o.held()
+	person, temporal := applicant(), dialShared(t)
+	answered, tenantID, workflowID := o.begin(temporal, person)
+	wantRefusal(t, "there is no orphan", o.variables, "orphans", "remove", tenantID) // its signup is running
+	if err := temporal.TerminateWorkflow(t.Context(), workflowID, "", "a test"); err != nil {
+		t.Fatal(err)
+	}
+	<-answered
+	release()
+	o.await("the terminated signup's last step", func() bool {
+		var entered bool
+		err := o.registry.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM tenants)`).Scan(&entered)
+		return err == nil && entered
+	})
+	if status, answer := post(t, o.url+"/api/auth/register", person); status/100 == 2 {
+		t.Fatalf("register: status %d, %v; want the email locked by what the terminated signup left", status, answer)
+	}
+
+	printed := wantPrinted(t, o.variables, "orphans", "remove", tenantID)
+	wantIn(t, printed, "The rows of "+tenantID+" are deleted from the registry. Its email is free.",
+		"The database of "+tenantID, "is renamed to orphan_"+tenantID)
+	session := wantOK(t, o.url+"/api/auth/register", person)
+	if session["tenantId"] == tenantID {
+		t.Error("the new church has the removed one's id")
+	}
+	wantOnlyActiveTenants(t, o.variables)
+	wantIn(t, wantPrinted(t, o.variables, "orphans", "list"), "database "+tenantID, "Z drop")
 }

@@ -64,7 +64,7 @@ func TestNewReleaseTakesOverWhatIsInFlight(t *testing.T) {
 	o := newReleases(t)
 	older := o.worker("1", isCurrent)
 	letGo := o.held()
-	answered := o.register()
+	answered := o.register(applicant())
 	o.list("rolling_back") // CreateTenant has waited for too long, and DeleteTenant waits now
 	newer := o.worker("2", isCurrent)
 	older.Signal(syscall.SIGTERM)
@@ -100,7 +100,7 @@ func TestOlderReleaseComesBackByPromotionAlone(t *testing.T) {
 func TestFirstReleaseTakesWhatWaits(t *testing.T) {
 	t.Parallel()
 	o := newReleases(t)
-	answered := o.register()
+	answered := o.register(applicant())
 	o.api.WaitFor("signup started")
 	worker := o.worker("1", isCurrent)
 	if got := <-answered; got != "201 <nil>" {

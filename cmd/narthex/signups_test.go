@@ -207,9 +207,9 @@ func (o *operated) held() (release func()) {
 // begin starts a signup that is held, and returns how it is answered, and which it is, once the quick attempt of
 // the step that is held has been given up. It does not ask narthex, which may take too long: after 8.5 seconds
 // the signup begins to roll back.
-func (o *operated) begin(temporal client.Client) (answered chan string, tenantID, workflowID string) {
+func (o *operated) begin(temporal client.Client, person map[string]string) (answered chan string, tenantID, workflowID string) {
 	o.t.Helper()
-	answered, tenantID, workflowID = o.beginQuickly(temporal)
+	answered, tenantID, workflowID = o.beginQuickly(temporal, person)
 	o.await("the step that is held", func() bool {
 		described, err := temporal.DescribeWorkflowExecution(o.t.Context(), workflowID, "")
 		return err == nil && len(described.PendingActivities) > 0
@@ -218,9 +218,9 @@ func (o *operated) begin(temporal client.Client) (answered chan string, tenantID
 }
 
 // beginQuickly returns while the quick attempt is still being held.
-func (o *operated) beginQuickly(temporal client.Client) (answered chan string, tenantID, workflowID string) {
+func (o *operated) beginQuickly(temporal client.Client, person map[string]string) (answered chan string, tenantID, workflowID string) {
 	o.t.Helper()
-	answered = o.register()
+	answered = o.register(person)
 	o.await("the signup's church", func() bool {
 		err := o.registry.QueryRow(o.t.Context(), `SELECT id FROM churches`).Scan(&tenantID)
 		return err == nil
@@ -257,10 +257,10 @@ func dialShared(t *testing.T) client.Client {
 }
 
 // register signs a church up, and returns how that is answered.
-func (o *operated) register() (answered chan string) {
+func (o *operated) register(person map[string]string) (answered chan string) {
 	answered = make(chan string, 1)
 	go func() {
-		status, answer := post(o.t, o.url+"/api/auth/register", applicant())
+		status, answer := post(o.t, o.url+"/api/auth/register", person)
 		answered <- fmt.Sprint(status, " ", answer["type"])
 	}()
 	return answered
@@ -271,7 +271,7 @@ func TestOperatorsCancelARunningSignup(t *testing.T) {
 	o := newOperated(t)
 	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
 	release := o.held()
-	answered, tenantID, _ := o.begin(dialShared(t))
+	answered, tenantID, _ := o.begin(dialShared(t), applicant())
 	status, output := narthex(t, o.variables, "signups", "replay", tenantID)
 	if wantIn(t, output, "not replayed: it is running"); status != 1 {
 		t.Errorf("replay of a running signup: status %d, want 1", status)
@@ -289,7 +289,7 @@ func TestOperatorsCancelARunningSignup(t *testing.T) {
 // it goes on. A replay makes it whole, either way.
 func TestOperatorsReplayWhatWasTerminated(t *testing.T) {
 	t.Parallel()
-	for name, begin := range map[string]func(*operated, client.Client) (chan string, string, string){
+	for name, begin := range map[string]func(*operated, client.Client, map[string]string) (chan string, string, string){
 		"at a step that is an activity": (*operated).begin, "at a quick step": (*operated).beginQuickly,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -298,7 +298,7 @@ func TestOperatorsReplayWhatWasTerminated(t *testing.T) {
 			o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
 			release := o.held()
 			temporal := dialShared(t)
-			answered, tenantID, workflowID := begin(o, temporal)
+			answered, tenantID, workflowID := begin(o, temporal, applicant())
 			if err := temporal.TerminateWorkflow(t.Context(), workflowID, "", "a test"); err != nil {
 				t.Fatal(err)
 			}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -14,27 +16,32 @@ import (
 
 const (
 	selectInstallation = `SELECT installation FROM key_checks WHERE id = $1`
-	selectPlaces       = `SELECT id, database_name, database_host || ':' || database_port AS server, status FROM tenants`
+	selectPlaces       = `SELECT id, database_name, database_host, database_port, status FROM tenants`
 	// A church that was never opened, with the signup that made it.
 	selectHalves  = `SELECT c.id, c.id AS tenant_id, c.signup_id FROM churches c LEFT JOIN tenants t ON t.id = c.id WHERE t.id IS NULL OR t.status = 'provisioning'`
 	selectEntries = `
 		SELECT i.id, i.tenant_id, i.signup_id FROM admin_email_index i
 		WHERE NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id) AND EXISTS (SELECT FROM tenants t WHERE t.id = i.tenant_id AND t.status <> 'provisioning')`
 	sightOrphan = `
-		INSERT INTO orphans (kind, server, id, tenant_id, signup_id, first_seen_at) VALUES ($1, $2, $3, $4, $5, $6)
-		ON CONFLICT ON CONSTRAINT orphans_pkey DO NOTHING`
+		INSERT INTO orphans (kind, server, id, tenant_id, signup_id, half_dropped, first_seen_at, last_seen_at)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
+		ON CONFLICT ON CONSTRAINT orphans_pkey DO UPDATE
+		SET half_dropped = excluded.half_dropped, last_seen_at = excluded.last_seen_at, updated_at = now()`
 	// What was not seen any more where it was looked for is no orphan. What an operator keeps is remembered.
 	forgetUnseen = `
 		DELETE FROM orphans o WHERE server = ANY($1) AND NOT kept
 		AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[], $4::text[]) AS seen (kind, server, id)
 			WHERE seen.kind = o.kind AND seen.server = o.server AND seen.id = o.id)`
-	selectOrphans = `SELECT kind, server, id, tenant_id, signup_id, first_seen_at, renamed_at, kept FROM orphans ORDER BY first_seen_at, kind, id`
-	keepOrphan    = `UPDATE orphans SET kept = $2, updated_at = now() WHERE id = $1`
-	markRenamed   = `UPDATE orphans SET renamed_at = $4, updated_at = now() WHERE kind = $1 AND server = $2 AND id = $3`
-	forgetOrphan  = `DELETE FROM orphans WHERE kind = $1 AND server = $2 AND id = $3`
-	selectStatus  = `SELECT status FROM tenants WHERE id = $1`
-	isKept        = `SELECT kept FROM orphans WHERE kind = $1 AND server = $2 AND id = $3`
-	deleteEntry   = `DELETE FROM admin_email_index i WHERE id = $1 AND NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id)`
+	selectOrphans = `
+		SELECT kind, server, id, tenant_id, signup_id, half_dropped, first_seen_at, last_seen_at, renamed_at, kept
+		FROM orphans ORDER BY first_seen_at, kind, id`
+	countOrphans = `SELECT kind, count(*) FROM orphans WHERE NOT kept AND last_seen_at > $1 GROUP BY kind`
+	keepOrphan   = `UPDATE orphans SET kept = $2, updated_at = now() WHERE id = $1`
+	markRenamed  = `UPDATE orphans SET renamed_at = $4, updated_at = now() WHERE kind = $1 AND server = $2 AND id = $3`
+	forgetOrphan = `DELETE FROM orphans WHERE kind = $1 AND server = $2 AND id = $3`
+	selectStatus = `SELECT status FROM tenants WHERE id = $1`
+	isKept       = `SELECT kept FROM orphans WHERE kind = $1 AND server = $2 AND id = $3`
+	deleteEntry  = `DELETE FROM admin_email_index i WHERE id = $1 AND NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id)`
 )
 
 // Installation returns what tells this registry's tenants from another's. CheckKeys has made it.
@@ -49,12 +56,16 @@ func (r *Registry) Installation(ctx context.Context) (id string, err error) {
 type Place struct {
 	ID           string
 	DatabaseName string
-	Server       string // host:port
+	DatabaseHost string
+	DatabasePort int
 	Status       string
 }
 
-// Open reports whether the church was ever opened.
-func (p Place) Open() bool { return p.Status != StatusProvisioning }
+// Server is the server's host:port, as the tenantserver names it.
+func (p Place) Server() string { return net.JoinHostPort(p.DatabaseHost, strconv.Itoa(p.DatabasePort)) }
+
+// Open reports whether there is a church that was ever opened.
+func (p Place) Open() bool { return p.ID != "" && p.Status != StatusProvisioning }
 
 // Places returns the places of all tenants, by tenant id.
 func (r *Registry) Places(ctx context.Context) (map[string]Place, error) {
@@ -102,7 +113,7 @@ func (r *Registry) Sight(ctx context.Context, seen []orphan.Orphan, searched []s
 		}
 		var batch pgx.Batch
 		for _, o := range seen {
-			batch.Queue(sightOrphan, o.Kind, o.Server, o.ID, o.TenantID, o.SignupID, now)
+			batch.Queue(sightOrphan, o.Kind, o.Server, o.ID, o.TenantID, o.SignupID, o.HalfDropped, now)
 		}
 		return tx.SendBatch(ctx, &batch).Close()
 	})
@@ -121,7 +132,24 @@ func (r *Registry) Orphans(ctx context.Context) ([]orphan.Orphan, error) {
 	return orphans, nil
 }
 
-// KeepOrphan lets no sweep remove an orphan, or lets them again. Errors: ErrNotFound.
+// CountOrphans returns how many orphans of each kind a sweep has seen since a time, without those that are kept.
+func (r *Registry) CountOrphans(ctx context.Context, since time.Time) (map[orphan.Kind]int, error) {
+	type count struct {
+		Kind  orphan.Kind
+		Count int
+	}
+	counts, err := postgres.All(ctx, r.pool, pgx.RowToStructByPos[count], countOrphans, since)
+	if err != nil {
+		return nil, fmt.Errorf("count orphans: %w", err)
+	}
+	byKind := map[orphan.Kind]int{}
+	for _, c := range counts {
+		byKind[c.Kind] = c.Count
+	}
+	return byKind, nil
+}
+
+// KeepOrphan keeps an orphan from every sweep, or lets them remove it again. Errors: ErrNotFound.
 func (r *Registry) KeepOrphan(ctx context.Context, id string, keep bool) error {
 	tag, err := r.pool.Exec(ctx, keepOrphan, id, keep)
 	if err != nil {

@@ -15,7 +15,6 @@ var helpTexts = map[string]string{
 	"saga_duration_seconds":     "How long signups and invitations took, from their start to their end.",
 	"saga_rollback_stuck_total": "Compensations that have failed for over a minute and are still tried.",
 	"signup_databases_total":    "Databases of signups, by where they came from.",
-	"orphans_seen":              "Orphans that the last sweep left, by kind.",
 	"pool_stock":                "Databases that are ready to be claimed by signups.",
 	"pool_size":                 "Databases that are kept ready.",
 }

@@ -17,6 +17,7 @@ import (
 	"narthex/activities"
 	"narthex/internal/codec"
 	"narthex/internal/config"
+	"narthex/internal/orphan"
 	"narthex/internal/readydb"
 	"narthex/internal/redact"
 	"narthex/internal/registry"
@@ -40,7 +41,7 @@ const (
 	tidyPause   = 10 * time.Minute
 )
 
-const stuckPause = 30 * time.Second // between counts of the rollbacks that are stuck
+const countPause = 30 * time.Second // between counts of what is stuck, and of orphans
 
 const maxHeader = 16 << 10 // bytes of a request's header
 
@@ -125,7 +126,8 @@ func Run(ctx context.Context, c Config) error {
 			return err
 		}
 		defer stop()
-		go watch.CountStuck(ctx, temporal, string(c.Queue.TaskQueue), stuckPause, slog.New(folding))
+		go watch.CountStuck(ctx, temporal, string(c.Queue.TaskQueue), countPause, slog.New(folding))
+		go watch.CountOrphans(ctx, reg, countPause, slog.New(folding))
 	}
 	if api != nil {
 		return api.serve(ctx, c, operations)
@@ -185,7 +187,7 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 		OnFatalError:      func(err error) { fail(fmt.Errorf("the worker cannot go on: %w", err)) },
 	})
 	(&workflows.Workflows{Server: servers[0].Name()}).Register(w)
-	w.RegisterActivity(&activities.Activities{Registry: reg, Server: servers[0], Others: servers[1:], Keys: keys,
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: servers[0], Others: servers[1:], Keys: keys, Temporal: temporal,
 		ReadyDatabases: int(c.Worker.ReadyDatabases), Now: time.Now})
 	if err := startWhenReachable(ctx, w, c.Log); err != nil {
 		closeServers()
@@ -204,7 +206,7 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 	}
 	for what, do := range map[string]func() error{
 		"template of tenants' databases":      func() error { return servers[0].EnsureTemplate(ctx) }, // until it is there they are made without
-		"schedule of the sweep for orphans":   func() error { return schedule(ctx, temporal, string(c.Queue.TaskQueue)) },
+		"schedule of the sweep for orphans":   func() error { return orphan.Schedule(ctx, temporal, string(c.Queue.TaskQueue)) },
 		"workflow that keeps databases ready": func() error { return readydb.Start(ctx, temporal, string(c.Queue.TaskQueue)) },
 	} {
 		go keepTrying(ctx, c.Log, what, do)

@@ -1,0 +1,143 @@
+package activities
+
+import (
+	"context"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"narthex/internal/orphan"
+	"narthex/internal/registry"
+	"narthex/internal/signup"
+	"narthex/internal/tenantserver"
+)
+
+// FindOrphans looks through all servers and the registry for what belongs to no church and no running signup, records
+// when each was seen, and says what to do with it. Idempotent.
+func (a *Activities) FindOrphans(ctx context.Context, sweep orphan.Sweep) (orphan.Result, error) {
+	result, err := a.findOrphans(ctx, sweep)
+	return result, undo("find orphans", err)
+}
+
+func (a *Activities) findOrphans(ctx context.Context, sweep orphan.Sweep) (orphan.Result, error) {
+	search, err := a.searchAll(ctx)
+	if err != nil {
+		return orphan.Result{}, err
+	}
+	orphans, err := a.withoutOwner(ctx, search.suspects)
+	if err != nil {
+		return orphan.Result{}, err
+	}
+	now := a.Now()
+	if !sweep.DryRun {
+		if err := a.Registry.Sight(ctx, orphans, search.searched, now); err != nil {
+			return orphan.Result{}, err
+		}
+	}
+	recorded, err := a.Registry.Orphans(ctx)
+	if err != nil {
+		return orphan.Result{}, err
+	}
+	orphan.Recall(orphans, recorded, now)
+	result := orphan.Result{Unreachable: search.unreachable}
+	for _, o := range orphans {
+		if sweep.Only != "" && o.ID != sweep.Only {
+			continue
+		}
+		o.SkipGrace = sweep.Only != ""
+		result.Found = append(result.Found, orphan.Judge(o, now))
+	}
+	return result.Cut(), nil
+}
+
+// search is what a search of the registry and all servers has found.
+type search struct {
+	suspects    []orphan.Orphan
+	searched    []string // servers, by name
+	unreachable []string
+}
+
+// searchAll searches the registry and every server. One that doesn't answer is searched by the next sweep.
+func (a *Activities) searchAll(ctx context.Context) (found search, err error) {
+	found.suspects, err = a.Registry.Suspects(ctx)
+	if err != nil {
+		return found, err
+	}
+	places, err := a.Registry.Places(ctx)
+	if err != nil {
+		return found, err
+	}
+	for _, server := range a.servers() {
+		suspects, err := suspectsOn(ctx, server, places)
+		if err != nil {
+			activity.GetLogger(ctx).Warn("A server could not be searched for orphans", "server", server.Name(), "error", describe(err))
+			found.unreachable = append(found.unreachable, server.Name())
+			continue
+		}
+		found.searched = append(found.searched, server.Name())
+		found.suspects = append(found.suspects, suspects...)
+	}
+	return found, nil
+}
+
+func (a *Activities) servers() []*tenantserver.Server {
+	return append([]*tenantserver.Server{a.Server}, a.Others...)
+}
+
+// serverLimit keeps one server that hangs from holding up the search of the others.
+const serverLimit = time.Minute
+
+// suspectsOn returns the databases on a server that no open church in the registry has, and the open churches whose
+// database the server lacks.
+func suspectsOn(ctx context.Context, server *tenantserver.Server, places map[string]registry.Place) ([]orphan.Orphan, error) {
+	ctx, cancel := context.WithTimeout(ctx, serverLimit)
+	defer cancel()
+	made, err := server.Made(ctx)
+	if err != nil {
+		return nil, err
+	}
+	names, err := server.Names(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var suspects []orphan.Orphan
+	for _, m := range made {
+		if !places[m.TenantID].Open() {
+			suspects = append(suspects, orphan.Orphan{Kind: orphan.Database, Server: server.Name(), ID: m.TenantID, TenantID: m.TenantID,
+				SignupID: m.SignupID, HalfDropped: m.HalfDropped || !m.Exists})
+		}
+	}
+	for _, place := range places {
+		if place.Server() == server.Name() && place.Open() && !names[place.DatabaseName] {
+			suspects = append(suspects, orphan.Orphan{Kind: orphan.Tenant, Server: server.Name(), ID: place.ID, TenantID: place.ID})
+		}
+	}
+	return suspects, nil
+}
+
+// withoutOwner returns the suspects that belong to no running signup and, looked at again after that, to no open
+// church: a signup may have completed between the looks.
+func (a *Activities) withoutOwner(ctx context.Context, suspects []orphan.Orphan) ([]orphan.Orphan, error) {
+	var orphans []orphan.Orphan
+	for _, o := range suspects {
+		running := false
+		if o.Kind == orphan.Database || o.Kind == orphan.Rows {
+			var err error
+			running, err = signup.Running(ctx, a.Temporal, o.TenantID)
+			if err != nil {
+				return nil, err
+			}
+		}
+		if !running {
+			orphans = append(orphans, o)
+		}
+	}
+	places, err := a.Registry.Places(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(orphans, func(o orphan.Orphan) bool {
+		return places[o.TenantID].Open() && (o.Kind == orphan.Database || o.Kind == orphan.Rows)
+	}), nil
+}

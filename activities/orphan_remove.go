@@ -1,0 +1,90 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"narthex/internal/orphan"
+	"narthex/internal/registry"
+	"narthex/internal/signup"
+	"narthex/internal/tenantserver"
+)
+
+// RemoveOrphan does with an orphan what is due, unless it no longer is one, and says what it did. Idempotent.
+func (a *Activities) RemoveOrphan(ctx context.Context, o orphan.Orphan) (orphan.Action, error) {
+	due := o.Due(a.Now())
+	err := a.removeOrphan(ctx, o, due)
+	for _, owned := range []error{errSpared, registry.ErrCommitted, tenantserver.ErrNotOwned, tenantserver.ErrInUse} {
+		if errors.Is(err, owned) {
+			return orphan.Spare, nil
+		}
+	}
+	return due, undo(string(due)+" orphan", err)
+}
+
+var errSpared = errors.New("it is no orphan any more, or is kept")
+
+func (a *Activities) removeOrphan(ctx context.Context, o orphan.Orphan, due orphan.Action) error {
+	switch {
+	case due == orphan.Rename || due == orphan.Drop:
+		return a.removeDatabase(ctx, o, due)
+	case due != orphan.Delete:
+		return errSpared
+	}
+	if err := a.secondLook(ctx, o); err != nil {
+		return err
+	}
+	remove := func() error { return a.Registry.DeleteEntry(ctx, o.ID) }
+	if o.Kind == orphan.Rows {
+		remove = func() error {
+			return a.Registry.DeleteRows(ctx, registry.Owner{SignupID: o.SignupID, TenantID: o.TenantID})
+		}
+	}
+	if err := remove(); err != nil {
+		return err
+	}
+	return a.Registry.ForgetOrphan(ctx, o)
+}
+
+// removeDatabase renames a database or drops it. Before that, under the tenant's lock, it looks a second time and writes
+// a tombstone, so that its signup makes nothing more.
+func (a *Activities) removeDatabase(ctx context.Context, o orphan.Orphan, due orphan.Action) error {
+	i := slices.IndexFunc(a.servers(), func(s *tenantserver.Server) bool { return s.Name() == o.Server })
+	if i < 0 {
+		return errSpared
+	}
+	server, database := a.servers()[i], tenantserver.Database{TenantID: o.TenantID, SignupID: o.SignupID}
+	permit := func(ctx context.Context) error {
+		if err := a.secondLook(ctx, o); err != nil {
+			return err
+		}
+		return a.Registry.TombstoneOrphan(ctx, registry.Owner{SignupID: o.SignupID, TenantID: o.TenantID})
+	}
+	if due == orphan.Rename {
+		if err := server.Rename(ctx, database, permit); err != nil {
+			return err
+		}
+		return a.Registry.OrphanRenamed(ctx, o, a.Now())
+	}
+	if err := server.DropRenamed(ctx, database, permit); err != nil {
+		return err
+	}
+	return a.Registry.ForgetOrphan(ctx, o)
+}
+
+// secondLook returns errSpared if an operator has said to keep the orphan since it was found, or a signup has started.
+func (a *Activities) secondLook(ctx context.Context, o orphan.Orphan) error {
+	kept, err := a.Registry.OrphanKept(ctx, o)
+	if err != nil {
+		return err
+	}
+	running, err := signup.Running(ctx, a.Temporal, o.TenantID)
+	if err != nil {
+		return err
+	}
+	if kept || running {
+		return errSpared
+	}
+	return nil
+}

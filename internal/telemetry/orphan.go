@@ -1,0 +1,48 @@
+package telemetry
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"narthex/internal/orphan"
+	"narthex/internal/redact"
+)
+
+// orphanCounter counts the orphans of each kind that a sweep has seen since a time: the registry does.
+type orphanCounter interface {
+	CountOrphans(ctx context.Context, since time.Time) (map[orphan.Kind]int, error)
+}
+
+// CountOrphans keeps a gauge of the orphans that recent sweeps have seen and that nobody keeps, counting after each pause
+// until ctx ends. Every worker counts all of them, whichever did the sweep. While the registry doesn't answer, the last
+// count stands.
+func (t *Telemetry) CountOrphans(ctx context.Context, registry orphanCounter, pause time.Duration, log *slog.Logger) {
+	seen := prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "orphans_seen", Help: "Orphans that sweeps have seen in the last two days and that are not kept, by kind.",
+	}, []string{"kind"})
+	t.Metrics.MustRegister(seen)
+	for {
+		counts, err := countOrphans(ctx, registry)
+		if err == nil {
+			for _, kind := range orphan.Kinds {
+				seen.WithLabelValues(string(kind)).Set(float64(counts[kind]))
+			}
+		} else if ctx.Err() == nil {
+			log.Warn("The orphans could not be counted; trying again", "error", redact.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(pause):
+		}
+	}
+}
+
+func countOrphans(ctx context.Context, registry orphanCounter) (map[orphan.Kind]int, error) {
+	ctx, cancel := context.WithTimeout(ctx, countLimit)
+	defer cancel()
+	return registry.CountOrphans(ctx, time.Now().Add(-orphan.Fresh))
+}

@@ -1,0 +1,199 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"narthex/internal/orphan"
+)
+
+// sweeper runs SweepOrphans, on a clock that skips waiting, over what it finds.
+type sweeper struct {
+	t      *testing.T
+	env    *testsuite.TestWorkflowEnvironment
+	found  []orphan.Found
+	remove func(orphan.Orphan) (orphan.Action, error)
+
+	removed []string
+}
+
+func newSweeper(t *testing.T, found ...orphan.Orphan) *sweeper {
+	t.Helper()
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	s := &sweeper{t: t, env: suite.NewTestWorkflowEnvironment()}
+	s.env.SetTestTimeout(30 * time.Second)
+	for _, o := range found {
+		s.found = append(s.found, orphan.Judge(o, s.env.Now()))
+	}
+	s.remove = func(o orphan.Orphan) (orphan.Action, error) { return o.Due(s.env.Now()), nil }
+	s.env.RegisterActivityWithOptions(func(context.Context, orphan.Sweep) (orphan.Result, error) {
+		return orphan.Result{Found: s.found}.Cut(), nil
+	}, activity.RegisterOptions{Name: orphan.Find})
+	s.env.RegisterActivityWithOptions(func(_ context.Context, o orphan.Orphan) (orphan.Action, error) {
+		action, err := s.remove(o)
+		if err == nil {
+			s.removed = append(s.removed, o.ID)
+		}
+		return action, err
+	}, activity.RegisterOptions{Name: orphan.Remove})
+	return s
+}
+
+// run returns the sweep's result, also a cancelled one's.
+func (s *sweeper) run(in orphan.Sweep) (result orphan.Result, cancelled bool) {
+	s.t.Helper()
+	s.env.ExecuteWorkflow(new(Workflows).SweepOrphans, in)
+	if !s.env.IsWorkflowCompleted() {
+		s.t.Fatal("the workflow did not end")
+	}
+	err := s.env.GetWorkflowError()
+	var cancel *temporal.CanceledError
+	if cancelled = errors.As(err, &cancel); cancelled {
+		err = cancel.Details(&result)
+	} else if err == nil {
+		err = s.env.GetWorkflowResult(&result)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return result, cancelled
+}
+
+func (s *sweeper) want(result orphan.Result, removed []string, actions ...orphan.Action) {
+	s.t.Helper()
+	if !slices.Equal(s.removed, removed) {
+		s.t.Errorf("removed %v, want %v", s.removed, removed)
+	}
+	var got []orphan.Action
+	for _, f := range result.Found {
+		got = append(got, f.Action)
+	}
+	if !slices.Equal(got, actions) {
+		s.t.Errorf("the sweep reports %v, want %v", got, actions)
+	}
+}
+
+// long is when an orphan was first seen that is due.
+var long = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
+
+func rows(id string, firstSeen time.Time) orphan.Orphan {
+	return orphan.Orphan{Kind: orphan.Rows, ID: id, TenantID: id, FirstSeenAt: firstSeen}
+}
+
+func database(id string) orphan.Orphan {
+	return orphan.Orphan{Kind: orphan.Database, ID: id, TenantID: id, Server: "db:5432", FirstSeenAt: long}
+}
+
+func TestASweepRemovesWhatIsDue(t *testing.T) {
+	half, gone := database("half"), rows("gone", long)
+	half.HalfDropped, gone.Kind = true, orphan.Tenant
+	s := newSweeper(t, database("whole"), half, rows("rows", long), gone, rows("new", time.Now()))
+	result, _ := s.run(orphan.Sweep{})
+	s.want(result, []string{"whole", "half", "rows"}, orphan.Rename, orphan.Drop, orphan.Delete, orphan.Report, orphan.Wait)
+	if f := result.Found[0]; f.Next != orphan.Drop || f.DueAt == nil || f.RenamedAt == nil || !f.DueAt.Equal(f.RenamedAt.Add(orphan.Quarantine)) {
+		t.Errorf("what was renamed at %v is next to %s at %v, want to drop a day later", f.RenamedAt, f.Next, f.DueAt)
+	}
+	if f := result.Found[1]; f.Next != "" || f.DueAt != nil {
+		t.Errorf("what was dropped is next to %s at %v, want nothing more", f.Next, f.DueAt)
+	}
+}
+
+func TestADryRunRemovesNothing(t *testing.T) {
+	s := newSweeper(t, rows("rows", long))
+	result, _ := s.run(orphan.Sweep{DryRun: true})
+	s.want(result, nil, orphan.Delete)
+}
+
+// A cancel that comes between two removals leaves the rest, and says so.
+func TestACancelledSweepReportsWhatItDid(t *testing.T) {
+	s := newSweeper(t, rows("a", long), rows("b", long), rows("c", long))
+	s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 5*time.Second)
+	result, cancelled := s.run(orphan.Sweep{})
+	s.want(result, []string{"a"}, orphan.Delete, orphan.Wait, orphan.Wait)
+	if !cancelled {
+		t.Error("the sweep completed, want it cancelled")
+	}
+}
+
+// A removal that a cancel comes in the middle of is finished, and reported.
+func TestACancelledSweepFinishesARemoval(t *testing.T) {
+	s := newSweeper(t, rows("a", long), rows("b", long))
+	s.remove = func(orphan.Orphan) (orphan.Action, error) {
+		s.env.CancelWorkflow()
+		time.Sleep(50 * time.Millisecond)
+		return orphan.Delete, nil
+	}
+	result, cancelled := s.run(orphan.Sweep{})
+	s.want(result, []string{"a"}, orphan.Delete, orphan.Wait)
+	if !cancelled {
+		t.Error("the sweep completed, want it cancelled")
+	}
+}
+
+func TestACancelAfterTheLastRemovalChangesNothing(t *testing.T) {
+	s := newSweeper(t, rows("a", long))
+	s.remove = func(orphan.Orphan) (orphan.Action, error) {
+		s.env.CancelWorkflow()
+		time.Sleep(50 * time.Millisecond)
+		return orphan.Delete, nil
+	}
+	result, cancelled := s.run(orphan.Sweep{})
+	s.want(result, []string{"a"}, orphan.Delete)
+	if cancelled {
+		t.Error("the sweep is cancelled, want it completed: it did all there was to do")
+	}
+}
+
+// What cannot be removed holds up no other.
+func TestAFailedRemovalIsReported(t *testing.T) {
+	s := newSweeper(t, rows("a", long), rows("b", long))
+	s.remove = func(o orphan.Orphan) (orphan.Action, error) {
+		if o.ID == "a" {
+			return "", errors.New("the registry is away")
+		}
+		return orphan.Delete, nil
+	}
+	result, _ := s.run(orphan.Sweep{})
+	s.want(result, []string{"b"}, orphan.Failed, orphan.Delete)
+	if result.Failed() != 1 {
+		t.Errorf("%d are counted as failed, want 1", result.Failed())
+	}
+}
+
+func TestASweepRemovesSoManyAtOnce(t *testing.T) {
+	var found []orphan.Orphan
+	var want []string
+	var actions []orphan.Action
+	for i := range orphan.AtOnce + 2 {
+		found = append(found, rows(strconv.Itoa(i), long))
+		actions = append(actions, orphan.Wait)
+		if i < orphan.AtOnce {
+			want, actions[i] = append(want, strconv.Itoa(i)), orphan.Delete
+		}
+	}
+	s := newSweeper(t, found...)
+	result, _ := s.run(orphan.Sweep{})
+	s.want(result, want, actions...)
+}
+
+// An operator waits for the removal of one: there is no pause between its rows and its database.
+func TestARemovalByHandDoesNotPause(t *testing.T) {
+	s := newSweeper(t, rows("a", long), database("a"))
+	start := s.env.Now()
+	result, _ := s.run(orphan.Sweep{Only: "a"})
+	s.want(result, []string{"a", "a"}, orphan.Delete, orphan.Rename)
+	if took := s.env.Now().Sub(start); took > 5*time.Second {
+		t.Errorf("it took %s, want no pause", took)
+	}
+}

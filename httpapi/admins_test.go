@@ -2,6 +2,7 @@ package httpapi_test
 
 import (
 	"net/http"
+	"strings"
 	"testing"
 
 	"narthex/internal/invitation"
@@ -197,4 +198,45 @@ func TestCleanupKeepsWhomItCannotRead(t *testing.T) {
 	if hash != "hash" || len(c.admins()) != 2 {
 		t.Errorf("the admin's hash is %q, and there are %d admins; want hash and 2", hash, len(c.admins()))
 	}
+}
+
+// TestCleanupReachesEveryChurch has more expired invitations than one page holds in churches that can't be cleaned up:
+// one is suspended, in another the admins can't be read, in a third they are locked.
+func TestCleanupReachesEveryChurch(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	suspended, unreadable, locked, sound := s.church(), s.church(), s.church(), s.church()
+	for _, c := range []church{suspended, unreadable, locked} {
+		_, err := s.registry.Exec(t.Context(), `
+			WITH invited AS (
+				INSERT INTO admins (id, tenant_id, email, email_hash, password_hash, first_name, last_name, role, signup_id)
+				SELECT $1 || n, $1, '', $1 || n, '', '', '', 'CO_ADMIN', '' FROM generate_series(1, 101) n RETURNING id)
+			INSERT INTO invitations (id, tenant_id, admin_id, expires_at) SELECT id::bytea, $1, id, now() - interval '1 day' FROM invited`, c.tenantID())
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := s.registry.Exec(t.Context(), `UPDATE tenants SET status = 'suspended' WHERE id = $1`, suspended.tenantID()); err != nil {
+		t.Fatal(err)
+	}
+	_, err := s.tenant(unreadable.tenantID()).Exec(t.Context(), `
+		INSERT INTO admins (id, email, encrypted_email, email_hash, password_hash, first_name, last_name, role)
+		SELECT $1 || n, '', 'damaged', n, '', '', '', 'CO_ADMIN' FROM generate_series(1, 101) n`, unreadable.tenantID())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.tenant(locked.tenantID()).Exec(t.Context(), `BEGIN; LOCK TABLE admins`); err != nil {
+		t.Fatal(err)
+	}
+	person := invitee()
+	sound.want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", person)
+	if _, err := s.registry.Exec(t.Context(), `UPDATE invitations SET expires_at = now() - interval '1 hour' WHERE tenant_id = $1`, sound.tenantID()); err != nil {
+		t.Fatal(err)
+	}
+	router := tenantdb.NewRouter(s.openRegistry(), s.keys, 5, s.logger())
+	defer router.Close()
+	if err := router.RemoveExpired(t.Context()); err == nil || !strings.Contains(err.Error(), "102 failed") {
+		t.Errorf("the cleanup says %v, want 101 failures of the church that can't be read, and one of the locked", err)
+	}
+	sound.want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", person)
 }

@@ -31,7 +31,9 @@ const (
 	deleteExpired    = `
 		DELETE FROM invitations i USING admins a
 		WHERE i.id = $1 AND i.expires_at < now() AND a.id = i.admin_id AND a.password_hash = ''`
-	selectExpired = `SELECT id AS token_hash, tenant_id, admin_id, expires_at FROM invitations WHERE expires_at < now() ORDER BY expires_at LIMIT 100`
+	selectExpired = `
+		SELECT i.id AS token_hash, i.tenant_id, i.admin_id, i.expires_at FROM invitations i JOIN tenants t ON t.id = i.tenant_id
+		WHERE t.status = 'active' AND i.expires_at < now() AND (i.expires_at, i.id) > ($1, $2) ORDER BY i.expires_at, i.id LIMIT 100`
 
 	// All that changes who a church's admins are takes this lock first. Sessions can be opened meanwhile.
 	lockTenantRow = `SELECT id FROM tenants WHERE id = $1 FOR NO KEY UPDATE`
@@ -132,9 +134,10 @@ func conclude(ctx context.Context, tx pgx.Tx, invitation Invitation, passwordHas
 	return audit(ctx, tx, Event{Kind: EventAdminJoined, TenantID: invitation.TenantID, AdminID: invitation.AdminID})
 }
 
-// ExpiredInvitations lists some invitations that nobody has accepted in time.
-func (r *Registry) ExpiredInvitations(ctx context.Context) ([]Invitation, error) {
-	expired, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[Invitation], selectExpired)
+// ExpiredInvitations lists invitations to active churches that nobody has accepted in time: the first of them that
+// come after one. After the zero Invitation come all.
+func (r *Registry) ExpiredInvitations(ctx context.Context, after Invitation) ([]Invitation, error) {
+	expired, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[Invitation], selectExpired, after.ExpiresAt, after.TokenHash)
 	if err != nil {
 		return nil, fmt.Errorf("list expired invitations: %w", err)
 	}

@@ -1,9 +1,11 @@
 package tenantdb
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"narthex/internal/registry"
 )
@@ -26,22 +28,47 @@ func (t *Tenant) RemoveAdmin(ctx context.Context, adminID string) error {
 
 // RemoveExpired removes the admins who haven't accepted their invitation in time. One who has chosen a password stays,
 // even if the registry hasn't heard of it. Idempotent; several may run it at once.
+// What goes wrong in one church doesn't stop it for others.
 func (r *Router) RemoveExpired(ctx context.Context) error {
-	expired, err := r.registry.ExpiredInvitations(ctx)
-	if err != nil {
-		return err
-	}
-	for _, invitation := range expired {
-		err := r.removeExpired(ctx, invitation)
-		if err != nil && !errors.Is(err, ErrInactive) && !errors.Is(err, ErrUnknown) && !errors.Is(err, ErrSchemaAhead) {
-			return fmt.Errorf("remove expired invitation: %w", err)
+	var first error
+	failed := 0
+	silent := map[string]bool{} // churches whose database doesn't answer
+	after := registry.Invitation{TokenHash: []byte{}}
+	for {
+		expired, err := r.registry.ExpiredInvitations(ctx, after)
+		if err != nil {
+			return err
 		}
+		if len(expired) == 0 {
+			break
+		}
+		after = expired[len(expired)-1]
+		for _, invitation := range expired {
+			if silent[invitation.TenantID] {
+				continue
+			}
+			err := r.removeExpired(ctx, invitation)
+			if err == nil || errors.Is(err, ErrInactive) || errors.Is(err, ErrUnknown) || errors.Is(err, ErrSchemaAhead) {
+				continue
+			}
+			silent[invitation.TenantID] = errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrDown)
+			failed++
+			first = cmp.Or(first, err)
+		}
+	}
+	if failed > 0 {
+		return fmt.Errorf("remove expired invitations: %d failed, the first because: %w", failed, first)
 	}
 	return nil
 }
 
+// removeLimit bounds the removal of one expired invitation.
+const removeLimit = 5 * time.Second
+
 // removeExpired lets the church's own database decide: there an admin either gets a password or is deleted.
 func (r *Router) removeExpired(ctx context.Context, invitation registry.Invitation) error {
+	ctx, cancel := context.WithTimeout(ctx, removeLimit)
+	defer cancel()
 	tenant, err := r.Acquire(ctx, invitation.TenantID)
 	if err != nil {
 		return err

@@ -240,3 +240,25 @@ func TestCleanupReachesEveryChurch(t *testing.T) {
 	}
 	sound.want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", person)
 }
+
+// TestARemovedFounderMaySignUpAgain removes whoever signed a church up: their email is free for another church, and
+// the first one keeps its contact address.
+func TestARemovedFounderMaySignUpAgain(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	founder := applicant()
+	first := church{s, s.register(founder)["accessToken"].(string)}
+	id := first.admins()[0]
+	other, _ := first.join("PRIMARY")
+	other.want(http.StatusNoContent, http.MethodDelete, "/api/admins/"+id, nil)
+	login := map[string]any{"email": founder["email"], "password": founder["password"]}
+	wantProblem(t, s.post("/api/auth/login", login), http.StatusUnauthorized, "invalid-credentials")
+	second := s.register(founder)
+	if s.logIn(founder)["tenantId"] != second["tenantId"] || second["tenantId"] == other.tenantID() {
+		t.Error("the founder's login doesn't lead to the church that they signed up last")
+	}
+	if got := field(other.want(http.StatusOK, http.MethodGet, "/api/auth/me", nil).json(t), "church", "email"); got != founder["email"] {
+		t.Errorf("the first church's email is %v, want %v", got, founder["email"])
+	}
+	wantProblem(t, s.post("/api/auth/register", founder), http.StatusConflict, "email-taken")
+}

@@ -84,6 +84,20 @@ func TestUpAndDown(t *testing.T) {
 	}
 }
 
+// Churches whose email was released, and a founder's second church beside them, don't keep the registry from going back.
+func TestReleasedEmailsGoDown(t *testing.T) {
+	t.Parallel()
+	db := open(t)
+	migrate(t, db, migrations.Registry, schema.Up)
+	const churches = `
+		INSERT INTO churches (id, name, email, email_hash, subscription_status, signup_id)
+		VALUES ('a', '', '', NULL, 'trial', ''), ('b', '', '', NULL, 'trial', ''), ('c', '', '', 'hash', 'trial', '')`
+	if _, err := db.Exec(t.Context(), churches); err != nil {
+		t.Fatal(err)
+	}
+	migrate(t, db, migrations.Registry, schema.Down)
+}
+
 // The rules that hold for every table, so that the next migration keeps them too.
 func TestTablesFollowTheRules(t *testing.T) {
 	t.Parallel()

@@ -12,7 +12,7 @@ import (
 type Church struct {
 	Name        string
 	Email       string // normalised; stored sealed
-	EmailHash   string // its blind index
+	EmailHash   string // its blind index; NULL once no admin of the church has the email
 	TrialEndsAt time.Time
 	CreatedAt   time.Time
 }

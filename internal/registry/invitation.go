@@ -43,6 +43,10 @@ const (
 		FROM admins WHERE tenant_id = $1 AND role = 'PRIMARY' AND password_hash <> ''`
 	deleteIndexOf  = `DELETE FROM admin_email_index WHERE tenant_id = $1 AND admin_id = $2`
 	deleteAdminRow = `DELETE FROM admins WHERE tenant_id = $1 AND id = $2`
+	// Whoever signed the church up and was removed may sign up again.
+	releaseEmail = `
+		UPDATE churches c SET email_hash = NULL, updated_at = now() WHERE c.id = $1 AND c.email_hash IS NOT NULL
+		AND NOT EXISTS (SELECT FROM admin_email_index i WHERE i.tenant_id = c.id AND i.email_hash = c.email_hash)`
 )
 
 // TokenHash is under what an invitation's token is kept.
@@ -187,6 +191,9 @@ func (r *Registry) RemoveInvited(ctx context.Context, invitation Invitation) err
 // removeAdmin needs the lock of the tenant's row.
 func removeAdmin(ctx context.Context, tx pgx.Tx, tenantID, adminID string) error {
 	if _, err := tx.Exec(ctx, deleteIndexOf, tenantID, adminID); err != nil {
+		return err
+	}
+	if _, err := tx.Exec(ctx, releaseEmail, tenantID); err != nil {
 		return err
 	}
 	tag, err := tx.Exec(ctx, deleteAdminRow, tenantID, adminID)

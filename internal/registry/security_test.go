@@ -143,6 +143,29 @@ func TestResealGoesOnWhereItWasCutOff(t *testing.T) {
 	}
 }
 
+// An email that was released is not held again because its church's row is resealed.
+func TestResealLeavesAReleasedEmailFree(t *testing.T) {
+	t.Parallel()
+	_, pool := open(t)
+	old := newKeysets(t)
+	enter(t, openWith(t, pool, old.keys(t)), newOwner(), "hash")
+	if _, err := pool.Exec(t.Context(), `UPDATE churches SET email_hash = NULL`); err != nil {
+		t.Fatal(err)
+	}
+	fresh := old.each(t, secrets.AddSealKey, secrets.AddIndexKey).each(t, secrets.PromoteKey, secrets.PromoteKey)
+	resealed := 0
+	err := openWith(t, pool, fresh.keys(t)).Reseal(t.Context(), func(table string, n int) {
+		if table == "churches" {
+			resealed += n
+		}
+	})
+	var held int
+	row := pool.QueryRow(t.Context(), `SELECT count(email_hash) FROM churches`)
+	if err := errors.Join(err, row.Scan(&held)); err != nil || resealed != 1 || held != 0 {
+		t.Errorf("%d churches resealed, %d hold their email (%v); want 1 and 0", resealed, held, err)
+	}
+}
+
 func TestResealRefusesWhatDoesNotOpen(t *testing.T) {
 	t.Parallel()
 	_, pool := open(t)

@@ -125,11 +125,14 @@ func (t Table) batch(ctx context.Context, tx pgx.Tx, keys *secrets.Keys, tenantI
 	return tenants, tx.SendBatch(ctx, updates).Close()
 }
 
-// update sets the sealed columns and then the indexes, in order, from $2 on.
+// update sets the sealed columns and then the indexes, in order, from $2 on. An index that is NULL stays NULL.
 func (t Table) update() string {
 	var set []string
-	for i, column := range append(slices.Clone(t.Sealed), t.indexColumns()...) {
+	for i, column := range t.Sealed {
 		set = append(set, fmt.Sprintf("%s = $%d", column, i+2))
+	}
+	for i, column := range t.indexColumns() {
+		set = append(set, fmt.Sprintf("%[1]s = CASE WHEN %[1]s IS NOT NULL THEN $%[2]d END", column, i+2+len(t.Sealed)))
 	}
 	return fmt.Sprintf(`UPDATE %s SET %s WHERE id = $1`, t.Name, strings.Join(set, ", "))
 }

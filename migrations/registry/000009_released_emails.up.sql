@@ -1,0 +1,6 @@
+-- A church's email_hash is of the email that signed it up. It is NULL once no admin of the church has that email:
+-- whoever it belongs to may sign another church up.
+ALTER TABLE churches ALTER COLUMN email_hash DROP NOT NULL;
+UPDATE churches c SET email_hash = NULL, updated_at = now()
+WHERE EXISTS (SELECT FROM tenants t WHERE t.id = c.id AND t.status <> 'provisioning')
+    AND NOT EXISTS (SELECT FROM admin_email_index i WHERE i.tenant_id = c.id AND i.email_hash = c.email_hash);

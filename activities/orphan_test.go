@@ -26,7 +26,9 @@ type temporal struct {
 	down    bool
 }
 
-func (c *temporal) CountWorkflow(_ context.Context, in *workflowservice.CountWorkflowExecutionsRequest) (*workflowservice.CountWorkflowExecutionsResponse, error) {
+func (c *temporal) CountWorkflow(
+	_ context.Context, in *workflowservice.CountWorkflowExecutionsRequest,
+) (*workflowservice.CountWorkflowExecutionsResponse, error) {
 	if c.down {
 		return nil, errors.New("Temporal is away")
 	}
@@ -68,8 +70,9 @@ func (o *orphanage) halfMade() (tenantID string) {
 			o.t.Error(err)
 		}
 	})
-	err := o.do.Registry.InsertChurch(o.t.Context(), registry.Owner{SignupID: d.SignupID, TenantID: d.TenantID},
-		registry.Church{Name: "Grace Chapel", Email: d.TenantID + "@example.org", EmailHash: d.TenantID, TrialEndsAt: time.Now(), CreatedAt: time.Now()})
+	err := o.do.Registry.InsertChurch(o.t.Context(), registry.Owner{SignupID: d.SignupID, TenantID: d.TenantID}, registry.Church{
+		Name: "Grace Chapel", Email: d.TenantID + "@example.org", EmailHash: d.TenantID, TrialEndsAt: time.Now(), CreatedAt: time.Now(),
+	})
 	if err != nil {
 		o.t.Fatal(err)
 	}

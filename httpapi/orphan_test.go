@@ -28,7 +28,8 @@ func (c *clock) move(d time.Duration) { c.ahead.Add(int64(d)) }
 // sweep runs a sweep, and returns what it did with each of the ids that it found.
 func (s *stack) sweep(dry bool) map[string]orphan.Action {
 	s.t.Helper()
-	run, err := s.temporal.ExecuteWorkflow(s.t.Context(), client.StartWorkflowOptions{TaskQueue: s.queue}, orphan.Workflow, orphan.Sweep{DryRun: dry})
+	run, err := s.temporal.ExecuteWorkflow(s.t.Context(), client.StartWorkflowOptions{TaskQueue: s.queue},
+		orphan.Workflow, orphan.Sweep{DryRun: dry})
 	if err != nil {
 		s.t.Fatal(err)
 	}

@@ -89,5 +89,7 @@ func (w *Workflows) sweepPause() time.Duration {
 // There is a sweep every day, so an activity of one need not be tried forever.
 var sweeping = workflow.ActivityOptions{
 	StartToCloseTimeout: 10 * time.Minute,
-	RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute, MaximumAttempts: 5},
+	RetryPolicy: &temporal.RetryPolicy{
+		InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: time.Minute, MaximumAttempts: 5,
+	},
 }

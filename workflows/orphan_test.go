@@ -101,7 +101,8 @@ func TestASweepRemovesWhatIsDue(t *testing.T) {
 	s := newSweeper(t, database("whole"), half, rows("rows", long), gone, rows("new", time.Now()))
 	result, _ := s.run(orphan.Sweep{})
 	s.want(result, []string{"whole", "half", "rows"}, orphan.Rename, orphan.Drop, orphan.Delete, orphan.Report, orphan.Wait)
-	if f := result.Found[0]; f.Next != orphan.Drop || f.DueAt == nil || f.RenamedAt == nil || !f.DueAt.Equal(f.RenamedAt.Add(orphan.Quarantine)) {
+	f := result.Found[0]
+	if f.RenamedAt == nil || f.DueAt == nil || f.Next != orphan.Drop || f.DueAt.Sub(*f.RenamedAt) != orphan.Quarantine {
 		t.Errorf("what was renamed at %v is next to %s at %v, want to drop a day later", f.RenamedAt, f.Next, f.DueAt)
 	}
 	if f := result.Found[1]; f.Next != "" || f.DueAt != nil {

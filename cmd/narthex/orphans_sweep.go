@@ -118,7 +118,8 @@ are deleted, which frees the email for a new signup. A database is renamed, and 
 
 // noOrphan says that an id is no orphan's.
 func noOrphan(id string) error {
-	return fmt.Errorf("there is no orphan %q: `narthex orphans list` lists them, and what belongs to a church or to a running signup is none", id)
+	return fmt.Errorf("there is no orphan %q: `narthex orphans list` lists them, "+
+		"and what belongs to a church or to a running signup is none", id)
 }
 
 // removed says what was done with an orphan that was to be removed, or why it wasn't.

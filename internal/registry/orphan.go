@@ -18,10 +18,13 @@ const (
 	selectInstallation = `SELECT installation FROM key_checks WHERE id = $1`
 	selectPlaces       = `SELECT id, database_name, database_host, database_port, status FROM tenants`
 	// A church that was never opened, with the signup that made it.
-	selectHalves  = `SELECT c.id, c.id AS tenant_id, c.signup_id FROM churches c LEFT JOIN tenants t ON t.id = c.id WHERE t.id IS NULL OR t.status = 'provisioning'`
+	selectHalves = `
+		SELECT c.id, c.id AS tenant_id, c.signup_id FROM churches c LEFT JOIN tenants t ON t.id = c.id
+		WHERE t.id IS NULL OR t.status = 'provisioning'`
 	selectEntries = `
 		SELECT i.id, i.tenant_id, i.signup_id FROM admin_email_index i
-		WHERE NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id) AND EXISTS (SELECT FROM tenants t WHERE t.id = i.tenant_id AND t.status <> 'provisioning')`
+		WHERE NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id)
+		AND EXISTS (SELECT FROM tenants t WHERE t.id = i.tenant_id AND t.status <> 'provisioning')`
 	sightOrphan = `
 		INSERT INTO orphans (kind, server, id, tenant_id, signup_id, half_dropped, first_seen_at, last_seen_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $7)

@@ -21,6 +21,7 @@ import (
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/tenantdb"
+	"narthex/internal/throttle"
 	"narthex/internal/tokens"
 )
 
@@ -29,6 +30,7 @@ type Options struct {
 	Temporal   client.Client
 	Registry   *registry.Registry
 	Router     *tenantdb.Router
+	Throttle   *throttle.Counter
 	Keys       *secrets.Keys
 	Tokens     *tokens.Issuer
 	TaskQueue  string        // that the signup workers poll

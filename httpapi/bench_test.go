@@ -23,6 +23,7 @@ import (
 	"narthex/internal/secrets"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
+	"narthex/internal/throttle"
 	"narthex/internal/tokens"
 	"narthex/migrations"
 )
@@ -68,7 +69,8 @@ func newBench(b *testing.B, connections int) *bench {
 	log := slog.New(slog.DiscardHandler)
 	router := tenantdb.NewRouter(w.registry, w.keys, connections, log)
 	b.Cleanup(router.Close)
-	w.handler, err = httpapi.New(httpapi.Options{Registry: w.registry, Router: router, Keys: w.keys, Tokens: w.tokens,
+	w.handler, err = httpapi.New(httpapi.Options{Registry: w.registry, Router: router, Throttle: throttle.New(w.registry.Pool()),
+		Keys: w.keys, Tokens: w.tokens,
 		AnswerLimit: time.Minute, Log: log, Now: time.Now})
 	w.must(err)
 	return w

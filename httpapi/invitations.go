@@ -25,6 +25,7 @@ import (
 	"narthex/internal/saga"
 	"narthex/internal/tenantdb"
 	"narthex/internal/text"
+	"narthex/internal/throttle"
 	"narthex/internal/tokens"
 )
 
@@ -50,7 +51,7 @@ var (
 	errInviting    = newProblem(http.StatusConflict, "invitation-in-progress", "An invitation of this email is under way", "Wait until it has ended.")
 	errNotInvited  = newProblem(http.StatusInternalServerError, "invitation-rolled-back", "The invitation failed and was undone", "Nothing was kept; the same request can be sent again.")
 	errInvitation  = newProblem(http.StatusNotFound, "invitation-not-found", "There is no such invitation", "It may have expired, or been accepted or taken back: ask for another.")
-	acceptanceOnly = limits{"accept", loginLimits.address, registry.Limit{}} // there is no account to guess at
+	acceptanceOnly = limits{"accept", loginLimits.address, throttle.Limit{}} // there is no account to guess at
 )
 
 func (r *invitationRequest) normalise() (wrong Fields) {

@@ -37,6 +37,7 @@ import (
 	"narthex/internal/telemetry"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
+	"narthex/internal/throttle"
 	"narthex/internal/tokens"
 	"narthex/workflows"
 )
@@ -163,7 +164,7 @@ func (s *stack) serve(options ...stackOption) (url string) {
 	router := tenantdb.NewRouter(reg, s.keys, 50, logger)
 	s.t.Cleanup(router.Close)
 	s.watch.Metrics.MustRegister(router)
-	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Keys: s.keys, Tokens: s.tokens,
+	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Throttle: throttle.New(reg.Pool()), Keys: s.keys, Tokens: s.tokens,
 		TaskQueue: s.queue, SignupWait: unhurried, AnswerLimit: unhurried, Log: logger, Now: time.Now, SpareLoopback: true,
 		Services: services.Routes(), Metrics: s.watch.Metrics, Traces: s.watch.Traces}
 	for _, option := range options {

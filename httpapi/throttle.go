@@ -6,20 +6,20 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"narthex/internal/registry"
+	"narthex/internal/throttle"
 )
 
 // limits bound how often a route is asked: by one client address and about one account.
 type limits struct {
 	route   string
-	address registry.Limit
-	account registry.Limit
+	address throttle.Limit
+	account throttle.Limit
 }
 
 var (
-	registerLimits = limits{"register", registry.Limit{Burst: 10, Every: time.Minute}, registry.Limit{Burst: 5, Every: time.Minute}}
-	loginLimits    = limits{"login", registry.Limit{Burst: 30, Every: 2 * time.Second}, registry.Limit{Burst: 10, Every: 30 * time.Second}}
-	refreshLimits  = limits{"refresh", registry.Limit{Burst: 60, Every: time.Second}, registry.Limit{Burst: 30, Every: 5 * time.Second}}
+	registerLimits = limits{"register", throttle.Limit{Burst: 10, Every: time.Minute}, throttle.Limit{Burst: 5, Every: time.Minute}}
+	loginLimits    = limits{"login", throttle.Limit{Burst: 30, Every: 2 * time.Second}, throttle.Limit{Burst: 10, Every: 30 * time.Second}}
+	refreshLimits  = limits{"refresh", throttle.Limit{Burst: 60, Every: time.Second}, throttle.Limit{Burst: 30, Every: 5 * time.Second}}
 )
 
 // throttle counts a request of the client's address, and about an account where that is known. All API
@@ -39,7 +39,7 @@ func (a *api) throttle(c *gin.Context, l limits, account string) error {
 	}
 	for _, counted := range []struct {
 		kind, who string
-		limit     registry.Limit
+		limit     throttle.Limit
 	}{{"address", address.String(), l.address}, {"account", account, l.account}} {
 		if counted.who == "" {
 			continue
@@ -48,7 +48,7 @@ func (a *api) throttle(c *gin.Context, l limits, account string) error {
 		if err != nil {
 			return err
 		}
-		wait, err := a.Registry.Throttle(c.Request.Context(), key, counted.limit)
+		wait, err := a.Throttle.Count(c.Request.Context(), key, counted.limit)
 		if err != nil {
 			return err
 		}

@@ -17,6 +17,7 @@ import (
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/tenantdb"
+	"narthex/internal/throttle"
 	"narthex/internal/tokens"
 )
 
@@ -115,6 +116,7 @@ func (b *bench) handler(ctx context.Context) (handler http.Handler, stop func(),
 		Temporal:    b.stack.temporal,
 		Registry:    reg,
 		Router:      router,
+		Throttle:    throttle.New(reg.Pool()),
 		Keys:        keys,
 		Tokens:      tokens.New(c.TokenKey, string(c.TokenIssuer), string(c.TokenAudience), time.Now),
 		AnswerLimit: time.Minute,

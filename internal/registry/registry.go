@@ -61,6 +61,9 @@ func Open(ctx context.Context, url string, keys *secrets.Keys) (*Registry, error
 	return &Registry{pool: pool, keys: keys}, nil
 }
 
+// Pool returns the registry's connections, for the packages that keep other things in its database.
+func (r *Registry) Pool() *postgres.Pool { return r.pool }
+
 // Close closes the registry's connections.
 func (r *Registry) Close() { r.pool.Close() }
 

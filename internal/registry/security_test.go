@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -180,42 +179,6 @@ func TestResealRefusesWhatDoesNotOpen(t *testing.T) {
 	fresh := old.each(t, secrets.AddSealKey, secrets.AddIndexKey).each(t, secrets.PromoteKey, secrets.PromoteKey)
 	if err := openWith(t, pool, fresh.keys(t)).Reseal(t.Context(), func(string, int) {}); !errors.Is(err, secrets.ErrSealed) {
 		t.Errorf("with swapped URLs: %v, want ErrSealed", err)
-	}
-}
-
-func TestThrottleIsALeakyBucket(t *testing.T) {
-	t.Parallel()
-	r, pool := open(t)
-	key, limit := []byte("key"), registry.Limit{Burst: 3, Every: time.Minute}
-	var allowed atomic.Int32
-	var wg sync.WaitGroup
-	for range 20 {
-		wg.Go(func() {
-			wait, err := r.Throttle(t.Context(), key, limit)
-			if err != nil {
-				t.Error(err)
-			}
-			if wait == 0 {
-				allowed.Add(1)
-			} else if wait < 50*time.Second || wait > time.Minute {
-				t.Errorf("wait %s, want nearly a minute", wait)
-			}
-		})
-	}
-	wg.Wait()
-	if allowed.Load() != 3 {
-		t.Errorf("%d of 20 at once are allowed, want 3", allowed.Load())
-	}
-	if wait, err := r.Throttle(t.Context(), []byte("another"), limit); wait != 0 || err != nil {
-		t.Errorf("another key: wait %s, %v; want 0", wait, err)
-	}
-	if _, err := pool.Exec(t.Context(), `UPDATE throttles SET updated_at = updated_at - interval '1 minute'`); err != nil {
-		t.Fatal(err)
-	}
-	for i, want := range []bool{true, false} {
-		if wait, err := r.Throttle(t.Context(), key, limit); (wait == 0) != want || err != nil {
-			t.Errorf("a minute later, request %d: wait %s, %v; want it allowed: %t", i+1, wait, err, want)
-		}
 	}
 }
 

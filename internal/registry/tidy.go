@@ -10,7 +10,6 @@ const tidy = `
 	DELETE FROM refresh_tokens WHERE expires_at < now();
 	DELETE FROM sessions s WHERE created_at < now() - interval '1 day'
 		AND NOT EXISTS (SELECT FROM refresh_tokens r WHERE r.session_id = s.id);
-	DELETE FROM throttles WHERE updated_at < now() - interval '1 hour';
 	DELETE FROM idempotency_keys WHERE created_at < now() - interval '29 days'`
 
 // Tidy removes what has expired. Idempotent; several may run it at once.

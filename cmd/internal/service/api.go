@@ -20,6 +20,7 @@ import (
 	"narthex/internal/secrets"
 	"narthex/internal/telemetry"
 	"narthex/internal/tenantdb"
+	"narthex/internal/throttle"
 	"narthex/internal/tokens"
 )
 
@@ -46,7 +47,7 @@ func openAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, temporal
 		c.Log.Warn("TENANT_CONNECTIONS could not be compared with the servers' max_connections", "error", redact.Error(err))
 	}
 	handler, err := httpapi.New(httpapi.Options{
-		Temporal: temporal, Registry: reg, Router: a.router, Keys: keys,
+		Temporal: temporal, Registry: reg, Router: a.router, Throttle: throttle.New(reg.Pool()), Keys: keys,
 		Tokens:    tokens.New(c.API.TokenKey, string(c.API.TokenIssuer), string(c.API.TokenAudience), time.Now),
 		TaskQueue: string(c.Queue.TaskQueue), SignupWait: time.Duration(c.API.SignupWait), AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
 		Eager: current.yes.Load, Services: services.Routes(), Metrics: watch.Metrics, Traces: watch.Traces,
@@ -90,7 +91,7 @@ func (a *api) close() {
 
 // serve answers until ctx ends, and lets requests in hand be answered.
 func (a *api) serve(ctx context.Context, c Config, operations string) error {
-	go keepTidy(ctx, a.registry, a.router, c.Log)
+	go keepTidy(ctx, c.Log, a.registry.Tidy, throttle.New(a.registry.Pool()).Tidy, a.router.RemoveExpired)
 	served := make(chan error, len(a.servers))
 	for i, server := range a.servers {
 		go func() { served <- server.Serve(a.listeners[i]) }()
@@ -115,10 +116,12 @@ func (a *api) serve(ctx context.Context, c Config, operations string) error {
 }
 
 // keepTidy removes what expires, in the registry and of invitations, until ctx ends.
-func keepTidy(ctx context.Context, reg *registry.Registry, router *tenantdb.Router, log *slog.Logger) {
+func keepTidy(ctx context.Context, log *slog.Logger, tidy ...func(context.Context) error) {
 	for pause(ctx, tidyPause) {
-		if err := errors.Join(reg.Tidy(ctx), router.RemoveExpired(ctx)); err != nil {
-			log.Warn("The registry was not tidied; trying again later", "error", redact.Error(err))
+		for _, remove := range tidy {
+			if err := remove(ctx); err != nil {
+				log.Warn("What has expired could not be removed from the registry; trying again later", "error", redact.Error(err))
+			}
 		}
 	}
 }

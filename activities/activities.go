@@ -6,8 +6,6 @@
 package activities
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"go.temporal.io/sdk/client"
@@ -36,22 +34,9 @@ func owner(in signup.StepInput) registry.Owner {
 	return registry.Owner{SignupID: in.SignupID, TenantID: in.TenantID}
 }
 
-// applicant opens the sealed part of the input.
-func (a *Activities) applicant(in signup.StepInput) (signup.Applicant, error) {
-	var who signup.Applicant
-	plain, err := a.Keys.Open(in.Applicant, signup.ApplicantPlace(in.TenantID))
-	if err != nil {
-		return who, err
-	}
-	if err := json.Unmarshal(plain, &who); err != nil {
-		return who, fmt.Errorf("read applicant: %w", secrets.ErrSealed) // not err: it may quote the plain text
-	}
-	return who, nil
-}
-
 // database returns the database that the signup makes.
 func (a *Activities) database(in signup.StepInput) (tenantserver.Database, error) {
-	who, err := a.applicant(in)
+	who, err := signup.OpenApplicant(a.Keys, in.Input)
 	if err != nil {
 		return tenantserver.Database{}, err
 	}
@@ -60,7 +45,7 @@ func (a *Activities) database(in signup.StepInput) (tenantserver.Database, error
 
 // admin returns the church's first admin, the same on both sides.
 func (a *Activities) admin(in signup.StepInput) (registry.Admin, error) {
-	who, err := a.applicant(in)
+	who, err := signup.OpenApplicant(a.Keys, in.Input)
 	if err != nil {
 		return registry.Admin{}, err
 	}

@@ -13,7 +13,7 @@ func (a *Activities) CreateChurch(ctx context.Context, in signup.StepInput) erro
 }
 
 func (a *Activities) createChurch(ctx context.Context, in signup.StepInput) error {
-	who, err := a.applicant(in)
+	who, err := signup.OpenApplicant(a.Keys, in.Input)
 	if err != nil {
 		return err
 	}

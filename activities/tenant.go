@@ -16,7 +16,7 @@ func (a *Activities) CreateTenant(ctx context.Context, in signup.StepInput) erro
 }
 
 func (a *Activities) createTenant(ctx context.Context, in signup.StepInput) error {
-	who, err := a.applicant(in)
+	who, err := signup.OpenApplicant(a.Keys, in.Input)
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,9 @@ import (
 
 	"narthex/internal/password"
 	"narthex/internal/registry"
+	"narthex/internal/runs"
 	"narthex/internal/secrets"
+	"narthex/internal/signup"
 	"narthex/internal/tenantdb"
 	"narthex/internal/throttle"
 	"narthex/internal/tokens"
@@ -53,8 +55,9 @@ type Options struct {
 
 type api struct {
 	Options
-	hasher *password.Hasher
-	took   *prometheus.HistogramVec
+	signups *signup.Service
+	hasher  *password.Hasher
+	took    *prometheus.HistogramVec
 }
 
 // New returns the API's handler.
@@ -63,7 +66,8 @@ func New(options Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	a := &api{Options: options, hasher: hasher, took: requestDurations(options.Metrics)}
+	signups := &signup.Service{Operator: runs.Operator{Kind: signup.Kind, Temporal: options.Temporal, Keys: options.Keys, TaskQueue: options.TaskQueue}}
+	a := &api{Options: options, signups: signups, hasher: hasher, took: requestDurations(options.Metrics)}
 	if a.Traces == nil {
 		a.Traces = noop.NewTracerProvider()
 	}

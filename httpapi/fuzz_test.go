@@ -14,7 +14,8 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"narthex/internal/dev/testenv"
-	"narthex/internal/signups"
+	"narthex/internal/runs"
+	"narthex/internal/signup"
 )
 
 func bodyContext(body []byte) (*gin.Context, *httptest.ResponseRecorder) {
@@ -108,7 +109,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 // FuzzSignupID looks for an id that opens without having been given out.
 func FuzzSignupID(f *testing.F) {
 	a := &api{Options: Options{Keys: testenv.Keys(f)}}
-	id, err := signups.PublicID(a.Keys, signups.Run{WorkflowID: "workflow", RunID: "run"})
+	id, err := signup.PublicID(a.Keys, runs.Run{WorkflowID: "workflow", RunID: "run"})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -116,7 +117,7 @@ func FuzzSignupID(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if run, ok := signups.OpenPublicID(a.Keys, text); ok != (text == id) {
+		if run, ok := signup.OpenPublicID(a.Keys, text); ok != (text == id) {
 			t.Errorf("%q opens to %v: %t", text, run, ok)
 		}
 	})

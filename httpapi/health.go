@@ -7,7 +7,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"narthex/internal/registry"
-	"narthex/internal/signups"
+	"narthex/internal/runs"
 )
 
 // health says that the process answers.
@@ -25,7 +25,7 @@ func (a *api) ready(c *gin.Context) error {
 	} else if err != nil {
 		return notReady("The registry does not answer.", err)
 	}
-	if err := signups.Ready(ctx, a.Temporal); errors.Is(err, signups.ErrNotPrepared) {
+	if err := runs.Ready(ctx, a.Temporal); errors.Is(err, runs.ErrNotPrepared) {
 		return notReady("Temporal's namespace or its search attributes are missing.", err)
 	} else if err != nil {
 		return notReady("Temporal does not answer.", err)

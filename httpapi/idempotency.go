@@ -11,9 +11,9 @@ import (
 	"go.temporal.io/sdk/converter"
 
 	"narthex/internal/registry"
+	"narthex/internal/runs"
 	"narthex/internal/saga"
 	"narthex/internal/signup"
-	"narthex/internal/signups"
 )
 
 const maxIdempotencyKey = 255 // characters
@@ -146,6 +146,6 @@ func (a *api) findRun(ctx context.Context, input signup.Input) (registry.Run, er
 		return registry.Run{}, nil
 	}
 	runID := info.GetExecution().GetRunId()
-	publicID, err := signups.PublicID(a.Keys, signups.Run{WorkflowID: workflowID, RunID: runID})
+	publicID, err := signup.PublicID(a.Keys, runs.Run{WorkflowID: workflowID, RunID: runID})
 	return registry.Run{ID: runID, PublicID: publicID}, err
 }

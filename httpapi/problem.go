@@ -13,7 +13,7 @@ import (
 
 	"narthex/internal/password"
 	"narthex/internal/redact"
-	"narthex/internal/signups"
+	"narthex/internal/runs"
 	"narthex/internal/tenantdb"
 )
 
@@ -157,7 +157,7 @@ func problemFor(err error) *problem {
 		return errSchemaAhead.with(err)
 	case errors.Is(err, tenantdb.ErrDown):
 		return errDown.with(err)
-	case errors.Is(err, signups.ErrNotFound):
+	case errors.Is(err, runs.ErrNotFound):
 		return errNoSignup
 	default:
 		return errUnavailable.with(err)

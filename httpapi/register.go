@@ -19,9 +19,9 @@ import (
 	"narthex/internal/ids"
 	"narthex/internal/password"
 	"narthex/internal/registry"
+	"narthex/internal/runs"
 	"narthex/internal/saga"
 	"narthex/internal/signup"
-	"narthex/internal/signups"
 	"narthex/internal/tenantdb"
 	"narthex/internal/text"
 )
@@ -135,11 +135,11 @@ func (a *api) prepare(ctx context.Context, request registerRequest) (signup.Inpu
 }
 
 func (a *api) refuseTaken(ctx context.Context, email string) error {
-	taken, err := a.Registry.EmailTaken(ctx, email)
+	holder, err := a.Registry.EmailHolder(ctx, email)
 	if err != nil {
 		return errNotStarted.with(err)
 	}
-	if taken {
+	if holder != "" {
 		return errEmailTaken
 	}
 	return nil
@@ -186,7 +186,7 @@ func (a *api) start(ctx context.Context, input signup.Input) (registry.Run, erro
 		return registry.Run{}, errNotStarted.with(err)
 	}
 	a.Log.InfoContext(ctx, "signup started", "workflowId", run.GetID(), "runId", run.GetRunID(), "tenantId", input.TenantID)
-	publicID, err := signups.PublicID(a.Keys, signups.Run{WorkflowID: run.GetID(), RunID: run.GetRunID()})
+	publicID, err := signup.PublicID(a.Keys, runs.Run{WorkflowID: run.GetID(), RunID: run.GetRunID()})
 	return registry.Run{ID: run.GetRunID(), PublicID: publicID}, err
 }
 

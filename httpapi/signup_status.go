@@ -5,27 +5,22 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"narthex/internal/signup"
-	"narthex/internal/signups"
+	"narthex/internal/runs"
 )
 
 type signupResponse struct {
 	ID string `json:"id"`
-	signups.Status
+	runs.Status
 }
 
-// signupStatus tells how a signup stands, step by step.
+// signupStatus answers how a signup stands, step by step.
 func (a *api) signupStatus(c *gin.Context) error {
 	id := c.Param("signupId")
-	run, ok := signups.OpenPublicID(a.Keys, id)
-	if !ok {
-		return errNoSignup
-	}
-	status, err := signups.Read(c.Request.Context(), a.Temporal, a.Keys, run, signup.Steps)
+	status, err := a.signups.Status(c.Request.Context(), id)
 	if err != nil {
 		return err
 	}
-	if status.State == signups.Running {
+	if status.State == runs.Running {
 		c.Header("Retry-After", askAgain)
 	}
 	c.JSON(http.StatusOK, signupResponse{ID: id, Status: status})

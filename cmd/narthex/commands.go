@@ -12,8 +12,8 @@ import (
 	"narthex/internal/config"
 	"narthex/internal/redact"
 	"narthex/internal/registry"
+	"narthex/internal/runs"
 	"narthex/internal/secrets"
-	"narthex/internal/signups"
 	"narthex/internal/telemetry"
 )
 
@@ -97,7 +97,7 @@ func run(cmd *cobra.Command, parts config.Process) error {
 
 // describe says in words why a command failed. They hold no personal data.
 func describe(err error) string {
-	for _, known := range []error{registry.ErrSealKeys, registry.ErrIndexKeys, registry.ErrNotMigrated, secrets.ErrSealed, signups.ErrNoWorker} {
+	for _, known := range []error{registry.ErrSealKeys, registry.ErrIndexKeys, registry.ErrNotMigrated, secrets.ErrSealed, runs.ErrNoWorker} {
 		if errors.Is(err, known) {
 			return known.Error()
 		}

@@ -32,7 +32,7 @@ func TestOperatorsSeeAndKeepOrphans(t *testing.T) {
 	wantRefusal(t, "the last sweep has seen no orphan", o.variables, "orphans", "keep", ids.New())
 	wantRefusal(t, "the last sweep has seen no orphan", o.variables, "orphans", "keep", "tenant'; --")
 	wantMisused(t, "accepts 1 arg(s)", o.variables, "orphans", "keep")
-	wantRefusal(t, "no worker takes signups", append(o.variables, "TASK_QUEUE=nobody-"+strings.ToLower(ids.New())), "orphans", "sweep")
+	wantRefusal(t, "no worker polls the task queue", append(o.variables, "TASK_QUEUE=nobody-"+strings.ToLower(ids.New())), "orphans", "sweep")
 	wantRefusal(t, "there is no orphan", o.variables, "orphans", "remove", ids.New())
 	wantRefusal(t, "there is no orphan", o.variables, "orphans", "remove", "tenant'; --")
 	wantRefusal(t, "the orphans cannot be listed", append(o.variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"), "orphans", "list")

@@ -18,9 +18,9 @@ import (
 
 	"narthex/internal/config"
 	"narthex/internal/email"
+	"narthex/internal/runs"
 	"narthex/internal/secrets"
 	"narthex/internal/signup"
-	"narthex/internal/signups"
 )
 
 func signupsCommand() *cobra.Command {
@@ -34,7 +34,7 @@ id, a workflow id, or the id that the API gave out; --email reads an email from 
 }
 
 // asOperator opens what the commands work with, and does something with it.
-func asOperator(cmd *cobra.Command, do func(context.Context, *signups.Operator) error) error {
+func asOperator(cmd *cobra.Command, do func(context.Context, *signup.Service) error) error {
 	var c struct {
 		config.Keys
 		config.Queue
@@ -48,7 +48,9 @@ func asOperator(cmd *cobra.Command, do func(context.Context, *signups.Operator) 
 		return err
 	}
 	defer temporal.Close()
-	err = do(cmd.Context(), &signups.Operator{Temporal: temporal, Keys: keys, Namespace: namespace, TaskQueue: string(c.TaskQueue), Steps: signup.Steps})
+	err = do(cmd.Context(), &signup.Service{Operator: runs.Operator{
+		Kind: signup.Kind, Temporal: temporal, Keys: keys, Namespace: namespace, TaskQueue: string(c.TaskQueue),
+	}})
 	if err != nil && cmd.Context().Err() != nil {
 		return errors.New("stopped")
 	}
@@ -74,7 +76,7 @@ func (n *naming) arguments(_ *cobra.Command, ids []string) error {
 }
 
 // find returns the run that the arguments, or standard input, name.
-func (n *naming) find(ctx context.Context, o *signups.Operator, in io.Reader, ids []string) (signups.Run, error) {
+func (n *naming) find(ctx context.Context, o *signup.Service, in io.Reader, ids []string) (runs.Run, error) {
 	if !n.email {
 		run, err := o.Find(ctx, ids[0])
 		return run, about(ids[0], err)
@@ -84,11 +86,11 @@ func (n *naming) find(ctx context.Context, o *signups.Operator, in io.Reader, id
 	}
 	line, err := bufio.NewReader(io.LimitReader(in, 1000)).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
-		return signups.Run{}, errors.New("standard input cannot be read")
+		return runs.Run{}, errors.New("standard input cannot be read")
 	}
 	address := email.Normalise(line)
 	if problem := email.Check(address); problem != "" {
-		return signups.Run{}, errors.New("what standard input holds " + problem)
+		return runs.Run{}, errors.New("what standard input holds " + problem)
 	}
 	run, err := o.FindByEmail(ctx, address)
 	return run, about("of this email", err)
@@ -99,14 +101,14 @@ func about(id string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, signups.ErrNotFound):
+	case errors.Is(err, runs.ErrNotFound):
 		return fmt.Errorf("there is no signup %s (Temporal keeps one for 30 days)", id)
 	}
 	return fmt.Errorf("signup %s: %s", id, describe(err))
 }
 
 func listSignupsCommand() *cobra.Command {
-	var filter signups.Filter
+	var filter runs.Filter
 	var since moment
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -117,24 +119,24 @@ func listSignupsCommand() *cobra.Command {
 				return err
 			}
 			filter.Since = since.Time
-			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
-				entries, err := o.List(ctx, filter)
+			return asOperator(cmd, func(ctx context.Context, o *signup.Service) error {
+				entries, _, err := o.List(ctx, filter)
 				if err != nil {
 					return errors.New(describe(err))
 				}
 				if asJSON {
-					return writeJSON(cmd.OutOrStdout(), append([]signups.Entry{}, entries...))
+					return writeJSON(cmd.OutOrStdout(), append([]runs.Entry{}, entries...))
 				}
 				return writeTable(cmd.OutOrStdout(), entries)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&filter.Outcome, "outcome", "", "only those with this `OUTCOME`: "+strings.Join(signups.Outcomes(), ", "))
+	cmd.Flags().StringVar(&filter.Outcome, "outcome", "", "only those with this `OUTCOME`: "+strings.Join(runs.Outcomes(), ", "))
 	cmd.Flags().StringVar(&filter.FailedStep, "step", "", "only those in which this `STEP` failed, like CreateDatabase")
 	momentFlag(cmd, &since, "since", "only those that started after this")
 	cmd.Flags().IntVar(&filter.Limit, "limit", 50, "at most `N`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
-	completes(cmd, "outcome", signups.Outcomes())
+	completes(cmd, "outcome", runs.Outcomes())
 	completes(cmd, "step", stepNames())
 	return cmd
 }
@@ -146,11 +148,11 @@ func stepNames() (names []string) {
 	return names
 }
 
-func checkFilter(filter signups.Filter) error {
+func checkFilter(filter runs.Filter) error {
 	if filter.Limit < 1 {
 		return usage("--limit must be at least 1")
 	}
-	if err := oneOf("outcome", filter.Outcome, signups.Outcomes()); err != nil {
+	if err := oneOf("outcome", filter.Outcome, runs.Outcomes()); err != nil {
 		return err
 	}
 	return oneOf("step", filter.FailedStep, stepNames())
@@ -162,7 +164,7 @@ func writeJSON(out io.Writer, value any) error {
 	return encoder.Encode(value)
 }
 
-func writeTable(out io.Writer, entries []signups.Entry) error {
+func writeTable(out io.Writer, entries []runs.Entry) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(table, "STARTED\tTENANT\tOUTCOME\tFAILED STEP\tTOOK")
 	for _, e := range entries {

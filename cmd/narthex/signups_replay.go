@@ -13,9 +13,8 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
-	"narthex/internal/ids"
-	"narthex/internal/saga"
-	"narthex/internal/signups"
+	"narthex/internal/runs"
+	"narthex/internal/signup"
 )
 
 // replayOptions say which signups to replay, and how quickly.
@@ -38,7 +37,7 @@ running or has succeeded is refused. One that was terminated goes on with what i
 		Example: "  narthex signups replay 01m89x7m6zry4hep2a3rj5z1b8\n  narthex signups replay --failed --since 1d --rate 1",
 		Args:    r.arguments,
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
+			return asOperator(cmd, func(ctx context.Context, o *signup.Service) error {
 				if err := o.CheckWorker(ctx); err != nil {
 					return errors.New(describe(err))
 				}
@@ -74,9 +73,12 @@ func (r *replayOptions) arguments(cmd *cobra.Command, ids []string) error {
 }
 
 // target is a signup to replay, and the name by which the operator knows it.
-type target struct{ name, workflowID string }
+type target struct {
+	name string
+	runs.Run
+}
 
-func (r *replayOptions) find(ctx context.Context, o *signups.Operator, cmd *cobra.Command, ids []string) (found []target, err error) {
+func (r *replayOptions) find(ctx context.Context, o *signup.Service, cmd *cobra.Command, ids []string) (found []target, err error) {
 	if r.failed {
 		return failedSince(ctx, o, r.since.Time)
 	}
@@ -88,31 +90,31 @@ func (r *replayOptions) find(ctx context.Context, o *signups.Operator, cmd *cobr
 		if err != nil {
 			return nil, err
 		}
-		if !slices.ContainsFunc(found, func(t target) bool { return t.workflowID == run.WorkflowID }) {
-			found = append(found, target{id, run.WorkflowID})
+		latest, err := o.Latest(ctx, run)
+		if err != nil {
+			return nil, about(id, err)
+		}
+		if !slices.ContainsFunc(found, func(t target) bool { return t.Run == latest.Run }) {
+			found = append(found, target{id, latest.Run})
 		}
 	}
 	return found, nil
 }
 
-// failedSince returns the signups whose newest run has failed, and might not if it were tried again.
-func failedSince(ctx context.Context, o *signups.Operator, since time.Time) (found []target, err error) {
-	entries, err := o.List(ctx, signups.Filter{Since: since})
+// failedSince returns the signups that have failed, and might not if they were tried again.
+func failedSince(ctx context.Context, o *signup.Service, since time.Time) (found []target, err error) {
+	entries, err := o.Replayable(ctx, since)
 	if err != nil {
 		return nil, errors.New(describe(err))
 	}
-	seen := map[string]bool{}
-	for _, e := range entries { // newest first
-		if !seen[e.WorkflowID] && (e.Outcome == saga.OutcomeRolledBack || e.Outcome == signups.OutcomeTerminated) {
-			found = append(found, target{e.TenantID, e.WorkflowID})
-		}
-		seen[e.WorkflowID] = true
+	for _, e := range entries {
+		found = append(found, target{e.TenantID, e.Run})
 	}
 	return found, nil
 }
 
 // replay replays the signups, and prints what becomes of each.
-func (r *replayOptions) replay(ctx context.Context, o *signups.Operator, cmd *cobra.Command, found []target) error {
+func (r *replayOptions) replay(ctx context.Context, o *signup.Service, cmd *cobra.Command, found []target) error {
 	bar := newBar(len(found), "replay")
 	var mu sync.Mutex
 	ended, failed := 0, 0
@@ -152,16 +154,14 @@ func (r *replayOptions) replay(ctx context.Context, o *signups.Operator, cmd *co
 	return nil
 }
 
-func (r *replayOptions) one(ctx context.Context, o *signups.Operator, t target) (result string, ok bool) {
-	tenantID := ""
-	if ids.Valid(t.name) {
-		tenantID = t.name
+func (r *replayOptions) one(ctx context.Context, o *signup.Service, t target) (result string, ok bool) {
+	run, err := o.Replay(ctx, t.Run)
+	for _, reason := range []error{runs.ErrRunning, runs.ErrSucceeded, runs.ErrOtherRunning, signup.ErrEmailTaken} {
+		if errors.Is(err, reason) {
+			return "not replayed: " + reason.Error(), false
+		}
 	}
-	run, err := o.Replay(ctx, t.workflowID, tenantID)
-	switch {
-	case errors.Is(err, signups.ErrRunning), errors.Is(err, signups.ErrSucceeded), errors.Is(err, signups.ErrNewer):
-		return "not replayed: " + err.Error(), false
-	case err != nil:
+	if err != nil {
 		return "not replayed: " + describe(err), false
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.wait)
@@ -170,5 +170,5 @@ func (r *replayOptions) one(ctx context.Context, o *signups.Operator, t target) 
 	if err != nil {
 		return "replayed, but its status could not be read: " + describe(err), false
 	}
-	return became(status), status.State == signups.Completed
+	return became(status), status.State == runs.Completed
 }

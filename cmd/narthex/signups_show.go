@@ -13,7 +13,8 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/term"
 
-	"narthex/internal/signups"
+	"narthex/internal/runs"
+	"narthex/internal/signup"
 )
 
 func showSignupCommand() *cobra.Command {
@@ -23,7 +24,7 @@ func showSignupCommand() *cobra.Command {
 		Use: "show {ID | --email}", Short: "Show how a signup stands, step by step", Args: named.arguments,
 		Example: "  narthex signups show 01m89x7m6zry4hep2a3rj5z1b8\n  echo pat@example.org | narthex signups show --email",
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
+			return asOperator(cmd, func(ctx context.Context, o *signup.Service) error {
 				run, err := named.find(ctx, o, cmd.InOrStdin(), ids)
 				if err != nil {
 					return err
@@ -34,8 +35,8 @@ func showSignupCommand() *cobra.Command {
 				}
 				if asJSON {
 					return writeJSON(cmd.OutOrStdout(), struct {
-						signups.Run
-						signups.Status
+						runs.Run
+						runs.Status
 						Causes map[string]string `json:"causes,omitempty"` // by step or compensation
 					}{run, status, causes(o, status)})
 				}
@@ -49,7 +50,7 @@ func showSignupCommand() *cobra.Command {
 }
 
 // activities returns a signup's steps in their order, and then what was undone, in that order.
-func activities(status signups.Status) (all []signups.Activity) {
+func activities(status runs.Status) (all []runs.Activity) {
 	for _, step := range status.Steps {
 		all = append(all, step.Activity)
 	}
@@ -61,7 +62,7 @@ func activities(status signups.Status) (all []signups.Activity) {
 	return all
 }
 
-func causes(o *signups.Operator, status signups.Status) map[string]string {
+func causes(o *signup.Service, status runs.Status) map[string]string {
 	causes := map[string]string{}
 	for _, a := range activities(status) {
 		if cause := o.Cause(a.Failure); cause != "" {
@@ -71,7 +72,7 @@ func causes(o *signups.Operator, status signups.Status) map[string]string {
 	return causes
 }
 
-func writeStatus(out io.Writer, o *signups.Operator, run signups.Run, status signups.Status) error {
+func writeStatus(out io.Writer, o *signup.Service, run runs.Run, status runs.Status) error {
 	fmt.Fprintf(out, "workflow  %s\nrun       %s\nstate     %s\nstarted   %s\n", run.WorkflowID, run.RunID, status.State, inUTC(status.StartedAt))
 	if status.ClosedAt != nil {
 		fmt.Fprintf(out, "ended     %s, after %s\n", inUTC(*status.ClosedAt), took(status.StartedAt, status.ClosedAt))
@@ -102,7 +103,7 @@ func watchSignupCommand() *cobra.Command {
 		Long:    "Watch a signup until it has ended. The exit status is 0 if the church was created, and 1 if not.",
 		Example: "  narthex signups watch 01m89x7m6zry4hep2a3rj5z1b8",
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
+			return asOperator(cmd, func(ctx context.Context, o *signup.Service) error {
 				run, err := named.find(ctx, o, cmd.InOrStdin(), ids)
 				if err != nil {
 					return err
@@ -116,18 +117,18 @@ func watchSignupCommand() *cobra.Command {
 }
 
 // watch prints a line for each change, and moves a bar on a terminal.
-func watch(ctx context.Context, o *signups.Operator, run signups.Run, out io.Writer) error {
+func watch(ctx context.Context, o *signup.Service, run runs.Run, out io.Writer) error {
 	bar := newBar(len(o.Steps), "signup")
-	seen := map[string]signups.State{}
-	var last signups.Status
-	err := signups.Watch(ctx, o.Temporal, o.Keys, run, o.Steps, func(status signups.Status) {
+	seen := map[string]runs.State{}
+	var last runs.Status
+	err := o.Watch(ctx, run, func(status runs.Status) {
 		last = status
 		done := 0
 		for _, a := range activities(status) {
-			if a.State == signups.Completed && a.EndedAt != nil {
+			if a.State == runs.Completed && a.EndedAt != nil {
 				done++
 			}
-			if a.State != signups.Pending && seen[a.Name] != a.State {
+			if a.State != runs.Pending && seen[a.Name] != a.State {
 				seen[a.Name] = a.State
 				bar.clear()
 				fmt.Fprintf(out, "%s  %s\n", a.Name, a.State)
@@ -140,20 +141,20 @@ func watch(ctx context.Context, o *signups.Operator, run signups.Run, out io.Wri
 		return about(run.WorkflowID, err)
 	}
 	fmt.Fprintln(out, became(last))
-	if last.State != signups.Completed {
+	if last.State != runs.Completed {
 		return errors.New("the church was not created")
 	}
 	return nil
 }
 
 // became says what became of a signup, in one line.
-func became(status signups.Status) string {
+func became(status runs.Status) string {
 	switch status.State {
-	case signups.Completed:
+	case runs.Completed:
 		return "created, after " + took(status.StartedAt, status.ClosedAt)
-	case signups.RolledBack:
+	case runs.RolledBack:
 		return fmt.Sprintf("rolled back: %s (%s)", dash(status.FailedStep), status.Reason)
-	case signups.Failed:
+	case runs.Failed:
 		return "ended from outside, before it could undo what it had made: replay it"
 	}
 	return "still running"
@@ -189,12 +190,12 @@ func cancelSignupCommand() *cobra.Command {
 		Use: "cancel {ID | --email}", Short: "Stop a running signup: it rolls back", Args: named.arguments,
 		Example: "  narthex signups cancel 01m89x7m6zry4hep2a3rj5z1b8",
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			return asOperator(cmd, func(ctx context.Context, o *signups.Operator) error {
+			return asOperator(cmd, func(ctx context.Context, o *signup.Service) error {
 				run, err := named.find(ctx, o, cmd.InOrStdin(), ids)
 				if err != nil {
 					return err
 				}
-				if err := o.Cancel(ctx, run); errors.Is(err, signups.ErrClosed) {
+				if err := o.Cancel(ctx, run); errors.Is(err, runs.ErrClosed) {
 					return errors.New("this signup has ended: there is nothing to cancel")
 				} else if err != nil {
 					return about(run.WorkflowID, err)

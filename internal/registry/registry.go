@@ -99,7 +99,7 @@ const (
 	// permitted ends the SELECT of an INSERT: while the signup may make nothing, nothing is made.
 	permitted       = ` WHERE NOT ` + isUndone + ` AND NOT ` + isCommitted
 	insertTombstone = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
-	emailHashTaken  = `SELECT EXISTS (SELECT FROM admin_email_index WHERE email_hash = ANY($1))`
+	selectHolder    = `SELECT tenant_id FROM admin_email_index WHERE email_hash = ANY($1) LIMIT 1`
 )
 
 // Permit returns nil while the signup may make something. Errors: ErrUndone, ErrCommitted.
@@ -142,16 +142,17 @@ func (r *Registry) Tombstone(ctx context.Context, owner Owner) error {
 	return r.remove(ctx, owner, "")
 }
 
-// EmailTaken reports whether a normalised email logs in to a church.
-func (r *Registry) EmailTaken(ctx context.Context, email string) (taken bool, err error) {
+// EmailHolder returns the tenant that a normalised email logs in to, or "".
+func (r *Registry) EmailHolder(ctx context.Context, email string) (tenantID string, err error) {
 	hashes, err := r.keys.EmailIndexes(email)
 	if err != nil {
-		return false, err
+		return "", err
 	}
-	if err := r.pool.QueryRow(ctx, emailHashTaken, hashes).Scan(&taken); err != nil {
-		return false, fmt.Errorf("look up email: %w", err)
+	err = r.pool.QueryRow(ctx, selectHolder, hashes).Scan(&tenantID)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("look up email: %w", err)
 	}
-	return taken, nil
+	return tenantID, nil
 }
 
 // insert runs an INSERT … SELECT … WHERE permitted … ON CONFLICT (id) DO NOTHING for owner. A row that is there

@@ -216,3 +216,34 @@ func TestSealedValuesOpenInTheirOwnRowAlone(t *testing.T) {
 		t.Errorf("with another tenant's URL in its row: %v, want ErrSealed", err)
 	}
 }
+
+// A signup may be replayed weeks after it was asked for: its trial begins when the church opens, and once.
+func TestTheTrialOfALateChurchBeginsWhenItOpens(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	const trial = 14 * 24 * time.Hour
+	for name, c := range map[string]struct{ asked, want time.Time }{
+		"at once":      {now.Add(-time.Minute), now.Add(-time.Minute + trial)},
+		"15 days late": {now.Add(-15 * 24 * time.Hour), now.Add(trial)},
+	} {
+		owner := newOwner()
+		email := emailOf(owner)
+		church := registry.Church{Name: "Grace Chapel", Email: email, EmailHash: ids.New(), TrialEndsAt: c.asked.Add(trial), CreatedAt: c.asked}
+		tenant := registry.NewTenant{Name: "Grace Chapel", Email: email, DatabaseName: "tenant_" + owner.TenantID, CreatedAt: c.asked}
+		for _, err := range []error{
+			r.InsertChurch(t.Context(), owner, church), r.InsertTenant(t.Context(), owner, tenant),
+			r.ActivateTenant(t.Context(), owner, "admin"), r.ActivateTenant(t.Context(), owner, "admin"), // its answer was lost
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var ends time.Time
+		if err := pool.QueryRow(t.Context(), `SELECT trial_ends_at FROM churches WHERE id = $1`, owner.TenantID).Scan(&ends); err != nil {
+			t.Fatal(err)
+		}
+		if late := ends.Sub(c.want); late < 0 || late > time.Minute {
+			t.Errorf("%s: the trial ends at %s, want %s", name, ends, c.want)
+		}
+	}
+}

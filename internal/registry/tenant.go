@@ -67,6 +67,9 @@ const (
 			UPDATE tenants t SET status = 'active', updated_at = now() FROM tenants was
 			WHERE t.id = @tenant_id AND was.id = t.id AND t.signup_id = @signup_id AND t.status IN ('provisioning', 'active')
 			AND NOT ` + isUndone + ` RETURNING was.status
+		), trial AS ( -- which begins when the church opens, if that is late: a signup may be replayed weeks after it was asked for
+			UPDATE churches SET trial_ends_at = trial_ends_at + (now() - created_at) WHERE id = @tenant_id
+			AND created_at < now() - interval '1 day' AND EXISTS (SELECT FROM activated WHERE status = 'provisioning')
 		), audited AS (
 			INSERT INTO audit_log (event, tenant_id, admin_id)
 			SELECT '` + string(EventSignedUp) + `', @tenant_id, @admin_id FROM activated WHERE status = 'provisioning'

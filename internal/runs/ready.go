@@ -1,4 +1,4 @@
-package signups
+package runs
 
 import (
 	"context"
@@ -17,7 +17,7 @@ import (
 // ErrNotPrepared says that the namespace, or a search attribute in it, is missing.
 var ErrNotPrepared = errors.New("Temporal's namespace or its search attributes are missing")
 
-// Ready reports whether Temporal can take a signup. Errors: ErrNotPrepared, or why it did not answer.
+// Ready reports whether Temporal can take a saga. Errors: ErrNotPrepared, or why it did not answer.
 func Ready(ctx context.Context, temporal client.Client) error {
 	var conditions []string
 	for name := range saga.SearchAttributes() {

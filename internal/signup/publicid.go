@@ -1,37 +1,32 @@
-package signups
+package signup
 
 import (
 	"encoding/base64"
 	"strings"
 
+	"narthex/internal/runs"
 	"narthex/internal/secrets"
 )
-
-// Run is one run of a signup's workflow. A run id that is empty stands for the newest.
-type Run struct {
-	WorkflowID string `json:"workflowId"`
-	RunID      string `json:"runId"`
-}
 
 // A signup's public id is its workflow and run ids, sealed: any process with the keys can read it, nobody
 // else can, and nobody can make one up.
 var publicIDPlace = secrets.Place{Table: "signup", Column: "public_id"}
 
 // PublicID returns the id by which the API gives a run out.
-func PublicID(keys *secrets.Keys, run Run) (string, error) {
+func PublicID(keys *secrets.Keys, run runs.Run) (string, error) {
 	sealed, err := keys.Seal([]byte(run.WorkflowID+"\x00"+run.RunID), publicIDPlace)
 	return base64.RawURLEncoding.EncodeToString(sealed), err
 }
 
 // OpenPublicID returns the run of a public id, and whether that is one.
-func OpenPublicID(keys *secrets.Keys, id string) (run Run, ok bool) {
+func OpenPublicID(keys *secrets.Keys, id string) (run runs.Run, ok bool) {
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(id)
 	if err != nil {
-		return Run{}, false
+		return runs.Run{}, false
 	}
 	plain, err := keys.Open(sealed, publicIDPlace)
 	if err != nil {
-		return Run{}, false
+		return runs.Run{}, false
 	}
 	run.WorkflowID, run.RunID, ok = strings.Cut(string(plain), "\x00")
 	return run, ok

@@ -1,17 +1,13 @@
-// Package signups reads how a signup stands from its workflow's history. It needs no worker, and it
-// reads names, times and states alone, nothing of a signup's input.
-package signups
+package runs
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
 	failurepb "go.temporal.io/api/failure/v1"
 	historypb "go.temporal.io/api/history/v1"
-	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
 	"narthex/internal/codec"
@@ -19,13 +15,10 @@ import (
 	"narthex/internal/secrets"
 )
 
-// ErrNotFound says that Temporal does not know the signup (any more: it keeps closed ones for its retention).
-var ErrNotFound = errors.New("no such signup")
-
-// State is how a signup, a step or a compensation stands.
+// State is how a run, a step or a compensation stands.
 type State string
 
-// A signup is running, completed, rolled_back (it failed, and nothing of it is left) or failed (it was
+// A run is running, completed, rolled_back (it failed, and nothing of it is left) or failed (it was
 // ended from outside before it could undo what it had made). A step or a compensation is pending,
 // running, completed, failed or cancelled.
 const (
@@ -55,47 +48,77 @@ type Step struct {
 	Undo *Activity `json:"undo,omitempty"`
 }
 
-// Status is how a signup stands.
+// Status is how a run stands.
 type Status struct {
 	State      State      `json:"state"`
 	StartedAt  time.Time  `json:"startedAt"`
 	ClosedAt   *time.Time `json:"closedAt,omitempty"`
 	FailedStep string     `json:"failedStep,omitempty"` // the step that made it roll back
-	Reason     string     `json:"reason,omitempty"`     // a signup.Error… type, "Timeout" or "Cancelled"
+	Reason     string     `json:"reason,omitempty"`     // a saga.Error… type, "Timeout" or "Cancelled"
 	Steps      []Step     `json:"steps"`
 }
 
-// Read returns how a signup's run stands, by its steps in their order. Errors: ErrNotFound, secrets.ErrSealed,
-// or why Temporal did not answer.
-func Read(ctx context.Context, temporal client.Client, keys *secrets.Keys, run Run, steps []saga.Step) (Status, error) {
-	r := newReader(keys, steps)
-	history := temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
-	for history.HasNext() {
-		event, err := history.Next()
-		if err != nil {
-			return Status{}, inTemporal("read history", err)
-		}
-		if err := r.apply(event); err != nil {
-			return Status{}, err
-		}
-	}
-	return r.status(), nil
+// Read returns how a run stands, by its steps in their order. Errors: ErrNotFound, secrets.ErrSealed, or why Temporal did
+// not answer.
+func (o *Operator) Read(ctx context.Context, run Run) (status Status, err error) {
+	r := newReader(o.Keys, o.Steps)
+	err = o.follow(ctx, run, false, r, func() {})
+	return r.status(), err
 }
 
-// Watch calls show with how a signup's run stands, now and whenever that changes, until it has ended.
+// Watch calls show with how a run stands, now and whenever that changes, until it has ended.
 // Errors: ErrNotFound, ctx's, secrets.ErrSealed, or why Temporal did not answer.
-func Watch(ctx context.Context, temporal client.Client, keys *secrets.Keys, run Run, steps []saga.Step, show func(Status)) error {
-	r := newReader(keys, steps)
-	history := temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, true, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+func (o *Operator) Watch(ctx context.Context, run Run, show func(Status)) error {
+	r := newReader(o.Keys, o.Steps)
+	return o.follow(ctx, run, true, r, func() { show(r.status()) })
+}
+
+// follow gives a run's history to r, event by event, to its present end or, if wait, until the run has ended. Another
+// workflow's run isn't found.
+func (o *Operator) follow(ctx context.Context, run Run, wait bool, r *reader, applied func()) error {
+	history := o.Temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, wait, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for history.HasNext() {
 		event, err := history.Next()
 		if err != nil {
-			return inTemporal("read history", err)
+			return o.failed("read the history of", err)
+		}
+		if started := event.GetWorkflowExecutionStartedEventAttributes(); started != nil && started.WorkflowType.GetName() != o.Workflow {
+			return ErrNotFound
 		}
 		if err := r.apply(event); err != nil {
 			return err
 		}
-		show(r.status())
+		applied()
+	}
+	return nil
+}
+
+// ReadPending returns how a run stands as Read does, and how often what is running was tried.
+func (o *Operator) ReadPending(ctx context.Context, run Run) (Status, error) {
+	status, err := o.Read(ctx, run)
+	if err != nil || status.State != Running {
+		return status, err
+	}
+	described, err := o.Temporal.DescribeWorkflowExecution(ctx, run.WorkflowID, run.RunID)
+	if err != nil {
+		return Status{}, o.failed("look at", err)
+	}
+	for _, pending := range described.PendingActivities {
+		if activity := status.activity(pending.ActivityType.Name); activity != nil {
+			activity.Attempts, activity.Failure = int(pending.Attempt), pending.LastFailure
+		}
+	}
+	return status, nil
+}
+
+func (s Status) activity(name string) *Activity {
+	for i := range s.Steps {
+		if s.Steps[i].Name == name {
+			return &s.Steps[i].Activity
+		}
+		if undo := s.Steps[i].Undo; undo != nil && undo.Name == name {
+			return undo
+		}
 	}
 	return nil
 }
@@ -157,8 +180,8 @@ func (r *reader) apply(event *historypb.HistoryEvent) error {
 	return nil
 }
 
-// quick takes in a step that was done within a workflow task, as a local activity. Of one that failed there,
-// the activity tells that it became.
+// quick reads a step that was done within a workflow task, as a local activity. One that failed there became an
+// activity, whose events follow.
 func (r *reader) quick(marker *historypb.MarkerRecordedEventAttributes) error {
 	if marker.MarkerName != "LocalActivity" {
 		return nil
@@ -173,12 +196,19 @@ func (r *reader) quick(marker *historypb.MarkerRecordedEventAttributes) error {
 	began, ended := r.quickSince, recorded.ReplayTime
 	r.quickSince = ended
 	if marker.Failure == nil {
-		r.activities[recorded.ActivityType] = &Activity{Name: recorded.ActivityType, State: Completed, Attempts: 1, StartedAt: &began, EndedAt: &ended}
+		name := recorded.ActivityType
+		r.activities[name] = &Activity{Name: name, State: Completed, Attempts: 1, StartedAt: &began, EndedAt: &ended}
 	}
 	return nil
 }
 
-func (r *reader) of(scheduledEvent int64) *Activity { return r.activities[r.scheduled[scheduledEvent]] }
+// of returns an event's activity; for one that was never scheduled, an activity that nobody sees.
+func (r *reader) of(scheduledEvent int64) *Activity {
+	if activity, ok := r.activities[r.scheduled[scheduledEvent]]; ok {
+		return activity
+	}
+	return new(Activity)
+}
 
 func (r *reader) end(scheduledEvent int64, state State, at time.Time, failure *failurepb.Failure) {
 	activity := r.of(scheduledEvent)
@@ -227,12 +257,13 @@ func (r *reader) status() Status {
 		}
 		status.Steps = append(status.Steps, step)
 	}
+	stopped := r.close == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED || r.close == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT
 	switch {
 	case r.closedAt == nil:
 		status.State = Running
 	case r.close == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
 		status.State, status.FailedStep, status.Reason = Completed, "", ""
-	case undone && r.close != enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED && r.close != enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
+	case undone && !stopped:
 		status.State = RolledBack
 	default:
 		status.State = Failed

@@ -1,4 +1,4 @@
-package signups_test
+package runs_test
 
 import (
 	"errors"
@@ -7,9 +7,9 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/dev/testenv"
+	"narthex/internal/runs"
 	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
-	"narthex/internal/signups"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -23,17 +23,17 @@ func TestReadyAsksForNamespaceAndSearchAttributes(t *testing.T) {
 		t.Cleanup(c.Close)
 		return c
 	}
-	if err := signups.Ready(t.Context(), dial("nowhere")); !errors.Is(err, signups.ErrNotPrepared) {
+	if err := runs.Ready(t.Context(), dial("nowhere")); !errors.Is(err, runs.ErrNotPrepared) {
 		t.Errorf("without a namespace: %v, want ErrNotPrepared", err)
 	}
 	temporal := dial("default")
-	if err := signups.Ready(t.Context(), temporal); !errors.Is(err, signups.ErrNotPrepared) {
+	if err := runs.Ready(t.Context(), temporal); !errors.Is(err, runs.ErrNotPrepared) {
 		t.Errorf("without search attributes: %v, want ErrNotPrepared", err)
 	}
 	if err := searchattributes.Ensure(t.Context(), temporal, "default", saga.SearchAttributes()); err != nil {
 		t.Fatal(err)
 	}
-	if err := signups.Ready(t.Context(), temporal); err != nil {
+	if err := runs.Ready(t.Context(), temporal); err != nil {
 		t.Errorf("with all: %v", err)
 	}
 }

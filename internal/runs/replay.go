@@ -1,0 +1,182 @@
+package runs
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	enumspb "go.temporal.io/api/enums/v1"
+	historypb "go.temporal.io/api/history/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+
+	"narthex/internal/codec"
+	"narthex/internal/release"
+	"narthex/internal/saga"
+)
+
+// Why a saga isn't replayed.
+var (
+	ErrRunning      = errors.New("it is running")
+	ErrSucceeded    = errors.New("it has succeeded")
+	ErrOtherRunning = errors.New("another of the same email is running")
+	ErrNoWorker     = errors.New("no worker polls the task queue: start one with `narthex worker`")
+	ErrInput        = errors.New("its input can't be read: its seal key may have been retired")
+)
+
+// CheckWorker looks whether a worker is there to run what is replayed. Errors: ErrNoWorker.
+func (o *Operator) CheckWorker(ctx context.Context) error {
+	polls, err := release.Polls(ctx, o.Temporal, o.TaskQueue, "")
+	if err == nil && !polls {
+		return ErrNoWorker
+	}
+	return err
+}
+
+// Replayable returns the sagas to replay of those that failed since: at most one per workflow id, because only one can
+// have the email, and none where a later one has it, or is at it. One that was terminated goes first: what it left may
+// be in the others' way.
+func (o *Operator) Replayable(ctx context.Context, since time.Time) ([]Entry, error) {
+	failed, _, err := o.List(ctx, Filter{Failed: true, Since: since})
+	if err != nil {
+		return nil, err
+	}
+	slices.SortStableFunc(failed, func(a, b Entry) int { return rank(a) - rank(b) })
+	seen := map[string]bool{}
+	var found []Entry
+	for _, e := range failed {
+		if seen[e.WorkflowID] || e.ClosedAt == nil {
+			continue
+		}
+		seen[e.WorkflowID] = true
+		newest, err := o.describe(ctx, Run{WorkflowID: e.WorkflowID})
+		if err != nil {
+			return nil, err
+		}
+		if newest.ClosedAt != nil && newest.Outcome != saga.OutcomeCreated {
+			found = append(found, e)
+		}
+	}
+	sortByStart(found)
+	return found, nil
+}
+
+func rank(e Entry) int {
+	if e.Outcome == OutcomeTerminated {
+		return 0
+	}
+	return 1
+}
+
+// Replay starts the failed saga that a run belongs to again, with its own input, and returns the new run. One that was
+// rolled back begins again. One that was terminated goes on with what it has made: its run is reset to its beginning.
+// Errors: ErrNotFound, ErrRunning, ErrSucceeded, ErrOtherRunning, ErrInput.
+func (o *Operator) Replay(ctx context.Context, run Run) (Run, error) {
+	latest, err := o.Latest(ctx, run)
+	if err != nil {
+		return Run{}, err
+	}
+	newest, err := o.describe(ctx, Run{WorkflowID: run.WorkflowID})
+	if err != nil {
+		return Run{}, err
+	}
+	status, err := o.Read(ctx, latest.Run)
+	switch {
+	case err != nil:
+		return Run{}, err
+	case status.State == Running:
+		return Run{}, ErrRunning
+	case status.State == Completed:
+		return Run{}, ErrSucceeded
+	case newest.ClosedAt == nil: // a reset would terminate it
+		return Run{}, ErrOtherRunning
+	case status.State == Failed:
+		return o.takeUp(ctx, latest.Run)
+	}
+	return o.startAgain(ctx, latest.Run)
+}
+
+// Input reads what a run started with. Errors: ErrNotFound, ErrInput.
+func (o *Operator) Input(ctx context.Context, run Run, input any) error {
+	const all = enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT
+	started, err := o.Temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, false, all).Next()
+	if err != nil {
+		return o.failed("read the input of", err)
+	}
+	err = codec.Converter(o.Keys).FromPayloads(started.GetWorkflowExecutionStartedEventAttributes().GetInput(), input)
+	if err != nil {
+		return ErrInput
+	}
+	return nil
+}
+
+func (o *Operator) startAgain(ctx context.Context, last Run) (Run, error) {
+	options, input, err := o.Again(o.TaskQueue, func(input any) error { return o.Input(ctx, last, input) })
+	if err != nil {
+		return Run{}, err
+	}
+	options.ID = last.WorkflowID // the email's index may have another key by now
+	run, err := o.Temporal.ExecuteWorkflow(ctx, options, o.Workflow, input)
+	if _, running := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); running {
+		return Run{}, ErrOtherRunning
+	}
+	if err != nil {
+		return Run{}, fmt.Errorf("start the %s: %w", o.Noun, err)
+	}
+	return Run{run.GetID(), run.GetRunID()}, nil
+}
+
+// takeUp resets a run to its beginning: what the new one makes belongs to the same saga.
+func (o *Operator) takeUp(ctx context.Context, last Run) (Run, error) {
+	first, err := o.firstTask(ctx, last)
+	if err != nil {
+		return Run{}, err
+	}
+	if first == nil { // it was ended before a worker had it
+		return o.startAgain(ctx, last)
+	}
+	reset, err := o.Temporal.ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
+		Namespace: o.Namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: last.WorkflowID, RunId: last.RunID},
+		Reason: "replayed by an operator", WorkflowTaskFinishEventId: first.EventId + 1, // how the task ended, if it did
+	})
+	if err != nil {
+		return Run{}, o.failed("reset", err)
+	}
+	return Run{last.WorkflowID, reset.RunId}, nil
+}
+
+func (o *Operator) firstTask(ctx context.Context, run Run) (*historypb.HistoryEvent, error) {
+	history := o.Temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, false, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
+	for history.HasNext() {
+		event, err := history.Next()
+		if err != nil {
+			return nil, o.failed("read the history of", err)
+		}
+		// It need not have been completed: quick steps leave nothing else.
+		if event.EventType == enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED {
+			return event, nil
+		}
+	}
+	return nil, nil
+}
+
+// Await waits until a run has ended, or ctx has, and returns how it stands.
+func (o *Operator) Await(ctx context.Context, run Run) (Status, error) {
+	handle := o.Temporal.GetWorkflow(ctx, run.WorkflowID, run.RunID)
+	err := handle.GetWithOptions(ctx, nil, client.WorkflowRunGetOptions{DisableFollowingRuns: true})
+	_, ended := errors.AsType[*temporal.WorkflowExecutionError](err)
+	if err != nil && !ended && ctx.Err() == nil {
+		return Status{}, o.failed("wait for", err)
+	}
+	reading, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
+	defer cancel()
+	return o.Read(reading, run)
+}
+
+// readLimit bounds a last look at how a run stands.
+const readLimit = 10 * time.Second

@@ -39,8 +39,8 @@ type Options struct {
 	Eager      func() bool   // whether a worker on the very client may take the signups that it starts; nil says yes
 	SignupWait time.Duration // how long a register request waits for its signup
 
-	// AnswerLimit is how long the servers that are behind a request, and the queue for a processor, may take
-	// before the client is told to come again.
+	// AnswerLimit is how long a request may take before it is answered 503. One that waits for a saga may take as long
+	// for each of its parts (prepare, start, open a session), and SignupWait besides.
 	AnswerLimit time.Duration
 
 	Services []Route // of the churches, beside the API's own
@@ -85,42 +85,46 @@ func New(options Options) (http.Handler, error) {
 		return nil, fmt.Errorf("trust proxies: %w", err)
 	}
 	engine.Use(identify, a.trace, a.observe, secureHeaders, a.recoverPanics)
-	engine.NoRoute(a.handle(func(*gin.Context) error { return errNoRoute }))
-	engine.NoMethod(a.handle(func(*gin.Context) error { return errNoMethod }))
+	engine.NoRoute(a.handle(a.AnswerLimit, func(*gin.Context) error { return errNoRoute }))
+	engine.NoMethod(a.handle(a.AnswerLimit, func(*gin.Context) error { return errNoMethod }))
 	a.routes(engine)
 	return engine, nil
 }
 
+// routes registers what the API answers. Each route has a limit: there is no way to register one without.
 func (a *api) routes(engine *gin.Engine) {
+	limit := a.AnswerLimit
+	// A saga is prepared, started and waited for, and then answered. With an idempotency key the start takes two limits.
+	sagaLimit := 4*limit + a.SignupWait
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
-		engine.Handle(method, "/healthz", a.handle(a.health))
-		engine.Handle(method, "/readyz", a.handle(within(readyLimit, a.ready)))
+		engine.Handle(method, "/healthz", a.handle(limit, a.health))
+		engine.Handle(method, "/readyz", a.handle(min(limit, readyLimit), a.ready))
 	}
-	engine.POST("/api/auth/register", a.handle(a.register))
-	engine.POST("/api/auth/login", a.handle(within(a.AnswerLimit, a.login)))
-	engine.POST("/api/auth/refresh", a.handle(within(a.AnswerLimit, a.refresh)))
-	engine.POST("/api/auth/logout", a.handle(within(a.AnswerLimit, a.logout)))
-	engine.POST("/api/auth/logout-all", a.handle(within(a.AnswerLimit, a.inTenant(a.logoutAll))))
-	engine.POST("/api/auth/password", a.handle(within(a.AnswerLimit, a.inTenant(a.changePassword))))
-	engine.GET("/.well-known/jwks.json", a.handle(a.jwks))
-	engine.GET("/api/auth/me", a.handle(within(a.AnswerLimit, a.inTenant(a.me))))
-	engine.GET("/api/admins", a.handle(within(a.AnswerLimit, a.inTenant(a.listAdmins))))
-	engine.POST("/api/admins/invitations", a.handle(within(a.SignupWait, a.inTenant(a.invite))))
-	engine.DELETE("/api/admins/:id", a.handle(within(a.AnswerLimit, a.inTenant(a.removeAdmin))))
-	engine.POST("/api/auth/invitations/accept", a.handle(within(a.AnswerLimit, a.acceptInvitation)))
+	engine.POST("/api/auth/register", a.handle(sagaLimit, a.register))
+	engine.POST("/api/auth/login", a.handle(limit, a.login))
+	engine.POST("/api/auth/refresh", a.handle(limit, a.refresh))
+	engine.POST("/api/auth/logout", a.handle(limit, a.logout))
+	engine.POST("/api/auth/logout-all", a.handle(limit, a.inTenant(a.logoutAll)))
+	engine.POST("/api/auth/password", a.handle(limit, a.inTenant(a.changePassword)))
+	engine.GET("/.well-known/jwks.json", a.handle(limit, a.jwks))
+	engine.GET("/api/auth/me", a.handle(limit, a.inTenant(a.me)))
+	engine.GET("/api/admins", a.handle(limit, a.inTenant(a.listAdmins)))
+	engine.POST("/api/admins/invitations", a.handle(sagaLimit, a.inTenant(a.invite)))
+	engine.DELETE("/api/admins/:id", a.handle(limit, a.inTenant(a.removeAdmin)))
+	engine.POST("/api/auth/invitations/accept", a.handle(limit, a.acceptInvitation))
 	for _, route := range a.Services {
-		engine.Handle(route.Method, route.Path, a.handle(within(a.AnswerLimit, a.inTenant(route.Handle))))
+		engine.Handle(route.Method, route.Path, a.handle(limit, a.inTenant(route.Handle)))
 	}
-	engine.GET("/", a.handle(a.index))
-	engine.GET("/openapi.yaml", a.handle(a.serveContract))
+	engine.GET("/", a.handle(limit, a.index))
+	engine.GET("/openapi.yaml", a.handle(limit, a.serveContract))
 	engine.GET("/docs", docs())
 	engine.GET("/docs/*part", docs())
-	engine.GET("/api/signups/:signupId", a.handle(within(a.AnswerLimit, a.signupStatus)))
+	engine.GET("/api/signups/:signupId", a.handle(limit, a.signupStatus))
 }
 
 const readyLimit = 2 * time.Second
 
-// within bounds the request's context while handler runs.
+// within bounds the request's context while handler runs: a route, or a part of one that must leave time for the rest.
 func within(limit time.Duration, handler func(*gin.Context) error) func(*gin.Context) error {
 	return func(c *gin.Context) error {
 		request := c.Request
@@ -153,8 +157,9 @@ func restart(c *gin.Context) {
 	}
 }
 
-// handle turns a handler that returns an error into gin's, and the error into a problem document.
-func (a *api) handle(handler func(*gin.Context) error) gin.HandlerFunc {
+// handle turns a handler that returns an error into gin's, bounds it, and turns the error into a problem document.
+func (a *api) handle(limit time.Duration, handler func(*gin.Context) error) gin.HandlerFunc {
+	handler = within(limit, handler)
 	return func(c *gin.Context) {
 		if err := handler(c); err != nil {
 			a.writeProblem(c, err)

@@ -72,7 +72,7 @@ func (a *api) startUnderKey(ctx context.Context, key string, request registerReq
 		fresh = ""
 	}
 	// From here on the client may go away: what is started is also remembered.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*max(leastStart, a.SignupWait))
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*a.AnswerLimit) // less than a claim is good for
 	defer cancel()
 	repeated := true
 	kept, err = a.Registry.Reserve(ctx, wanted, func(kept registry.Reservation) (registry.Run, error) {

@@ -77,18 +77,20 @@ func (a *api) invite(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject
 	if err := request.normalise().Err(); err != nil {
 		return err
 	}
-	if err := requirePrimary(c, tenant, who); err != nil {
-		return err
+	permit := func(c *gin.Context) error {
+		if err := requirePrimary(c, tenant, who); err != nil {
+			return err
+		}
+		return a.refuseTaken(c.Request.Context(), request.Email)
 	}
-	ctx := c.Request.Context()
-	if err := a.refuseTaken(ctx, request.Email); err != nil {
+	if err := within(a.AnswerLimit, permit)(c); err != nil {
 		return err
 	}
 	input, token, err := a.invitationInput(tenant.ID, request)
 	if err != nil {
 		return err
 	}
-	offered, err := a.runInvitation(ctx, input)
+	offered, err := a.runInvitation(c.Request.Context(), input)
 	if err != nil {
 		return err
 	}
@@ -123,7 +125,7 @@ func (a *api) invitationInput(tenantID string, request invitationRequest) (input
 // runInvitation starts the workflow and waits for it, and reports whether it has succeeded in that time. It
 // goes on whatever becomes of this request.
 func (a *api) runInvitation(ctx context.Context, input invitation.Input) (done bool, err error) {
-	start, cancel := context.WithTimeout(context.WithoutCancel(ctx), leastStart)
+	start, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.AnswerLimit)
 	defer cancel()
 	run, err := a.Temporal.ExecuteWorkflow(start, client.StartWorkflowOptions{
 		ID:                                       invitation.WorkflowID(input.EmailHash),
@@ -140,6 +142,8 @@ func (a *api) runInvitation(ctx context.Context, input invitation.Input) (done b
 	if err != nil {
 		return false, errNotStarted.with(err)
 	}
+	ctx, stopWaiting := context.WithTimeout(ctx, a.SignupWait)
+	defer stopWaiting()
 	err = run.Get(ctx, nil)
 	var ended *temporal.WorkflowExecutionError
 	var failure *temporal.ApplicationError

@@ -27,9 +27,8 @@ import (
 )
 
 const (
-	trial      = 14 * 24 * time.Hour
-	leastStart = 5 * time.Second // Temporal may take this long to accept a signup, or as long as the wait
-	askAgain   = "2"             // seconds after which a client may ask for a signup's status
+	trial    = 14 * 24 * time.Hour
+	askAgain = "2" // seconds after which a client may ask for a signup's status
 )
 
 type registerRequest struct {
@@ -66,15 +65,18 @@ func (a *api) register(c *gin.Context) error {
 	if err := request.normalise().Err(); err != nil {
 		return err
 	}
-	if err := a.throttle(c, registerLimits, request.Email); err != nil {
+	var started startedSignup
+	start := func(c *gin.Context) (err error) {
+		if err := a.throttle(c, registerLimits, request.Email); err != nil {
+			return err
+		}
+		started, err = a.startOnce(c, request)
 		return err
 	}
-	started, err := a.startOnce(c, request)
-	if err != nil {
+	if err := within(a.AnswerLimit, start)(c); err != nil {
 		return err
 	}
-	ctx := c.Request.Context()
-	done, err := a.await(ctx, started)
+	done, err := a.await(c.Request.Context(), started)
 	if err != nil {
 		return err
 	}
@@ -84,9 +86,14 @@ func (a *api) register(c *gin.Context) error {
 		c.JSON(http.StatusAccepted, gin.H{"signupId": started.publicID, "state": "running"})
 		return nil
 	}
+	return within(a.AnswerLimit, func(c *gin.Context) error { return a.writeFirstSession(c, request, started) })(c)
+}
+
+// writeFirstSession logs in the admin whom a signup has made.
+func (a *api) writeFirstSession(c *gin.Context, request registerRequest, started startedSignup) (err error) {
 	var s session
-	if started.repeated { // long ago, maybe: the password may not be theirs any more
-		s, err = a.authenticate(ctx, request.Email, request.Password)
+	if started.repeated { // the password may have been changed since
+		s, err = a.authenticate(c.Request.Context(), request.Email, request.Password)
 		if errors.Is(err, errCredentials) {
 			err = errEmailTaken
 		}
@@ -120,14 +127,14 @@ func (a *api) startOnce(c *gin.Context, request registerRequest) (startedSignup,
 	if err != nil {
 		return startedSignup{}, err
 	}
-	run, err := a.start(c.Request.Context(), input)
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Request.Context()), a.AnswerLimit) // the client may go away
+	defer cancel()
+	run, err := a.start(ctx, input)
 	return startedSignup{input: input, runID: run.ID, publicID: run.PublicID}, err
 }
 
 // prepare makes the signup's input, unless the email is taken.
 func (a *api) prepare(ctx context.Context, request registerRequest) (signup.Input, error) {
-	ctx, cancel := context.WithTimeout(ctx, a.AnswerLimit)
-	defer cancel()
 	if err := a.refuseTaken(ctx, request.Email); err != nil {
 		return signup.Input{}, err
 	}
@@ -173,10 +180,8 @@ func (a *api) signupInput(ctx context.Context, request registerRequest) (signup.
 	return input, err
 }
 
-// start starts the signup on a context that outlives the request's.
+// start starts the signup. ctx must not end with the request's.
 func (a *api) start(ctx context.Context, input signup.Input) (registry.Run, error) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), max(leastStart, a.SignupWait))
-	defer cancel()
 	run, err := a.Temporal.ExecuteWorkflow(ctx, signup.StartOptions(a.TaskQueue, input, a.Eager == nil || a.Eager()), signup.Workflow, input)
 	var running *serviceerror.WorkflowExecutionAlreadyStarted
 	switch {

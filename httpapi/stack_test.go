@@ -260,7 +260,12 @@ func openPool(t *testing.T, url string) *pgxpool.Pool {
 
 func dial(t *testing.T, logger *slog.Logger, keys *secrets.Keys, watch *telemetry.Telemetry) client.Client {
 	t.Helper()
-	options := client.Options{HostPort: testenv.TemporalAddress(t), Logger: log.NewStructuredLogger(logger), Identity: "narthex"}
+	return dialAt(t, testenv.TemporalAddress(t), logger, keys, watch)
+}
+
+func dialAt(t *testing.T, address string, logger *slog.Logger, keys *secrets.Keys, watch *telemetry.Telemetry) client.Client {
+	t.Helper()
+	options := client.Options{HostPort: address, Logger: log.NewStructuredLogger(logger), Identity: "narthex"}
 	codec.Seal(&options, keys)
 	if err := watch.Instrument(&options); err != nil {
 		t.Fatal(err)

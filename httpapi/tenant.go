@@ -1,6 +1,8 @@
 package httpapi
 
 import (
+	"context"
+
 	"github.com/gin-gonic/gin"
 
 	"narthex/internal/ids"
@@ -22,7 +24,9 @@ func (a *api) inTenant(handler TenantHandler) func(*gin.Context) error {
 		if id, there := c.Params.Get("id"); there && !ids.Valid(id) {
 			return errNoRoute
 		}
-		tenant, err := a.Router.Acquire(c.Request.Context(), who.TenantID)
+		ctx, cancel := context.WithTimeout(c.Request.Context(), a.AnswerLimit) // the route itself may have longer
+		defer cancel()
+		tenant, err := a.Router.Acquire(ctx, who.TenantID)
 		if err != nil {
 			return err
 		}

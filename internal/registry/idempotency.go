@@ -45,6 +45,7 @@ const (
 	dropClaim = `UPDATE idempotency_keys SET claim = NULL WHERE id = $1 AND claim = $2`
 
 	claimPause = 50 * time.Millisecond
+	dropLimit  = 2 * time.Second // a claim that was not dropped lapses
 )
 
 // Reservation returns what is reserved under a key. Errors: ErrNotFound, ErrKeyReused.
@@ -88,7 +89,9 @@ func (r *Registry) Reserve(ctx context.Context, wanted Reservation, start func(k
 func (r *Registry) startClaimed(ctx context.Context, kept Reservation, claim string, start func(Reservation) (Run, error)) (Reservation, error) {
 	var err error
 	if kept.Run, err = start(kept); err != nil {
-		_, dropErr := r.pool.Exec(context.WithoutCancel(ctx), dropClaim, kept.KeyID, claim)
+		drop, cancel := context.WithTimeout(context.WithoutCancel(ctx), dropLimit)
+		defer cancel()
+		_, dropErr := r.pool.Exec(drop, dropClaim, kept.KeyID, claim)
 		return Reservation{}, errors.Join(err, dropErr)
 	}
 	if _, err := r.pool.Exec(ctx, updateReservation, kept.KeyID, claim, kept.Run.ID, kept.Run.PublicID); err != nil {

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -216,6 +217,34 @@ func TestReserveStartsOnce(t *testing.T) {
 	}
 	if _, err := r.Reservation(t.Context(), []byte("other"), []byte("request")); !errors.Is(err, registry.ErrNotFound) {
 		t.Errorf("another key: %v, want ErrNotFound", err)
+	}
+}
+
+// A start that fails because the registry has stopped answering returns although the claim can't be dropped.
+func TestReserveReturnsFromAHungRegistry(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	lock, err := pool.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = lock.Rollback(context.Background()) }()
+	wanted := registry.Reservation{KeyID: []byte("key"), RequestHash: []byte("request"), TenantID: ids.New(), Input: []byte{1}}
+	failed := make(chan error, 1)
+	go func() {
+		_, err := r.Reserve(t.Context(), wanted, func(registry.Reservation) (registry.Run, error) {
+			_, err := lock.Exec(t.Context(), `LOCK TABLE idempotency_keys`)
+			return registry.Run{}, errors.Join(errors.New("it fails"), err)
+		})
+		failed <- err
+	}()
+	select {
+	case err := <-failed:
+		if err == nil {
+			t.Error("no error, want the start's")
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("no answer after 20 s")
 	}
 }
 

@@ -146,8 +146,8 @@ func newServer(handler http.Handler, c Config) *http.Server {
 	return &http.Server{
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      time.Duration(c.API.SignupWait) + 30*time.Second,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      readTimeout + time.Duration(c.API.SignupWait) + 6*answerLimit, // it counts from the header on
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),

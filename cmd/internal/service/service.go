@@ -43,7 +43,10 @@ const (
 
 const countPause = 30 * time.Second // between counts of what is stuck, and of orphans
 
-const maxHeader = 16 << 10 // bytes of a request's header
+const (
+	maxHeader   = 16 << 10         // bytes of a request's header
+	readTimeout = 30 * time.Second // of a request with its body
+)
 
 // Config says what to run: the parts that are not nil.
 type Config struct {

@@ -42,7 +42,9 @@ func (a *api) login(c *gin.Context) error {
 	}
 	s, err := a.authenticate(ctx, address, request.Password)
 	if errors.Is(err, errCredentials) {
-		err = errors.Join(err, a.auditRefusal(ctx, address))
+		if auditErr := a.auditRefusal(ctx, address); auditErr != nil {
+			err = auditErr // an outage is never told as a wrong password
+		}
 		waitUntil(ctx, arrived.Add(refusalFloor))
 	}
 	if err != nil {

@@ -42,7 +42,10 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 		return err
 	} else if !same {
 		refused := registry.Event{Kind: registry.EventLoginFailed, TenantID: tenant.ID, AdminID: who.AdminID}
-		return errors.Join(errPassword, a.Registry.Audit(ctx, refused))
+		if err := a.Registry.Audit(ctx, refused); err != nil {
+			return err // an outage is never told as a wrong password
+		}
+		return errPassword
 	}
 	hash, err := a.hasher.Hash(ctx, request.NewPassword)
 	if err != nil {

@@ -82,8 +82,12 @@ func (a *api) openSession(ctx context.Context, s session) (registry.Session, str
 		return opened, "", err
 	}
 	defer tenant.Release()
-	if now, err := tenant.Admin(ctx, s.admin.ID); err != nil || now.PasswordHash != s.admin.PasswordHash {
-		return opened, "", errors.Join(errCredentials, err)
+	now, err := tenant.Admin(ctx, s.admin.ID)
+	if err != nil && !errors.Is(err, tenantdb.ErrNoAdmin) {
+		return opened, "", err
+	}
+	if err != nil || now.PasswordHash != s.admin.PasswordHash {
+		return opened, "", errCredentials
 	}
 	if err := a.Registry.AlignPasswordHash(ctx, s.church.ID, s.admin.ID, s.admin.PasswordHash); err != nil {
 		return opened, "", err

@@ -172,13 +172,13 @@ func firstMissing(shown string, texts []string) string {
 	return ""
 }
 
-// savedQueries are the rows of README.md's tables that hold a filter.
+// savedQueries are the rows of docs/operate.md's tables that hold a filter.
 var savedQueries = regexp.MustCompile("(?m)^\\| .+ \\| `([A-Z]\\w+ (?:=|!=|IN|NOT IN|<|>) .+)` \\|$")
 
-// TestSavedQueries has a Temporal server take the filters that README.md gives operators.
+// TestSavedQueries has a Temporal server take the filters that docs/operate.md gives operators.
 func TestSavedQueries(t *testing.T) {
 	t.Parallel()
-	readme, err := os.ReadFile("../../README.md")
+	page, err := os.ReadFile("../../docs/operate.md")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,9 +190,9 @@ func TestSavedQueries(t *testing.T) {
 	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, saga.SearchAttributes()); err != nil {
 		t.Fatal(err)
 	}
-	rows := savedQueries.FindAllSubmatch(readme, -1)
+	rows := savedQueries.FindAllSubmatch(page, -1)
 	if len(rows) < 7 {
-		t.Errorf("README.md has %d filters, want at least 7", len(rows))
+		t.Errorf("docs/operate.md has %d filters, want at least 7", len(rows))
 	}
 	for _, row := range rows {
 		if _, err := c.ListWorkflow(t.Context(), &workflowservice.ListWorkflowExecutionsRequest{Query: string(row[1])}); err != nil {

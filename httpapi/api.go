@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/invitation"
 	"narthex/internal/password"
 	"narthex/internal/registry"
 	"narthex/internal/runs"
@@ -29,15 +30,16 @@ import (
 
 // Options are what the API works with. Those without a word of their own are needed.
 type Options struct {
-	Temporal   client.Client
-	Registry   *registry.Registry
-	Router     *tenantdb.Router
-	Throttle   *throttle.Counter
-	Keys       *secrets.Keys
-	Tokens     *tokens.Issuer
-	TaskQueue  string        // that the signup workers poll
-	Eager      func() bool   // whether a worker on the very client may take the signups that it starts; nil says yes
-	SignupWait time.Duration // how long a register request waits for its signup
+	Temporal     client.Client
+	Registry     *registry.Registry
+	Router       *tenantdb.Router
+	Throttle     *throttle.Counter
+	Reservations signup.Reservations // under idempotency keys
+	Keys         *secrets.Keys
+	Tokens       *tokens.Issuer
+	TaskQueue    string        // that the signup workers poll
+	Eager        func() bool   // whether a worker on the very client may take the signups that it starts; nil says yes
+	SignupWait   time.Duration // how long a register request waits for its signup
 
 	// AnswerLimit is how long a request may take before it is answered 503. One that waits for a saga may take as long
 	// for each of its parts (prepare, start, open a session), and SignupWait besides.
@@ -55,9 +57,10 @@ type Options struct {
 
 type api struct {
 	Options
-	signups *signup.Service
-	hasher  *password.Hasher
-	took    *prometheus.HistogramVec
+	signups     *signup.Service
+	invitations *invitation.Service
+	hasher      *password.Hasher
+	took        *prometheus.HistogramVec
 }
 
 // New returns the API's handler.
@@ -66,8 +69,16 @@ func New(options Options) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
-	signups := &signup.Service{Operator: runs.Operator{Kind: signup.Kind, Temporal: options.Temporal, Keys: options.Keys, TaskQueue: options.TaskQueue}}
-	a := &api{Options: options, signups: signups, hasher: hasher, took: requestDurations(options.Metrics)}
+	a := &api{Options: options, hasher: hasher, took: requestDurations(options.Metrics)}
+	a.signups = &signup.Service{
+		Operator: runs.Operator{Kind: signup.Kind, Temporal: options.Temporal, Keys: options.Keys, TaskQueue: options.TaskQueue},
+		Emails:   options.Registry, Reservations: options.Reservations, Passwords: hasher,
+		Eager: options.Eager, StartLimit: options.AnswerLimit, Now: options.Now, Log: options.Log,
+	}
+	a.invitations = &invitation.Service{
+		Operator: runs.Operator{Kind: invitation.Kind, Temporal: options.Temporal, Keys: options.Keys, TaskQueue: options.TaskQueue},
+		Emails:   options.Registry, StartLimit: options.AnswerLimit, Now: options.Now,
+	}
 	if a.Traces == nil {
 		a.Traces = noop.NewTracerProvider()
 	}

@@ -6,6 +6,12 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	commonpb "go.temporal.io/api/common/v1"
+	"go.temporal.io/api/workflowservice/v1"
+
+	"narthex/internal/runs"
+	"narthex/internal/signup"
 )
 
 // registerUnder posts a register request with an Idempotency-Key.
@@ -99,6 +105,68 @@ func TestSameKeyAfterAFailure(t *testing.T) {
 	}
 	if got := s.registerUnder(rand.Text(), body); got.status != http.StatusCreated {
 		t.Errorf("under another key: status %d, want 201\n%s", got.status, got.body)
+	}
+}
+
+// An operator replays the signup that failed: the same request then finds the church.
+func TestSameKeyAfterAReplay(t *testing.T) {
+	t.Parallel()
+	s := newStack(t)
+	body, key := applicant(), rand.Text()
+	s.faults.always("CreateTenant", failsBefore)
+	wantProblem(t, s.registerUnder(key, body), http.StatusInternalServerError, "signup-rolled-back")
+	s.faults.reset()
+	operator := runs.Operator{Kind: signup.Kind, Temporal: s.temporal, Keys: s.keys, Namespace: "default", TaskQueue: s.queue}
+	workflowID, runID := s.newest(body["email"])
+	replayed, err := operator.Replay(t.Context(), runs.Run{WorkflowID: workflowID, RunID: runID})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := operator.AwaitEnd(t.Context(), replayed); err != nil {
+		t.Fatal(err)
+	}
+	got := s.another().registerUnder(key, body)
+	if got.status != http.StatusCreated {
+		t.Fatalf("after the replay: status %d, want 201\n%s", got.status, got.body)
+	}
+	s.wantWhole(got.json(t))
+}
+
+// Temporal no longer has the signup: whether the church is there decides.
+func TestSameKeyPastRetention(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		fault  fault
+		status int
+	}{
+		"created":     {nil, http.StatusCreated},
+		"rolled back": {failsBefore, http.StatusInternalServerError},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newStack(t)
+			body, key := applicant(), rand.Text()
+			s.faults.always("CreateTenant", c.fault)
+			first := s.registerUnder(key, body)
+			if first.status != c.status {
+				t.Fatalf("status %d, want %d\n%s", first.status, c.status, first.body)
+			}
+			workflowID, runID := s.newest(body["email"])
+			_, err := s.temporal.WorkflowService().DeleteWorkflowExecution(t.Context(), &workflowservice.DeleteWorkflowExecutionRequest{
+				Namespace: "default", WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: workflowID, RunId: runID},
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, "Temporal has forgotten the signup", func() bool {
+				_, err := s.temporal.DescribeWorkflowExecution(t.Context(), workflowID, runID)
+				return err != nil
+			})
+			again := s.registerUnder(key, body)
+			if again.status != c.status || again.json(t)["tenantId"] != first.json(t)["tenantId"] {
+				t.Errorf("past retention: status %d, want %d and the same church\n%s", again.status, c.status, again.body)
+			}
+		})
 	}
 }
 

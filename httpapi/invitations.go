@@ -2,27 +2,17 @@ package httpapi
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/base64"
-	"encoding/json"
 	"errors"
-	"fmt"
 	"net/http"
 	"strings"
 	"time"
 
 	"github.com/gin-gonic/gin"
-	enumspb "go.temporal.io/api/enums/v1"
-	"go.temporal.io/api/serviceerror"
-	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/temporal"
 
 	"narthex/internal/email"
-	"narthex/internal/ids"
 	"narthex/internal/invitation"
 	"narthex/internal/password"
 	"narthex/internal/registry"
-	"narthex/internal/saga"
 	"narthex/internal/tenantdb"
 	"narthex/internal/text"
 	"narthex/internal/throttle"
@@ -81,16 +71,20 @@ func (a *api) invite(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject
 		if err := requirePrimary(c, tenant, who); err != nil {
 			return err
 		}
-		return a.refuseTaken(c.Request.Context(), request.Email)
+		return a.invitations.Check(c.Request.Context(), request.Email)
 	}
 	if err := within(a.AnswerLimit, permit)(c); err != nil {
 		return err
 	}
-	input, token, err := a.invitationInput(tenant.ID, request)
+	offer, err := a.invitations.Start(c.Request.Context(), tenant.ID, invitation.Invitee{
+		Email: request.Email, FirstName: request.FirstName, LastName: request.LastName, Role: *request.Role,
+	})
 	if err != nil {
 		return err
 	}
-	offered, err := a.runInvitation(c.Request.Context(), input)
+	ctx, cancel := context.WithTimeout(c.Request.Context(), a.SignupWait)
+	defer cancel()
+	offered, err := a.invitations.Await(ctx, offer)
 	if err != nil {
 		return err
 	}
@@ -98,65 +92,8 @@ func (a *api) invite(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject
 	if !offered {
 		status = http.StatusAccepted // the token will be good soon
 	}
-	c.JSON(status, invitationResponse{AdminID: input.AdminID, InvitationToken: token, ExpiresAt: input.ExpiresAt})
+	c.JSON(status, invitationResponse{AdminID: offer.Input.AdminID, InvitationToken: offer.Token, ExpiresAt: offer.Input.ExpiresAt})
 	return nil
-}
-
-func (a *api) invitationInput(tenantID string, request invitationRequest) (input invitation.Input, token string, err error) {
-	random := make([]byte, 32)
-	if _, err := rand.Read(random); err != nil {
-		return input, "", fmt.Errorf("make invitation token: %w", err)
-	}
-	token = base64.RawURLEncoding.EncodeToString(random)
-	emailHash, err := a.Keys.EmailIndex(request.Email)
-	if err != nil {
-		return input, "", err
-	}
-	invitee, err := json.Marshal(invitation.Invitee{Email: request.Email, FirstName: request.FirstName, LastName: request.LastName, Role: *request.Role})
-	if err != nil {
-		return input, "", fmt.Errorf("write invitee: %w", err)
-	}
-	sealed, err := a.Keys.Seal(invitee, invitation.InviteePlace(tenantID))
-	now := a.Now().UTC().Truncate(time.Microsecond)
-	return invitation.Input{TenantID: tenantID, AdminID: ids.New(), EmailHash: emailHash, TokenHash: registry.TokenHash(token), Invitee: sealed,
-		InvitedAt: now, ExpiresAt: now.Add(invitation.Lifetime)}, token, err
-}
-
-// runInvitation starts the workflow and waits for it, and reports whether it has succeeded in that time. It
-// goes on whatever becomes of this request.
-func (a *api) runInvitation(ctx context.Context, input invitation.Input) (done bool, err error) {
-	start, cancel := context.WithTimeout(context.WithoutCancel(ctx), a.AnswerLimit)
-	defer cancel()
-	run, err := a.Temporal.ExecuteWorkflow(start, client.StartWorkflowOptions{
-		ID:                                       invitation.WorkflowID(input.EmailHash),
-		TaskQueue:                                a.TaskQueue,
-		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
-		WorkflowExecutionErrorWhenAlreadyStarted: true,
-		TypedSearchAttributes:                    saga.StartAttributes(invitation.Steps, input.TenantID),
-		StaticSummary:                            "invite an admin to tenant_" + input.TenantID,
-	}, invitation.Workflow, input)
-	var running *serviceerror.WorkflowExecutionAlreadyStarted
-	if errors.As(err, &running) {
-		return false, errInviting
-	}
-	if err != nil {
-		return false, errNotStarted.with(err)
-	}
-	ctx, stopWaiting := context.WithTimeout(ctx, a.SignupWait)
-	defer stopWaiting()
-	err = run.Get(ctx, nil)
-	var ended *temporal.WorkflowExecutionError
-	var failure *temporal.ApplicationError
-	switch {
-	case err == nil:
-		return true, nil
-	case ctx.Err() != nil || !errors.As(err, &ended):
-		return false, nil
-	case errors.As(err, &failure) && failure.Type() == saga.ErrorEmailTaken:
-		return false, errEmailTaken
-	default:
-		return false, errNotInvited.with(errors.New("invitation rolled back"))
-	}
 }
 
 // acceptInvitation lets the bearer of an invitation's token choose a password, once, and logs them in.

@@ -11,9 +11,11 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"narthex/internal/invitation"
 	"narthex/internal/password"
 	"narthex/internal/redact"
 	"narthex/internal/runs"
+	"narthex/internal/signup"
 	"narthex/internal/tenantdb"
 )
 
@@ -84,7 +86,9 @@ var (
 		Status: http.StatusServiceUnavailable, Detail: "The service is being updated. Try again in a minute.", retryAfter: 60}
 	errNotReady   = &problem{Type: "/problems/not-ready", Title: "The service is not ready", Status: http.StatusServiceUnavailable, retryAfter: 2}
 	errNotStarted = &problem{Type: "/problems/unavailable", Title: "The signup could not be started", Status: http.StatusServiceUnavailable,
-		Detail: "Try again in a few seconds. Should Temporal have started it all the same, the next answer says so.", retryAfter: 5}
+		Detail: "Try again in a few seconds. It may have started; retrying is safe.", retryAfter: 5}
+	errNotSent = &problem{Type: "/problems/unavailable", Title: "The invitation could not be started", Status: http.StatusServiceUnavailable,
+		Detail: "Try again in a few seconds. It may have started; retrying is safe.", retryAfter: 5}
 	errUnavailable = &problem{Type: "/problems/unavailable", Title: "The service cannot answer right now", Status: http.StatusServiceUnavailable,
 		Detail: "Try again in a few seconds.", retryAfter: 5}
 	errToken = &problem{Type: "/problems/invalid-token", Title: "The access token is missing or not valid", Status: http.StatusUnauthorized,
@@ -145,6 +149,8 @@ func problemFor(err error) *problem {
 	switch {
 	case errors.As(err, &p):
 		return p
+	case sagaProblem(err) != nil:
+		return sagaProblem(err)
 	case errors.Is(err, tenantdb.ErrInactive):
 		return errInactive
 	case errors.Is(err, tenantdb.ErrUnknown), errors.Is(err, tenantdb.ErrNoAdmin):
@@ -157,11 +163,36 @@ func problemFor(err error) *problem {
 		return errSchemaAhead.with(err)
 	case errors.Is(err, tenantdb.ErrDown):
 		return errDown.with(err)
-	case errors.Is(err, runs.ErrNotFound):
-		return errNoSignup
 	default:
 		return errUnavailable.with(err)
 	}
+}
+
+// sagaProblem is problemFor's part for what is asked of signups and invitations; nil for other errors.
+func sagaProblem(err error) *problem {
+	switch {
+	case errors.Is(err, signup.ErrEmailTaken), errors.Is(err, invitation.ErrEmailTaken):
+		return errEmailTaken
+	case errors.Is(err, signup.ErrInProgress):
+		return errInProgress
+	case errors.Is(err, invitation.ErrInProgress):
+		return errInviting
+	case errors.Is(err, signup.ErrKeyReused):
+		return errKeyReused
+	case errors.Is(err, signup.ErrNotStarted):
+		return errNotStarted.with(err)
+	case errors.Is(err, invitation.ErrNotStarted):
+		return errNotSent.with(err)
+	case errors.Is(err, invitation.ErrRolledBack):
+		return errNotInvited.with(err)
+	case errors.Is(err, runs.ErrRolledBack):
+		return errRolledBack.with(err)
+	case errors.Is(err, runs.ErrTerminated):
+		return errUnfinished.with(err)
+	case errors.Is(err, runs.ErrNotFound):
+		return errNoSignup
+	}
+	return nil
 }
 
 func (a *api) writeProblem(c *gin.Context, err error) {

@@ -30,6 +30,7 @@ import (
 	"narthex/internal/codec"
 	"narthex/internal/config"
 	"narthex/internal/dev/testenv"
+	"narthex/internal/idempotency"
 	"narthex/internal/registry"
 	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
@@ -164,7 +165,7 @@ func (s *stack) serve(options ...stackOption) (url string) {
 	router := tenantdb.NewRouter(reg, s.keys, 50, logger)
 	s.t.Cleanup(router.Close)
 	s.watch.Metrics.MustRegister(router)
-	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Throttle: throttle.New(reg.Pool()), Keys: s.keys, Tokens: s.tokens,
+	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Throttle: throttle.New(reg.Pool()), Reservations: idempotency.New(reg.Pool(), s.keys), Keys: s.keys, Tokens: s.tokens,
 		TaskQueue: s.queue, SignupWait: unhurried, AnswerLimit: unhurried, Log: logger, Now: time.Now, SpareLoopback: true,
 		Services: services.Routes(), Metrics: s.watch.Metrics, Traces: s.watch.Traces}
 	for _, option := range options {

@@ -14,6 +14,7 @@ import (
 	"narthex/httpapi"
 	"narthex/httpapi/services"
 	"narthex/internal/config"
+	"narthex/internal/idempotency"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/tenantdb"
@@ -113,16 +114,17 @@ func (b *bench) handler(ctx context.Context) (handler http.Handler, stop func(),
 	router := tenantdb.NewRouter(reg, keys, int(c.TenantConnections), log)
 	stop = func() { router.Close(); reg.Close() }
 	handler, err = httpapi.New(httpapi.Options{
-		Temporal:    b.stack.temporal,
-		Registry:    reg,
-		Router:      router,
-		Throttle:    throttle.New(reg.Pool()),
-		Keys:        keys,
-		Tokens:      tokens.New(c.TokenKey, string(c.TokenIssuer), string(c.TokenAudience), time.Now),
-		AnswerLimit: time.Minute,
-		Services:    services.Routes(),
-		Log:         log,
-		Now:         time.Now,
+		Temporal:     b.stack.temporal,
+		Registry:     reg,
+		Router:       router,
+		Throttle:     throttle.New(reg.Pool()),
+		Reservations: idempotency.New(reg.Pool(), keys),
+		Keys:         keys,
+		Tokens:       tokens.New(c.TokenKey, string(c.TokenIssuer), string(c.TokenAudience), time.Now),
+		AnswerLimit:  time.Minute,
+		Services:     services.Routes(),
+		Log:          log,
+		Now:          time.Now,
 	})
 	if err != nil {
 		stop()

@@ -166,7 +166,7 @@ func (r *replayOptions) one(ctx context.Context, o *signup.Service, t target) (r
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.wait)
 	defer cancel()
-	status, err := o.Await(ctx, run)
+	status, err := o.AwaitEnd(ctx, run)
 	if err != nil {
 		return "replayed, but its status could not be read: " + describe(err), false
 	}

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/invitation"
 	"narthex/internal/postgres"
 )
 
@@ -49,9 +50,6 @@ const (
 		AND NOT EXISTS (SELECT FROM admin_email_index i WHERE i.tenant_id = c.id AND i.email_hash = c.email_hash)`
 )
 
-// TokenHash is under what an invitation's token is kept.
-func TokenHash(token string) []byte { return tokenID(token) }
-
 // InsertInvitation makes an invitation's token good. Idempotent for one owner. Errors: ErrUndone.
 func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation Invitation) error {
 	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
@@ -75,11 +73,11 @@ func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation
 
 // Invitation returns what a token invites to. Errors: ErrNotFound, also where it has expired or was used.
 func (r *Registry) Invitation(ctx context.Context, token string) (Invitation, error) {
-	return readInvitation(r.pool.QueryRow(ctx, selectInvitation, tokenID(token)), token)
+	return readInvitation(r.pool.QueryRow(ctx, selectInvitation, invitation.TokenHash(token)), token)
 }
 
 func readInvitation(row pgx.Row, token string) (Invitation, error) {
-	found := Invitation{TokenHash: tokenID(token)}
+	found := Invitation{TokenHash: invitation.TokenHash(token)}
 	err := row.Scan(&found.TenantID, &found.AdminID, &found.ExpiresAt)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return found, fmt.Errorf("invitation: %w", ErrNotFound)
@@ -95,7 +93,7 @@ func readInvitation(row pgx.Row, token string) (Invitation, error) {
 func (r *Registry) AcceptInvitation(ctx context.Context, token, passwordHash string, join func() error) error {
 	joined := false
 	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		found, err := readInvitation(tx.QueryRow(ctx, lockInvitation, tokenID(token)), token)
+		found, err := readInvitation(tx.QueryRow(ctx, lockInvitation, invitation.TokenHash(token)), token)
 		if err != nil {
 			return err
 		}

@@ -9,6 +9,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"narthex/internal/ids"
+	"narthex/internal/invitation"
 	"narthex/internal/registry"
 )
 
@@ -32,11 +33,13 @@ func invite(t *testing.T, r *registry.Registry, tenantID string) registry.Owner 
 // offer makes the token of an invitation good.
 func offerInvitation(t *testing.T, r *registry.Registry, owner registry.Owner, token string, expiresAt time.Time) registry.Invitation {
 	t.Helper()
-	invitation := registry.Invitation{TokenHash: registry.TokenHash(token), TenantID: owner.TenantID, AdminID: owner.InviteeID, ExpiresAt: expiresAt}
-	if err := r.InsertInvitation(t.Context(), owner, invitation); err != nil {
+	offered := registry.Invitation{
+		TokenHash: invitation.TokenHash(token), TenantID: owner.TenantID, AdminID: owner.InviteeID, ExpiresAt: expiresAt,
+	}
+	if err := r.InsertInvitation(t.Context(), owner, offered); err != nil {
 		t.Fatal(err)
 	}
-	return invitation
+	return offered
 }
 
 // An invitation that is being written may still be rolled back: whom it makes a PRIMARY doesn't count as one yet.

@@ -1,13 +1,9 @@
 package registry_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
-	"sync"
-	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
@@ -180,71 +176,6 @@ func TestResealRefusesWhatDoesNotOpen(t *testing.T) {
 	fresh := old.each(t, secrets.AddSealKey, secrets.AddIndexKey).each(t, secrets.PromoteKey, secrets.PromoteKey)
 	if err := openWith(t, pool, fresh.keys(t)).Reseal(t.Context(), func(string, int) {}); !errors.Is(err, secrets.ErrSealed) {
 		t.Errorf("with swapped URLs: %v, want ErrSealed", err)
-	}
-}
-
-func TestReserveStartsOnce(t *testing.T) {
-	t.Parallel()
-	r, _ := open(t)
-	var starts atomic.Int32
-	wanted := func(i byte) registry.Reservation {
-		return registry.Reservation{KeyID: []byte("key"), RequestHash: []byte("request"), TenantID: ids.New(), Input: []byte{i}}
-	}
-	start := func(registry.Reservation) (registry.Run, error) {
-		if starts.Add(1) == 1 {
-			return registry.Run{}, errors.New("it dies")
-		}
-		return registry.Run{ID: "run", PublicID: "public"}, nil
-	}
-	if _, err := r.Reserve(t.Context(), wanted(1), start); err == nil {
-		t.Fatal("a start that fails is no error")
-	}
-	var wg sync.WaitGroup
-	for i := range 10 {
-		wg.Go(func() {
-			kept, err := r.Reserve(t.Context(), wanted(byte(i+2)), start)
-			if err != nil || kept.Run.ID != "run" || !bytes.Equal(kept.Input, []byte{1}) {
-				t.Errorf("%+v, %v; want the first one's input, started", kept, err)
-			}
-		})
-	}
-	wg.Wait()
-	if starts.Load() != 2 {
-		t.Errorf("%d starts, want 2: one that died, one that worked", starts.Load())
-	}
-	if _, err := r.Reservation(t.Context(), []byte("key"), []byte("another")); !errors.Is(err, registry.ErrKeyReused) {
-		t.Errorf("another request: %v, want ErrKeyReused", err)
-	}
-	if _, err := r.Reservation(t.Context(), []byte("other"), []byte("request")); !errors.Is(err, registry.ErrNotFound) {
-		t.Errorf("another key: %v, want ErrNotFound", err)
-	}
-}
-
-// A start that fails because the registry has stopped answering returns although the claim can't be dropped.
-func TestReserveReturnsFromAHungRegistry(t *testing.T) {
-	t.Parallel()
-	r, pool := open(t)
-	lock, err := pool.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = lock.Rollback(context.Background()) }()
-	wanted := registry.Reservation{KeyID: []byte("key"), RequestHash: []byte("request"), TenantID: ids.New(), Input: []byte{1}}
-	failed := make(chan error, 1)
-	go func() {
-		_, err := r.Reserve(t.Context(), wanted, func(registry.Reservation) (registry.Run, error) {
-			_, err := lock.Exec(t.Context(), `LOCK TABLE idempotency_keys`)
-			return registry.Run{}, errors.Join(errors.New("it fails"), err)
-		})
-		failed <- err
-	}()
-	select {
-	case err := <-failed:
-		if err == nil {
-			t.Error("no error, want the start's")
-		}
-	case <-time.After(20 * time.Second):
-		t.Error("no answer after 20 s")
 	}
 }
 

@@ -3,14 +3,12 @@ package runs
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	historypb "go.temporal.io/api/history/v1"
-	"go.temporal.io/api/serviceerror"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/temporal"
@@ -121,14 +119,11 @@ func (o *Operator) startAgain(ctx context.Context, last Run) (Run, error) {
 		return Run{}, err
 	}
 	options.ID = last.WorkflowID // the email's index may have another key by now
-	run, err := o.Temporal.ExecuteWorkflow(ctx, options, o.Workflow, input)
-	if _, running := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); running {
+	run, err := o.Start(ctx, options, input)
+	if errors.Is(err, ErrRunning) {
 		return Run{}, ErrOtherRunning
 	}
-	if err != nil {
-		return Run{}, fmt.Errorf("start the %s: %w", o.Noun, err)
-	}
-	return Run{run.GetID(), run.GetRunID()}, nil
+	return run, err
 }
 
 // takeUp resets a run to its beginning: what the new one makes belongs to the same saga.
@@ -165,8 +160,8 @@ func (o *Operator) firstTask(ctx context.Context, run Run) (*historypb.HistoryEv
 	return nil, nil
 }
 
-// Await waits until a run has ended, or ctx has, and returns how it stands.
-func (o *Operator) Await(ctx context.Context, run Run) (Status, error) {
+// AwaitEnd waits until a run has ended, or ctx has, and returns how it stands.
+func (o *Operator) AwaitEnd(ctx context.Context, run Run) (Status, error) {
 	handle := o.Temporal.GetWorkflow(ctx, run.WorkflowID, run.RunID)
 	err := handle.GetWithOptions(ctx, nil, client.WorkflowRunGetOptions{DisableFollowingRuns: true})
 	_, ended := errors.AsType[*temporal.WorkflowExecutionError](err)

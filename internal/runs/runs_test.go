@@ -171,7 +171,7 @@ func (s *things) replay(run runs.Run) (became runs.State) {
 	if err != nil {
 		s.t.Fatalf("replay: %v", err)
 	}
-	status, err := s.Await(s.t.Context(), again)
+	status, err := s.AwaitEnd(s.t.Context(), again)
 	if err != nil {
 		s.t.Fatal(err)
 	}
@@ -297,7 +297,7 @@ func TestACancelOfWhatHasEndedSaysSo(t *testing.T) {
 	if err := s.Cancel(t.Context(), running); err != nil {
 		t.Errorf("cancel: %v", err)
 	}
-	if status, err := s.Await(t.Context(), running); err != nil || status.State != runs.RolledBack {
+	if status, err := s.AwaitEnd(t.Context(), running); err != nil || status.State != runs.RolledBack {
 		t.Errorf("a cancelled run became %+v (%v), want it rolled back", status, err)
 	}
 }
@@ -332,7 +332,7 @@ func TestListSortsByStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.will(a, "")
-	if _, err := s.Await(t.Context(), longest); err != nil { // it started first and ends last
+	if _, err := s.AwaitEnd(t.Context(), longest); err != nil { // it started first and ends last
 		t.Fatal(err)
 	}
 	s.tenants(runs.Filter{Outcome: saga.OutcomeCreated}, 3)

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
+	"time"
 
 	"go.temporal.io/sdk/client"
 
@@ -23,10 +25,21 @@ func again(taskQueue string, read func(input any) error) (client.StartWorkflowOp
 	return StartOptions(taskQueue, in, false), in, nil
 }
 
-// Service is what one can do with signups.
+// Service is what one can do with signups. What starts them needs all of it; operators need only the Operator.
 type Service struct {
 	runs.Operator
-	Emails Emails // if nil, Replay leaves it to the saga to find an email taken
+	Emails       Emails // if nil, Replay leaves it to the saga to find an email taken
+	Reservations Reservations
+	Passwords    Passwords
+	Eager        func() bool   // whether a worker on the very client may take the signups that it starts; nil says yes
+	StartLimit   time.Duration // how long Temporal may take to accept a signup
+	Now          func() time.Time
+	Log          *slog.Logger
+}
+
+// Passwords hashes passwords.
+type Passwords interface {
+	Hash(ctx context.Context, password string) ([]byte, error)
 }
 
 // Emails says whom emails belong to.

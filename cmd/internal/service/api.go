@@ -15,6 +15,7 @@ import (
 	"narthex/httpapi"
 	"narthex/httpapi/services"
 	"narthex/internal/config"
+	"narthex/internal/idempotency"
 	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
@@ -26,15 +27,16 @@ import (
 
 // api is what answers HTTP: the API and, where it is configured, the codec endpoint.
 type api struct {
-	registry  *registry.Registry
-	router    *tenantdb.Router
-	servers   []*http.Server
-	listeners []net.Listener
+	registry     *registry.Registry
+	reservations *idempotency.Store
+	router       *tenantdb.Router
+	servers      []*http.Server
+	listeners    []net.Listener
 }
 
 // openAPI checks the configuration and listens, and answers nobody yet.
 func openAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, temporal client.Client, reg *registry.Registry, keys *secrets.Keys, current *currency) (opened *api, err error) {
-	a := &api{registry: reg, router: tenantdb.NewRouter(reg, keys, int(c.API.TenantConnections), c.Log)}
+	a := &api{registry: reg, reservations: idempotency.New(reg.Pool(), keys), router: tenantdb.NewRouter(reg, keys, int(c.API.TenantConnections), c.Log)}
 	defer func() {
 		if err != nil {
 			a.close()
@@ -48,8 +50,9 @@ func openAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, temporal
 	}
 	handler, err := httpapi.New(httpapi.Options{
 		Temporal: temporal, Registry: reg, Router: a.router, Throttle: throttle.New(reg.Pool()), Keys: keys,
-		Tokens:    tokens.New(c.API.TokenKey, string(c.API.TokenIssuer), string(c.API.TokenAudience), time.Now),
-		TaskQueue: string(c.Queue.TaskQueue), SignupWait: time.Duration(c.API.SignupWait), AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
+		Reservations: a.reservations,
+		Tokens:       tokens.New(c.API.TokenKey, string(c.API.TokenIssuer), string(c.API.TokenAudience), time.Now),
+		TaskQueue:    string(c.Queue.TaskQueue), SignupWait: time.Duration(c.API.SignupWait), AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
 		Eager: current.yes.Load, Services: services.Routes(), Metrics: watch.Metrics, Traces: watch.Traces,
 		TrustedProxies: c.API.TrustedProxies, SpareLoopback: c.SpareLoopback,
 	})
@@ -91,7 +94,7 @@ func (a *api) close() {
 
 // serve answers until ctx ends, and lets requests in hand be answered.
 func (a *api) serve(ctx context.Context, c Config, operations string) error {
-	go keepTidy(ctx, c.Log, a.registry.Tidy, throttle.New(a.registry.Pool()).Tidy, a.router.RemoveExpired)
+	go keepTidy(ctx, c.Log, a.registry.Tidy, throttle.New(a.registry.Pool()).Tidy, a.reservations.Tidy, a.router.RemoveExpired)
 	served := make(chan error, len(a.servers))
 	for i, server := range a.servers {
 		go func() { served <- server.Serve(a.listeners[i]) }()

@@ -1,0 +1,149 @@
+package invitation
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/sdk/client"
+
+	"narthex/internal/ids"
+	"narthex/internal/runs"
+	"narthex/internal/saga"
+)
+
+// Kind is what the runs of invitations are.
+var Kind = runs.Kind{Noun: "invitation", Workflow: Workflow, Prefix: WorkflowID(""), Steps: Steps, Again: again}
+
+// again gives an invitation its whole lifetime again.
+func again(taskQueue string, read func(input any) error) (client.StartWorkflowOptions, any, error) {
+	var in Input
+	if err := read(&in); err != nil {
+		return client.StartWorkflowOptions{}, nil, err
+	}
+	in.ExpiresAt = time.Now().UTC().Truncate(time.Microsecond).Add(Lifetime)
+	return StartOptions(taskQueue, in), in, nil
+}
+
+// StartOptions says how an invitation is started: a running one with the same email is an error.
+func StartOptions(taskQueue string, in Input) client.StartWorkflowOptions {
+	return client.StartWorkflowOptions{
+		ID:                                       WorkflowID(in.EmailHash),
+		TaskQueue:                                taskQueue,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		TypedSearchAttributes:                    saga.StartAttributes(Steps, in.TenantID),
+		StaticSummary:                            "invite an admin to " + ids.DatabaseName(in.TenantID),
+	}
+}
+
+var (
+	// ErrEmailTaken: another admin, of whatever church, has the email.
+	ErrEmailTaken = errors.New("the email is taken")
+	// ErrInProgress: an invitation of the same email is running.
+	ErrInProgress = errors.New("an invitation of the same email is running")
+	// ErrNotStarted: whether it may start couldn't be found out, or Temporal didn't answer. It may have started.
+	ErrNotStarted = errors.New("the invitation could not be started")
+	// ErrRolledBack: nothing was kept.
+	ErrRolledBack = errors.New("the invitation was rolled back")
+)
+
+// Service is what one can do with invitations. What starts them needs all of it; operators need only the Operator.
+type Service struct {
+	runs.Operator
+	Emails     Emails
+	StartLimit time.Duration // how long Temporal may take to accept an invitation
+	Now        func() time.Time
+}
+
+// Emails says whom emails belong to.
+type Emails interface {
+	// EmailHolder returns the tenant that a normalised email logs in to, or "".
+	EmailHolder(ctx context.Context, email string) (tenantID string, err error)
+}
+
+// Offer is an invitation that was started, with the token that its invitee needs once it has completed.
+type Offer struct {
+	runs.Run
+	Input Input
+	Token string
+}
+
+// Check refuses an email that is taken. Errors: ErrEmailTaken, ErrNotStarted.
+func (s *Service) Check(ctx context.Context, email string) error {
+	holder, err := s.Emails.EmailHolder(ctx, email)
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrNotStarted, err)
+	}
+	if holder != "" {
+		return ErrEmailTaken
+	}
+	return nil
+}
+
+// Start starts the invitation of an admin to a church. It goes on whatever becomes of ctx.
+// Errors: ErrInProgress, ErrNotStarted.
+func (s *Service) Start(ctx context.Context, tenantID string, who Invitee) (Offer, error) {
+	offer, err := s.newOffer(tenantID, who)
+	if err != nil {
+		return Offer{}, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.StartLimit)
+	defer cancel()
+	offer.Run, err = s.Operator.Start(ctx, StartOptions(s.TaskQueue, offer.Input), offer.Input)
+	switch {
+	case errors.Is(err, runs.ErrRunning):
+		return Offer{}, ErrInProgress
+	case err != nil:
+		return Offer{}, fmt.Errorf("%w: %w", ErrNotStarted, err)
+	}
+	return offer, nil
+}
+
+// Await waits for an invitation, until ctx ends, and reports whether its token is good. One that is still running is no
+// error. Errors: ErrEmailTaken, ErrRolledBack.
+func (s *Service) Await(ctx context.Context, offer Offer) (offered bool, err error) {
+	offered, err = s.Wait(ctx, offer.Run)
+	switch {
+	case errors.Is(err, runs.ErrRefused):
+		return false, ErrEmailTaken
+	case err != nil:
+		return false, fmt.Errorf("%w: %w", ErrRolledBack, err)
+	}
+	return offered, nil
+}
+
+// newOffer makes everything that must be the same however often the invitation is retried.
+func (s *Service) newOffer(tenantID string, who Invitee) (Offer, error) {
+	random := make([]byte, 32)
+	if _, err := rand.Read(random); err != nil {
+		return Offer{}, fmt.Errorf("make invitation token: %w", err)
+	}
+	token := base64.RawURLEncoding.EncodeToString(random)
+	emailHash, err := s.Keys.EmailIndex(who.Email)
+	if err != nil {
+		return Offer{}, err
+	}
+	invitee, err := json.Marshal(who)
+	if err != nil {
+		return Offer{}, fmt.Errorf("write invitee: %w", err)
+	}
+	sealed, err := s.Keys.Seal(invitee, InviteePlace(tenantID))
+	now := s.Now().UTC().Truncate(time.Microsecond) // PostgreSQL's precision
+	return Offer{Token: token, Input: Input{
+		TenantID: tenantID, AdminID: ids.New(), EmailHash: emailHash, TokenHash: TokenHash(token), Invitee: sealed,
+		InvitedAt: now, ExpiresAt: now.Add(Lifetime),
+	}}, err
+}
+
+// TokenHash is under what an invitation's token is kept.
+func TokenHash(token string) []byte {
+	hash := sha256.Sum256([]byte(token))
+	return hash[:]
+}

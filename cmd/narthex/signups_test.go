@@ -146,6 +146,9 @@ func TestOperatorsSeeAndReplayAFailedSignup(t *testing.T) {
 		failed = o.list("rolled_back")[0]
 	}
 	status, output := narthex(t, o.variables, "signups", "replay", earlier.TenantID)
+	if status != 1 {
+		t.Errorf("replay of the earlier one while the cause is there: status %d, want 1\n%s", status, output)
+	}
 	wantIn(t, output, "1 of 1, "+earlier.TenantID+": rolled back: CreateDatabase (Database)") // it is this one that is replayed
 	status, output = narthex(t, o.variables, "signups", "replay", failed.TenantID)
 	if status != 1 {

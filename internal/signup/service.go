@@ -48,7 +48,7 @@ type Emails interface {
 	EmailHolder(ctx context.Context, email string) (tenantID string, err error)
 }
 
-// ErrEmailTaken: another church's admin has the email.
+// ErrEmailTaken means that another church's admin has the email.
 var ErrEmailTaken = errors.New("another church has its email")
 
 // Find returns the run that an id names: a tenant id or a workflow id (the newest run of either), or the id

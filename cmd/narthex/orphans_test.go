@@ -79,10 +79,11 @@ func TestRemovingAnOrphanFreesItsEmail(t *testing.T) {
 	}
 	<-answered
 	release()
-	o.await("the terminated signup's last step", func() bool {
-		var entered bool
-		err := o.registry.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM tenants)`).Scan(&entered)
-		return err == nil && entered
+	o.await("the end of the terminated signup's last step, done or given up", func() bool {
+		var waits bool
+		err := o.registry.QueryRow(t.Context(),
+			`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+		return err == nil && !waits
 	})
 	if status, answer := post(t, o.url+"/api/auth/register", person); status/100 == 2 {
 		t.Fatalf("register: status %d, %v; want the email locked by what the terminated signup left", status, answer)

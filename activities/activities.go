@@ -31,7 +31,7 @@ type Activities struct {
 }
 
 func owner(in signup.StepInput) registry.Owner {
-	return registry.Owner{SignupID: in.SignupID, TenantID: in.TenantID}
+	return registry.Owner{RunID: in.SignupID, TenantID: in.TenantID}
 }
 
 // database returns the database that the signup makes.

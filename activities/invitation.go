@@ -17,7 +17,7 @@ import (
 // The steps of the invitation of a co-admin stand together here: each is a line around what a signup's do.
 
 func invitationOwner(in invitation.StepInput) registry.Owner {
-	return registry.Owner{SignupID: in.InvitationID, TenantID: in.TenantID, InviteeID: in.AdminID}
+	return registry.Owner{RunID: in.InvitationID, TenantID: in.TenantID, InviteeID: in.AdminID}
 }
 
 // invited opens the sealed part of the input.

@@ -38,7 +38,7 @@ func (a *Activities) removeOrphan(ctx context.Context, o orphan.Orphan, due orph
 	remove := func() error { return a.Registry.DeleteEntry(ctx, o.ID) }
 	if o.Kind == orphan.Rows {
 		remove = func() error {
-			return a.Registry.DeleteRows(ctx, registry.Owner{SignupID: o.SignupID, TenantID: o.TenantID})
+			return a.Registry.DeleteRows(ctx, registry.Owner{RunID: o.SignupID, TenantID: o.TenantID})
 		}
 	}
 	if err := remove(); err != nil {
@@ -59,7 +59,7 @@ func (a *Activities) removeDatabase(ctx context.Context, o orphan.Orphan, due or
 		if err := a.secondLook(ctx, o); err != nil {
 			return err
 		}
-		return a.Registry.TombstoneOrphan(ctx, registry.Owner{SignupID: o.SignupID, TenantID: o.TenantID})
+		return a.Registry.TombstoneOrphan(ctx, registry.Owner{RunID: o.SignupID, TenantID: o.TenantID})
 	}
 	if due == orphan.Rename {
 		if err := server.Rename(ctx, database, permit); err != nil {

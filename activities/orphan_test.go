@@ -70,7 +70,7 @@ func (o *orphanage) halfMade() (tenantID string) {
 			o.t.Error(err)
 		}
 	})
-	err := o.do.Registry.InsertChurch(o.t.Context(), registry.Owner{SignupID: d.SignupID, TenantID: d.TenantID}, registry.Church{
+	err := o.do.Registry.InsertChurch(o.t.Context(), registry.Owner{RunID: d.SignupID, TenantID: d.TenantID}, registry.Church{
 		Name: "Grace Chapel", Email: d.TenantID + "@example.org", EmailHash: d.TenantID, TrialEndsAt: time.Now(), CreatedAt: time.Now(),
 	})
 	if err != nil {
@@ -255,7 +255,7 @@ func TestOneServerHasOneName(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer server.Close()
-	owner := registry.Owner{SignupID: ids.New(), TenantID: ids.New()}
+	owner := registry.Owner{RunID: ids.New(), TenantID: ids.New()}
 	url, host, port, name := server.Location(tenantserver.Database{TenantID: owner.TenantID})
 	for _, err := range []error{
 		o.do.Registry.InsertChurch(t.Context(), owner, registry.Church{Name: "Grace Chapel", Email: "pat@example.org", EmailHash: "hash",

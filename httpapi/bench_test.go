@@ -86,8 +86,8 @@ func (w *bench) must(err error) {
 // church makes a church with its database, and opens it.
 func (w *bench) church() benchChurch {
 	ctx, now := w.Context(), time.Now()
-	owner := registry.Owner{SignupID: ids.New(), TenantID: ids.New()}
-	d := tenantserver.Database{TenantID: owner.TenantID, SignupID: owner.SignupID, Password: ids.New()}
+	owner := registry.Owner{RunID: ids.New(), TenantID: ids.New()}
+	d := tenantserver.Database{TenantID: owner.TenantID, SignupID: owner.RunID, Password: ids.New()}
 	_, err := w.server.Create(ctx, d, func(context.Context) error { return nil }, nil)
 	w.must(err)
 	w.Cleanup(func() {

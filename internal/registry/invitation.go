@@ -53,7 +53,7 @@ const (
 // InsertInvitation makes an invitation's token good. Idempotent for one owner. Errors: ErrUndone.
 func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation Invitation) error {
 	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+		if _, err := tx.Exec(ctx, lockSignup, owner.RunID); err != nil {
 			return err
 		}
 		if err := permit(ctx, tx, owner); err != nil {

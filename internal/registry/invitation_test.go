@@ -16,7 +16,7 @@ import (
 // invite adds an admin who has not chosen a password, as far as an invitation has come before its token is good.
 func invite(t *testing.T, r *registry.Registry, tenantID string) registry.Owner {
 	t.Helper()
-	owner := registry.Owner{SignupID: ids.New(), TenantID: tenantID, InviteeID: ids.New()}
+	owner := registry.Owner{RunID: ids.New(), TenantID: tenantID, InviteeID: ids.New()}
 	for _, err := range []error{
 		r.InsertAdmin(t.Context(), owner, registry.Admin{ID: owner.InviteeID, Email: "kim@example.org", EmailHash: owner.InviteeID,
 			FirstName: "Kim", LastName: "Other", Role: registry.RolePrimary, CreatedAt: now}),

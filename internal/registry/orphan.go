@@ -196,7 +196,7 @@ func (r *Registry) ForgetOrphan(ctx context.Context, o orphan.Orphan) error {
 // signup opened it. It writes no audit event: the signup did not fail now. Idempotent. Errors: ErrCommitted.
 func (r *Registry) TombstoneOrphan(ctx context.Context, owner Owner) error {
 	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+		if _, err := tx.Exec(ctx, lockSignup, owner.RunID); err != nil {
 			return fmt.Errorf("lock signup: %w", err)
 		}
 		var status string
@@ -207,7 +207,7 @@ func (r *Registry) TombstoneOrphan(ctx context.Context, owner Owner) error {
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("look at tenant: %w", err)
 		}
-		if _, err := tx.Exec(ctx, insertTombstone, owner.SignupID, owner.TenantID); err != nil {
+		if _, err := tx.Exec(ctx, insertTombstone, owner.RunID, owner.TenantID); err != nil {
 			return fmt.Errorf("write tombstone: %w", err)
 		}
 		return nil

@@ -82,7 +82,7 @@ func (r *Registry) Ready(ctx context.Context) error {
 
 // Owner says whose rows a signup, or an invitation, makes and removes.
 type Owner struct {
-	SignupID  string // or the invitation's
+	RunID     string // of the saga's workflow before any reset: the rows carry it as signup_id
 	TenantID  string
 	InviteeID string // an invitation's admin; empty for a signup
 }
@@ -132,7 +132,7 @@ func (o Owner) args(args pgx.NamedArgs) pgx.NamedArgs {
 	if args == nil {
 		args = pgx.NamedArgs{}
 	}
-	args["tenant_id"], args["signup_id"], args["invitee_id"] = o.TenantID, o.SignupID, o.InviteeID
+	args["tenant_id"], args["signup_id"], args["invitee_id"] = o.TenantID, o.RunID, o.InviteeID
 	return args
 }
 
@@ -162,7 +162,7 @@ func (r *Registry) EmailHolder(ctx context.Context, email string) (tenantID stri
 func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf string, args pgx.NamedArgs, locks ...string) error {
 	args = owner.args(args)
 	var batch pgx.Batch
-	for _, lock := range append([]string{owner.SignupID}, locks...) {
+	for _, lock := range append([]string{owner.RunID}, locks...) {
 		batch.Queue(lockSignup, lock)
 	}
 	var standing error
@@ -191,7 +191,7 @@ func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf s
 		return standing
 	case rowOwner == "":
 		return ErrEmailTaken
-	case rowOwner != owner.SignupID:
+	case rowOwner != owner.RunID:
 		return ErrNotOwned
 	}
 	return nil
@@ -207,13 +207,13 @@ var emailConstraints = map[string]bool{
 // @signup_id; an empty one writes only the tombstone. A signup that has completed is left alone: ErrCommitted.
 func (r *Registry) remove(ctx context.Context, owner Owner, statement string) error {
 	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockSignup, owner.SignupID); err != nil {
+		if _, err := tx.Exec(ctx, lockSignup, owner.RunID); err != nil {
 			return err
 		}
 		if err := permit(ctx, tx, owner); err != nil && !errors.Is(err, ErrUndone) {
 			return err
 		}
-		tombstoned, err := tx.Exec(ctx, insertTombstone, owner.SignupID, owner.TenantID)
+		tombstoned, err := tx.Exec(ctx, insertTombstone, owner.RunID, owner.TenantID)
 		if err == nil && tombstoned.RowsAffected() == 1 {
 			failed := EventSignupFailed
 			if owner.InviteeID != "" {
@@ -227,7 +227,7 @@ func (r *Registry) remove(ctx context.Context, owner Owner, statement string) er
 		if statement == "" {
 			return nil
 		}
-		_, err = tx.Exec(ctx, statement, pgx.NamedArgs{"tenant_id": owner.TenantID, "signup_id": owner.SignupID})
+		_, err = tx.Exec(ctx, statement, pgx.NamedArgs{"tenant_id": owner.TenantID, "signup_id": owner.RunID})
 		return err
 	})
 }

@@ -35,7 +35,7 @@ func open(t testing.TB) (*registry.Registry, *pgxpool.Pool) {
 	return r, pool
 }
 
-func newOwner() registry.Owner { return registry.Owner{SignupID: ids.New(), TenantID: ids.New()} }
+func newOwner() registry.Owner { return registry.Owner{RunID: ids.New(), TenantID: ids.New()} }
 
 var now = time.Now().UTC().Truncate(time.Microsecond)
 
@@ -140,7 +140,7 @@ func TestInsertsAreIdempotentForTheirOwnerAlone(t *testing.T) {
 	if err := r.InsertChurch(t.Context(), owner, church); !errors.Is(err, registry.ErrCommitted) {
 		t.Errorf("the same again in a church that is open: %v, want ErrCommitted", err)
 	}
-	other := registry.Owner{SignupID: ids.New(), TenantID: owner.TenantID}
+	other := registry.Owner{RunID: ids.New(), TenantID: owner.TenantID}
 	if err := r.InsertChurch(t.Context(), other, church); !errors.Is(err, registry.ErrNotOwned) {
 		t.Errorf("another signup's insert for the same tenant: %v, want ErrNotOwned", err)
 	}
@@ -157,7 +157,7 @@ func TestRemovalTouchesTheOwnersRowsAloneAndForbidsLateInserts(t *testing.T) {
 	r, pool := open(t)
 	owner := newOwner()
 	provision(t, r, owner, "hash")
-	other := registry.Owner{SignupID: ids.New(), TenantID: owner.TenantID}
+	other := registry.Owner{RunID: ids.New(), TenantID: owner.TenantID}
 	for _, o := range []registry.Owner{other, owner, owner} { // twice: it is idempotent
 		for _, err := range []error{r.DeleteEmailEntry(t.Context(), o), r.DeleteAdmin(t.Context(), o), r.DeleteTenant(t.Context(), o), r.DeleteChurch(t.Context(), o)} {
 			if err != nil {
@@ -177,7 +177,7 @@ func TestRemovalTouchesTheOwnersRowsAloneAndForbidsLateInserts(t *testing.T) {
 	if err := r.InsertChurch(t.Context(), owner, church); !errors.Is(err, registry.ErrUndone) {
 		t.Errorf("a late insert of the signup that was undone: %v, want ErrUndone", err)
 	}
-	again := registry.Owner{SignupID: ids.New(), TenantID: owner.TenantID} // a replay: a new run with the same input
+	again := registry.Owner{RunID: ids.New(), TenantID: owner.TenantID} // a replay: a new run with the same input
 	if err := r.InsertChurch(t.Context(), again, church); err != nil {
 		t.Errorf("a replay's insert: %v", err)
 	}

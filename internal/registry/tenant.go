@@ -136,7 +136,7 @@ func (r *Registry) DeleteTenant(ctx context.Context, owner Owner) error {
 // rolled back or its tenant is not there to be activated.
 func (r *Registry) ActivateTenant(ctx context.Context, owner Owner, adminID string) error {
 	var batch pgx.Batch
-	batch.Queue(lockSignup, owner.SignupID)
+	batch.Queue(lockSignup, owner.RunID)
 	batch.Queue(activateTenant, owner.args(pgx.NamedArgs{"admin_id": adminID})).QueryRow(func(row pgx.Row) error {
 		var was string
 		if err := row.Scan(&was); !errors.Is(err, pgx.ErrNoRows) {

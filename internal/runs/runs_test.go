@@ -52,9 +52,10 @@ func newThings(t *testing.T) *things {
 		t.Fatal(err)
 	}
 	s := &things{t: t, fate: map[string]string{}}
-	s.Operator = &runs.Operator{Temporal: temporalClient, Keys: keys, Namespace: client.DefaultNamespace, TaskQueue: ids.New(), Kind: runs.Kind{
-		Noun: "thing", Workflow: "Thing-" + ids.New(), Prefix: "thing-", Steps: steps, Again: s.again,
-	}}
+	s.Operator = &runs.Operator{
+		Kind:     runs.Kind{Noun: "thing", Workflow: "Thing-" + ids.New(), Prefix: "thing-", Steps: steps, Again: s.again},
+		Temporal: temporalClient, Keys: keys, Namespace: client.DefaultNamespace, TaskQueue: ids.New(),
+	}
 	w := worker.New(temporalClient, s.TaskQueue, worker.Options{})
 	for _, name := range []string{s.Workflow, s.Workflow + "-other"} {
 		w.RegisterWorkflowWithOptions(run, workflow.RegisterOptions{Name: name})
@@ -121,7 +122,9 @@ func (s *things) start(workflowID, tenantID, fate string) runs.Run {
 func (s *things) startOf(workflow, workflowID, tenantID, fate string) runs.Run {
 	s.t.Helper()
 	s.will(tenantID, fate)
-	options := client.StartWorkflowOptions{ID: workflowID, TaskQueue: s.TaskQueue, TypedSearchAttributes: saga.StartAttributes(steps, tenantID)}
+	options := client.StartWorkflowOptions{
+		ID: workflowID, TaskQueue: s.TaskQueue, TypedSearchAttributes: saga.StartAttributes(steps, tenantID),
+	}
 	started, err := s.Temporal.ExecuteWorkflow(s.t.Context(), options, workflow, thing{tenantID})
 	if err != nil {
 		s.t.Fatal(err)

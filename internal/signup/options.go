@@ -28,7 +28,8 @@ func StartOptions(taskQueue string, in Input, eager bool) client.StartWorkflowOp
 		WorkflowTaskTimeout:                      TaskTimeout,
 		TypedSearchAttributes:                    saga.StartAttributes(Steps, in.TenantID),
 		StaticSummary:                            "sign up tenant_" + in.TenantID,
-		StaticDetails: fmt.Sprintf("Requested at %s\n\n- tenant and church: `%s`\n- database and role: `tenant_%[2]s`\n- PRIMARY admin: `%s`\n- trial until %s\n",
+		StaticDetails: fmt.Sprintf("Requested at %s\n\n- tenant and church: `%s`\n- database and role: `tenant_%[2]s`\n"+
+			"- PRIMARY admin: `%s`\n- trial until %s\n",
 			in.RequestedAt.Format(time.RFC3339), in.TenantID, in.AdminID, in.TrialEndsAt.Format(time.DateOnly)),
 	}
 }

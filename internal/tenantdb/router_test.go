@@ -68,7 +68,7 @@ func (w *world) router(connections int) *tenantdb.Router {
 func (w *world) enter(databaseURL string) (id string) {
 	w.t.Helper()
 	ctx, now := w.t.Context(), time.Now()
-	owner := registry.Owner{SignupID: ids.New(), TenantID: ids.New()}
+	owner := registry.Owner{RunID: ids.New(), TenantID: ids.New()}
 	u, err := url.Parse(databaseURL)
 	if err != nil {
 		w.t.Fatal(err)

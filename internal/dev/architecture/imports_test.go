@@ -75,7 +75,9 @@ func TestImportsPointOneWay(t *testing.T) {
 			from: "narthex/httpapi",
 			forbidden: []string{
 				"narthex/cmd",
+				"narthex/workflows",
 				"narthex/activities",
+				"narthex/internal/idempotency",
 				"narthex/internal/tenantserver",
 				"narthex/internal/schema",
 				"narthex/internal/postgres",
@@ -111,6 +113,21 @@ func TestImportsPointOneWay(t *testing.T) {
 					if within(imported, forbidden) {
 						t.Errorf("%s imports %s; nothing below %s may import %s", p.ImportPath, imported, rule.from, forbidden)
 					}
+				}
+			}
+		}
+	}
+}
+
+// Workflows import what signups and invitations are, and with it what one can do with them: none of that may reach a
+// database.
+func TestWorkflowsReachNoDatabase(t *testing.T) {
+	t.Parallel()
+	for _, p := range list(t, "narthex/workflows") {
+		for _, dep := range p.Deps {
+			for _, forbidden := range []string{"narthex/internal/postgres", "narthex/internal/registry", "github.com/jackc"} {
+				if within(dep, forbidden) {
+					t.Errorf("%s reaches %s, want no database in it", p.ImportPath, dep)
 				}
 			}
 		}

@@ -22,7 +22,7 @@ func TestRelocate(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(reg.Close)
-	owner, email := registry.Owner{SignupID: ids.New(), TenantID: ids.New()}, "pat@example.org"
+	owner, email := registry.Owner{RunID: ids.New(), TenantID: ids.New()}, "pat@example.org"
 	name := ids.DatabaseName(owner.TenantID)
 	tenant := registry.NewTenant{Name: "Grace Chapel", Email: email,
 		DatabaseURL: "postgres://" + name + ":5ecret@old:5432/" + name + "?sslmode=disable", DatabaseHost: "old", DatabasePort: 5432,

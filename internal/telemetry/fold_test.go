@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,15 +19,34 @@ func activityError(doing, cause string) error {
 	return temporal.NewApplicationError(doing+": "+cause, "Database")
 }
 
+// lockedLines keeps what is logged, by the test and by the folding's timer.
+type lockedLines struct {
+	mu    sync.Mutex
+	lines strings.Builder
+}
+
+func (l *lockedLines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.lines.Write(p)
+}
+
+// take returns what was logged since it was last called.
+func (l *lockedLines) take() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	defer l.lines.Reset()
+	return l.lines.String()
+}
+
 func TestErrorsThatRepeatAreALineAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var lines strings.Builder
+		var lines lockedLines
 		folding := NewFolding(NewLogger(&lines, config.Log{}).Handler())
 		sdk := log.With(log.NewStructuredLogger(slog.New(folding)), "Namespace", "default")
 		wantLines := func(want ...string) {
 			t.Helper()
-			got := strings.Split(strings.TrimSuffix(lines.String(), "\n"), "\n")
-			lines.Reset()
+			got := strings.Split(strings.TrimSuffix(lines.take(), "\n"), "\n")
 			if len(got) != len(want) {
 				t.Errorf("%d lines, want %d: %q", len(got), len(want), got)
 				return
@@ -53,8 +73,8 @@ func TestErrorsThatRepeatAreALineAMinute(t *testing.T) {
 		folding.Flush()
 		wantLines(`"repeated":1`)
 		folding.Flush()
-		if lines.Len() > 0 {
-			t.Errorf("it is logged twice: %s", lines.String())
+		if twice := lines.take(); twice != "" {
+			t.Errorf("it is logged twice: %s", twice)
 		}
 		sdk.Error("Activity error.", "Error", activityError("create database", "no connection to PostgreSQL"))
 		wantLines("no connection to PostgreSQL")

@@ -203,7 +203,7 @@ func fits(printed, shown string) bool {
 // What a page shows fits what has the same shape, and nothing else.
 func TestFits(t *testing.T) {
 	t.Parallel()
-	shown := "STARTED               TENANT                      TOOK\n…\n2026-11-25 17:49:38Z  01m89x7m6zry4hep2a3rj5z1b8  319ms\nid AQ…: done\n"
+	shown := "STARTED  TENANT                      TOOK\n…\n2026-11-25 17:49:38Z  01m89x7m6zry4hep2a3rj5z1b8  319ms\nid AQ…: done\n"
 	for printed, want := range map[string]bool{
 		"STARTED TENANT TOOK\n2026-11-28 20:22:09Z 01m8hx51vhvkz8p3vcd00ywx00 1.2s\nid AQJo: done\n":                   true,
 		"STARTED TENANT TOOK\nsome\nlines\n2026-11-28 20:22:09Z 01m8hx51vhvkz8p3vcd00ywx00 1m2s\nid AQJo: done\n":      true,

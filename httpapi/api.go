@@ -146,7 +146,7 @@ func within(limit time.Duration, handler func(*gin.Context) error) func(*gin.Con
 			ctx, cancel = context.WithTimeout(request.Context(), limit)
 			c.Request = request.WithContext(ctx)
 		}
-		if _, inside := c.Get(restartKey); !inside {
+		if _, inside := c.Get(restartKey); !inside && request.ContentLength != 0 { // a read need not pay for it
 			c.Set(restartKey, start)
 		}
 		defer func() {

@@ -68,11 +68,11 @@ func (o *Operator) Find(ctx context.Context, id string) (Run, error) {
 }
 
 // Latest returns the newest run of the saga that a run belongs to: of the same workflow, for the same tenant. What came
-// later under the same workflow id for another tenant is another saga.
+// later under the same workflow id for another tenant is another saga. Without a run id it is the workflow's newest.
 func (o *Operator) Latest(ctx context.Context, run Run) (Entry, error) {
 	entry, err := o.describe(ctx, run)
-	if err != nil {
-		return Entry{}, err
+	if err != nil || run.RunID == "" { // without a run id it is the newest
+		return entry, err
 	}
 	newest, err := o.describe(ctx, Run{WorkflowID: run.WorkflowID})
 	if err != nil || newest.TenantID == entry.TenantID {

@@ -8,7 +8,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"narthex/internal/orphan"
-	"narthex/internal/redact"
 )
 
 // orphanCounter counts the orphans of each kind that a sweep has seen since a time: the registry does.
@@ -24,25 +23,14 @@ func (t *Telemetry) CountOrphans(ctx context.Context, registry orphanCounter, pa
 		Name: "orphans_seen", Help: "Orphans that sweeps have seen in the last two days and that are not kept, by kind.",
 	}, []string{"kind"})
 	t.Metrics.MustRegister(seen)
-	for {
-		counts, err := countOrphans(ctx, registry)
-		if err == nil {
-			for _, kind := range orphan.Kinds {
-				seen.WithLabelValues(string(kind)).Set(float64(counts[kind]))
-			}
-		} else if ctx.Err() == nil {
-			log.Warn("The orphans could not be counted; trying again", "error", redact.Error(err))
+	keepCounting(ctx, pause, log, "orphans", func(ctx context.Context) error {
+		counts, err := registry.CountOrphans(ctx, time.Now().Add(-orphan.Fresh))
+		if err != nil {
+			return err
 		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(pause):
+		for _, kind := range orphan.Kinds {
+			seen.WithLabelValues(string(kind)).Set(float64(counts[kind]))
 		}
-	}
-}
-
-func countOrphans(ctx context.Context, registry orphanCounter) (map[orphan.Kind]int, error) {
-	ctx, cancel := context.WithTimeout(ctx, countLimit)
-	defer cancel()
-	return registry.CountOrphans(ctx, time.Now().Add(-orphan.Fresh))
+		return nil
+	})
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,7 +39,8 @@ type Server struct {
 	base url.URL // the admin URL, of which a tenant's differs in user and database alone
 
 	installation string
-	template     atomic.Pointer[string] // name of the one to copy; nil until there is one
+	template     atomic.Pointer[string]          // name of the one to copy; nil until there is one
+	templateName func() (name string, err error) // of this program's migrations; it is worked out once
 }
 
 // Open connects lazily to the server at adminURL (postgres://…). installation tells what is made there from
@@ -57,7 +59,8 @@ func Open(ctx context.Context, adminURL, installation string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open tenant server: %w", err)
 	}
-	return &Server{pool: pool, base: *base, installation: installation}, nil
+	name := sync.OnceValues(func() (string, error) { return templateName(base.User.Username()) })
+	return &Server{pool: pool, base: *base, installation: installation, templateName: name}, nil
 }
 
 // Name is the server's host:port, or folder:port where it is reached by its socket.

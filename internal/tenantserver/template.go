@@ -68,7 +68,7 @@ var templateLock = lock{name: "tenant template", idle: "1min", statement: "'5min
 
 // HasTemplate reports whether the template exists. It waits for no lock.
 func (s *Server) HasTemplate(ctx context.Context) (bool, error) {
-	name, err := templateName(s.base.User.Username())
+	name, err := s.templateName()
 	if err != nil {
 		return false, err
 	}
@@ -78,7 +78,7 @@ func (s *Server) HasTemplate(ctx context.Context) (bool, error) {
 // EnsureTemplate makes the template, unless it exists, and lets Create copy from it. If several processes try, one makes
 // it. Templates of older schemas are dropped. Idempotent.
 func (s *Server) EnsureTemplate(ctx context.Context) error {
-	name, err := templateName(s.base.User.Username())
+	name, err := s.templateName()
 	if err != nil {
 		return err
 	}

@@ -64,12 +64,12 @@ func (a *Activities) searchAll(ctx context.Context) (found search, err error) {
 	if err != nil {
 		return found, err
 	}
-	places, err := a.Registry.Places(ctx)
+	locations, err := a.Registry.Locations(ctx)
 	if err != nil {
 		return found, err
 	}
 	for _, server := range a.servers() {
-		suspects, err := suspectsOn(ctx, server, places)
+		suspects, err := suspectsOn(ctx, server, locations)
 		if err != nil {
 			activity.GetLogger(ctx).Warn("A server could not be searched for orphans", "server", server.Name(), "error", describe(err))
 			found.unreachable = append(found.unreachable, server.Name())
@@ -90,7 +90,7 @@ const serverLimit = time.Minute
 
 // suspectsOn returns the databases on a server that no open church in the registry has, and the open churches whose
 // database the server lacks.
-func suspectsOn(ctx context.Context, server *tenantserver.Server, places map[string]registry.Place) ([]orphan.Orphan, error) {
+func suspectsOn(ctx context.Context, server *tenantserver.Server, locations map[string]registry.Location) ([]orphan.Orphan, error) {
 	ctx, cancel := context.WithTimeout(ctx, serverLimit)
 	defer cancel()
 	made, err := server.Made(ctx)
@@ -103,14 +103,14 @@ func suspectsOn(ctx context.Context, server *tenantserver.Server, places map[str
 	}
 	var suspects []orphan.Orphan
 	for _, m := range made {
-		if !places[m.TenantID].Open() {
+		if !locations[m.TenantID].Open() {
 			suspects = append(suspects, orphan.Orphan{Kind: orphan.Database, Server: server.Name(), ID: m.TenantID, TenantID: m.TenantID,
 				SignupID: m.SignupID, HalfDropped: m.HalfDropped || !m.Exists})
 		}
 	}
-	for _, place := range places {
-		if place.Server() == server.Name() && place.Open() && !names[place.DatabaseName] {
-			suspects = append(suspects, orphan.Orphan{Kind: orphan.Tenant, Server: server.Name(), ID: place.ID, TenantID: place.ID})
+	for _, location := range locations {
+		if location.Server() == server.Name() && location.Open() && !names[location.DatabaseName] {
+			suspects = append(suspects, orphan.Orphan{Kind: orphan.Tenant, Server: server.Name(), ID: location.ID, TenantID: location.ID})
 		}
 	}
 	return suspects, nil
@@ -133,11 +133,11 @@ func (a *Activities) withoutOwner(ctx context.Context, suspects []orphan.Orphan)
 			orphans = append(orphans, o)
 		}
 	}
-	places, err := a.Registry.Places(ctx)
+	locations, err := a.Registry.Locations(ctx)
 	if err != nil {
 		return nil, err
 	}
 	return slices.DeleteFunc(orphans, func(o orphan.Orphan) bool {
-		return places[o.TenantID].Open() && (o.Kind == orphan.Database || o.Kind == orphan.Rows)
+		return locations[o.TenantID].Open() && (o.Kind == orphan.Database || o.Kind == orphan.Rows)
 	}), nil
 }

@@ -267,11 +267,11 @@ func TestOneServerHasOneName(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	places, err := o.do.Registry.Places(t.Context())
+	locations, err := o.do.Registry.Locations(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := places[owner.TenantID].Server(); got != server.Name() {
+	if got := locations[owner.TenantID].Server(); got != server.Name() {
 		t.Errorf("the registry calls the server %s, want its name %s", got, server.Name())
 	}
 }

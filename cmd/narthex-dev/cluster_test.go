@@ -70,7 +70,7 @@ func (s *runningStack) roles() map[string][]int {
 		switch words := strings.Split(strings.TrimRight(string(line), "\x00"), "\x00"); {
 		case len(words) == 3 && words[1] == "temporal-service":
 			roles[words[2]] = append(roles[words[2]], pid)
-		case len(words) == 3 && words[1] == "narthex-service":
+		case len(words) == 3 && words[1] == "narthex-process":
 			roles["narthex "+words[2]] = append(roles["narthex "+words[2]], pid)
 		}
 	}
@@ -130,7 +130,7 @@ func TestClusterRefusals(t *testing.T) {
 	t.Parallel()
 	for arguments, want := range map[string]string{
 		"temporal-service history": "narthex-dev: this command is for narthex-dev itself, which tells it what to do\n",
-		"narthex-service api":      "narthex-dev: this command is for narthex-dev itself, which tells it what to do\n",
+		"narthex-process api":      "narthex-dev: this command is for narthex-dev itself, which tells it what to do\n",
 		"temporal --cluster":       "narthex-dev: --cluster needs a PostgreSQL server: name it in DATABASE_URL\n",
 	} {
 		r := testenv.Start(t, nil, "narthex-dev", strings.Fields(arguments)...)

@@ -13,14 +13,14 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"narthex/cmd/internal/service"
+	"narthex/cmd/internal/process"
 	"narthex/internal/config"
 	"narthex/internal/dev/children"
 	"narthex/internal/telemetry"
 )
 
 const (
-	serviceCommand = "narthex-service"
+	processCommand = "narthex-process"
 	roleAPI        = "api"
 	roleWorker     = "worker"
 	drainPatience  = 30 * time.Second // with what a process has in hand
@@ -82,7 +82,7 @@ type addresses struct{ http, operations string }
 // fails. With an error it returns those that have been started.
 func (p processes) start(ctx context.Context, role string, tasks ...task) (started []*children.Process, listening []addresses, err error) {
 	for _, t := range tasks {
-		process, address, err := children.StartSelf(ctx, p.log, t, serviceCommand, role)
+		process, address, err := children.StartSelf(ctx, p.log, t, processCommand, role)
 		if err != nil {
 			return started, nil, fmt.Errorf("Narthex's %s did not start (its log is narthex.log in the data folder): %w", role, err)
 		}
@@ -118,7 +118,7 @@ func endAll(all []*children.Process) {
 // narthexServiceCommand runs one of Narthex's processes, for the one that runs a cluster.
 func narthexServiceCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: serviceCommand, Hidden: true, Args: cobra.ExactArgs(1),
+		Use: processCommand, Hidden: true, Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, arguments []string) error {
 			return children.Serve(cmd.InOrStdin(), cmd.OutOrStdout(), func(t task, ready func(string)) error {
 				c := allParts()
@@ -130,14 +130,14 @@ func narthexServiceCommand() *cobra.Command {
 					return err
 				}
 				log := telemetry.NewLogger(os.Stderr, config.Log{LogFormat: config.LogJSON}).With("process", os.Getpid())
-				parts := serviceConfig(c, temporal, log, t.SpareLoopback)
+				parts := processConfig(c, temporal, log, t.SpareLoopback)
 				parts.Ready = func(http, operations string) { ready(http + " " + operations) }
 				if arguments[0] == roleAPI {
 					parts.Worker = nil
 				} else {
 					parts.API = nil
 				}
-				return service.Run(cmd.Context(), parts)
+				return process.Run(cmd.Context(), parts)
 			})
 		},
 	}

@@ -17,7 +17,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"go.temporal.io/sdk/client"
 
-	"narthex/cmd/internal/service"
+	"narthex/cmd/internal/process"
 	"narthex/internal/config"
 	"narthex/internal/dev/devstack"
 	"narthex/internal/dev/localpg"
@@ -40,9 +40,9 @@ func allParts() config.Process {
 	return config.Process{API: &config.API{}, Codec: &config.Codec{}, Worker: &config.Worker{}}
 }
 
-// serviceConfig configures a process of the stack.
-func serviceConfig(c config.Process, temporal client.Options, log *slog.Logger, spareLoopback bool) service.Config {
-	return service.Config{
+// processConfig configures a process of the stack.
+func processConfig(c config.Process, temporal client.Options, log *slog.Logger, spareLoopback bool) process.Config {
+	return process.Config{
 		Process:       c,
 		Promote:       true, // a build of older sources may follow one of newer
 		SpareLoopback: spareLoopback, Temporal: temporal, Log: log,
@@ -123,9 +123,9 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		t := task{Variables: all, Temporal: temporal.HostPort, SpareLoopback: !f.throttle}
 		return processes{log: logFile, task: t, progress: progress, fail: fail}.run(ctx, ready)
 	}
-	parts := serviceConfig(c, temporal, telemetry.NewLogger(logFile, config.Log{}), !f.throttle)
+	parts := processConfig(c, temporal, telemetry.NewLogger(logFile, config.Log{}), !f.throttle)
 	parts.Ready = func(http, operations string) { ready([]string{"http://" + http}, "http://"+operations) }
-	return service.Run(ctx, parts)
+	return process.Run(ctx, parts)
 }
 
 // checkAddresses finds addresses that are malformed or taken before anything has been started.
@@ -253,7 +253,7 @@ func temporalOptions(own string) (client.Options, error) {
 	if os.Getenv("TEMPORAL_ADDRESS") == "" {
 		return client.Options{HostPort: own, Namespace: client.DefaultNamespace}, nil
 	}
-	options, err := service.TemporalOptions()
+	options, err := process.TemporalOptions()
 	if options.Namespace == "" {
 		options.Namespace = client.DefaultNamespace
 	}

@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"narthex/cmd/internal/service"
+	"narthex/cmd/internal/process"
 	"narthex/internal/config"
 	"narthex/internal/redact"
 	"narthex/internal/registry"
@@ -84,12 +84,12 @@ func run(cmd *cobra.Command, parts config.Process) error {
 	if err := config.Parse(&parts); err != nil {
 		return err
 	}
-	temporal, err := service.TemporalOptions()
+	temporal, err := process.TemporalOptions()
 	if err != nil {
 		return err
 	}
 	log := telemetry.NewLogger(os.Stderr, parts.Log)
-	return service.Run(cmd.Context(), service.Config{
+	return process.Run(cmd.Context(), process.Config{
 		Process: parts, Temporal: temporal, Log: log,
 		Ready: func(http, operations string) { log.Info("ready", "http", http, "operations", operations) },
 	})
@@ -118,7 +118,7 @@ func printVersion(cmd *cobra.Command) error {
 	if err := config.Parse(&c); err != nil {
 		return err
 	}
-	name, err := service.ReleaseName(c)
+	name, err := process.ReleaseName(c)
 	if err != nil {
 		return err
 	}

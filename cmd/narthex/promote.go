@@ -8,7 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"narthex/cmd/internal/service"
+	"narthex/cmd/internal/process"
 	"narthex/internal/config"
 	"narthex/internal/release"
 )
@@ -35,7 +35,7 @@ worker of this release must be running. Those of the other one are then given no
 				return err
 			}
 			defer temporal.Close()
-			deployment, err := service.OpenDeployment(temporal, c.Queue, c.Release)
+			deployment, err := process.OpenDeployment(temporal, c.Queue, c.Release)
 			if err != nil {
 				return err
 			}

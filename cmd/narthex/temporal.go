@@ -8,14 +8,14 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 
-	"narthex/cmd/internal/service"
+	"narthex/cmd/internal/process"
 	"narthex/internal/codec"
 	"narthex/internal/secrets"
 )
 
 // dialTemporal connects to Temporal, and returns its namespace too. Without keys, payloads stay sealed.
 func dialTemporal(ctx context.Context, keys *secrets.Keys) (temporal client.Client, namespace string, err error) {
-	options, err := service.TemporalOptions()
+	options, err := process.TemporalOptions()
 	if err != nil {
 		return nil, "", err
 	}

@@ -16,7 +16,7 @@ import (
 
 const (
 	selectInstallation = `SELECT installation FROM key_checks WHERE id = $1`
-	selectPlaces       = `SELECT id, database_name, database_host, database_port, status FROM tenants`
+	selectLocations    = `SELECT id, database_name, database_host, database_port, status FROM tenants`
 	// A church that was never opened, with the signup that made it.
 	selectHalves = `
 		SELECT c.id, c.id AS tenant_id, c.signup_id FROM churches c LEFT JOIN tenants t ON t.id = c.id
@@ -55,8 +55,8 @@ func (r *Registry) Installation(ctx context.Context) (id string, err error) {
 	return id, nil
 }
 
-// Place is where the registry says that a tenant's database is.
-type Place struct {
+// Location is where the registry says that a tenant's database is.
+type Location struct {
 	ID           string
 	DatabaseName string
 	DatabaseHost string
@@ -65,20 +65,22 @@ type Place struct {
 }
 
 // Server is the server's host:port, as the tenantserver names it.
-func (p Place) Server() string { return net.JoinHostPort(p.DatabaseHost, strconv.Itoa(p.DatabasePort)) }
+func (p Location) Server() string {
+	return net.JoinHostPort(p.DatabaseHost, strconv.Itoa(p.DatabasePort))
+}
 
 // Open reports whether there is a church that was ever opened.
-func (p Place) Open() bool { return p.ID != "" && p.Status != StatusProvisioning }
+func (p Location) Open() bool { return p.ID != "" && p.Status != StatusProvisioning }
 
-// Places returns the places of all tenants, by tenant id.
-func (r *Registry) Places(ctx context.Context) (map[string]Place, error) {
-	places, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[Place], selectPlaces)
+// Locations returns the locations of all tenants, by tenant id.
+func (r *Registry) Locations(ctx context.Context) (map[string]Location, error) {
+	locations, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[Location], selectLocations)
 	if err != nil {
-		return nil, fmt.Errorf("list tenants' places: %w", err)
+		return nil, fmt.Errorf("list tenants' locations: %w", err)
 	}
-	byID := make(map[string]Place, len(places))
-	for _, place := range places {
-		byID[place.ID] = place
+	byID := make(map[string]Location, len(locations))
+	for _, location := range locations {
+		byID[location.ID] = location
 	}
 	return byID, nil
 }

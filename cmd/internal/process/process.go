@@ -1,6 +1,6 @@
-// Package service wires Narthex's parts into the processes that the commands run: the API, the worker,
+// Package process wires Narthex's parts into the processes that the commands run: the API, the worker,
 // or both on one Temporal client. It decides nothing but the order in which they start and stop.
-package service
+package process
 
 import (
 	"context"

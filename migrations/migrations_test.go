@@ -19,7 +19,7 @@ var schemas = map[string]struct {
 	files  fs.FS
 	tables int
 }{
-	"registry": {migrations.Registry, 15},
+	"registry": {migrations.Registry, 17},
 	"tenant":   {migrations.Tenant, 24},
 }
 

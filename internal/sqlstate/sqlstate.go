@@ -17,6 +17,8 @@ const (
 	UndefinedSchema       = "3F000"
 	InsufficientPrivilege = "42501"
 	UndefinedTable        = "42P01"
+	LockNotAvailable      = "55P03"
+	DeadlockDetected      = "40P01"
 )
 
 type meaning struct {
@@ -44,7 +46,7 @@ var meanings = []meaning{
 	{UndefinedDatabase, "", true, "the database does not exist"},
 	{UndefinedSchema, "", true, "PostgreSQL refused: a schema is missing"},
 	{"40001", "", true, "PostgreSQL refused: another transaction changed the same rows"},
-	{"40P01", "", true, "PostgreSQL refused: deadlock with another transaction"},
+	{DeadlockDetected, "", true, "PostgreSQL refused: deadlock with another transaction"},
 	{"40", "", true, "PostgreSQL rolled the transaction back"},
 	{InsufficientPrivilege, "createdb", false, "PostgreSQL refused: Narthex's role may not create databases"},
 	{InsufficientPrivilege, "RenameDatabase", false, "PostgreSQL refused: Narthex's role may not create databases"},
@@ -62,7 +64,7 @@ var meanings = []meaning{
 	{"53", "", true, "PostgreSQL refused: it is out of resources"},
 	{"55000", "", true, "PostgreSQL refused: the object is not in the right state"},
 	{"55006", "", true, "PostgreSQL refused: the database is in use"},
-	{"55P03", "", true, "PostgreSQL refused: another transaction holds the lock"},
+	{LockNotAvailable, "", true, "PostgreSQL refused: another transaction holds the lock"},
 	{"57014", "", true, "PostgreSQL cancelled the statement: it took too long, or somebody asked for it"},
 	{"57P01", "", true, "PostgreSQL ended the connection: it is shutting down, or somebody asked for it"},
 	{"57P02", "", true, "PostgreSQL ended the connection: one of its processes crashed"},
@@ -90,6 +92,15 @@ func Of(err error) string {
 		return ""
 	}
 	return reported.Code
+}
+
+// AlreadyThere reports whether PostgreSQL refused to make what exists.
+func AlreadyThere(err error) bool {
+	switch Of(err) {
+	case "42P04", "42P06", "42P07", "42701", "42710", "42723": // database, schema, table, column, another object, function
+		return true
+	}
+	return false
 }
 
 // Retry reports whether what failed with err may work when tried again: true for what PostgreSQL did not report.

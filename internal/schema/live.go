@@ -1,0 +1,189 @@
+package schema
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/sqlstate"
+)
+
+// What the first lines of a migration file may say.
+const (
+	outsideTransaction = "-- no transaction"  // its one statement, which can be repeated, can't run in a transaction
+	isSafe             = "-- safe for data: " // of a down: why it loses nothing
+)
+
+// Step is one migration file, by which a live database goes from one version to the next, or back.
+type Step struct {
+	From, To      int
+	File          string
+	SQL           string
+	InTransaction bool
+	Safe          string // of a step back: why no data is lost; empty if some may be
+}
+
+// Steps returns the steps from one version to another, in the order in which they are taken.
+// Errors: a version that files don't have, or a migration without its way back.
+func Steps(files fs.FS, from, to int) ([]Step, error) {
+	low, high, direction := from, to, "up"
+	if from > to {
+		low, high, direction = to, from, "down"
+	}
+	var steps []Step
+	for version := low + 1; version <= high; version++ {
+		step, err := readStep(files, version, direction)
+		if err != nil {
+			return nil, err
+		}
+		steps = append(steps, step)
+	}
+	if from > to {
+		slices.Reverse(steps)
+	}
+	return steps, nil
+}
+
+func readStep(files fs.FS, version int, direction string) (Step, error) {
+	pattern := fmt.Sprintf("%06d_*.%s.sql", version, direction)
+	names, err := fs.Glob(files, pattern)
+	if err != nil || len(names) != 1 {
+		return Step{}, fmt.Errorf("there are %d migrations %s, want one", len(names), pattern)
+	}
+	content, err := fs.ReadFile(files, names[0])
+	if err != nil {
+		return Step{}, fmt.Errorf("read migration: %w", err)
+	}
+	step := Step{From: version - 1, To: version, File: names[0], SQL: string(content), InTransaction: true}
+	if direction == "down" {
+		step.From, step.To = step.To, step.From
+	}
+	for line := range strings.Lines(step.SQL) {
+		line = strings.TrimSpace(line)
+		if !strings.HasPrefix(line, "--") {
+			break
+		}
+		if line == outsideTransaction {
+			step.InTransaction = false
+		}
+		if why, ok := strings.CutPrefix(line, isSafe); ok {
+			step.Safe = why
+		}
+	}
+	return step, nil
+}
+
+const (
+	lockVersion = `SELECT version, dirty FROM narthex_migrations.versions FOR UPDATE`
+	setVersion  = `UPDATE narthex_migrations.versions SET version = $1, dirty = $2`
+
+	// What a statement that builds an index without locking leaves behind when it is interrupted.
+	selectInvalidIndexes = `
+		SELECT format('%I.%I', n.nspname, c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
+		JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND n.nspname = 'public'`
+	dropIndex = `DROP INDEX CONCURRENTLY IF EXISTS `
+)
+
+// ErrVersion means that the database is at another version than the step begins from.
+var ErrVersion = errors.New("the schema has another version")
+
+// Take takes a step on conn's database, which may be in use. A step in a transaction either happens with its version or
+// not at all. Another is marked dirty while it runs; what an interrupted attempt has left of it is removed first.
+// Idempotent. Errors: ErrVersion, or what PostgreSQL said.
+func Take(ctx context.Context, conn *pgx.Conn, step Step) error {
+	err := takeWithVersion(ctx, conn, step)
+	if err != nil {
+		return fmt.Errorf("%s: %w", step.File, err)
+	}
+	return nil
+}
+
+func takeWithVersion(ctx context.Context, conn *pgx.Conn, step Step) error {
+	if !step.InTransaction {
+		return takeOutside(ctx, conn, step)
+	}
+	wasDirty := false
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		due, dirty, err := isDue(ctx, tx, step)
+		if err != nil || !due {
+			return err
+		}
+		wasDirty = dirty
+		if err := execAll(ctx, conn, step.SQL); err != nil {
+			return err
+		}
+		_, err = tx.Exec(ctx, setVersion, step.To, false)
+		return err
+	})
+	if wasDirty && sqlstate.AlreadyThere(err) { // the attempt that left it dirty was interrupted after its commit
+		_, err = conn.Exec(ctx, setVersion, step.To, false)
+	}
+	return err
+}
+
+func takeOutside(ctx context.Context, conn *pgx.Conn, step Step) error {
+	due := false
+	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) {
+		if due, _, err = isDue(ctx, tx, step); err != nil || !due {
+			return err
+		}
+		_, err = tx.Exec(ctx, setVersion, step.To, true) // as golang-migrate does
+		return err
+	})
+	if err != nil || !due {
+		return err
+	}
+	if err := dropInvalidIndexes(ctx, conn); err != nil {
+		return err
+	}
+	if err := execAll(ctx, conn, step.SQL); err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, setVersion, step.To, false)
+	return err
+}
+
+// isDue locks the version and reports whether the step is yet to be taken, and whether an interrupted attempt at it has
+// left the version dirty: one outside of a transaction, or one of golang-migrate, which sets the version before and after.
+func isDue(ctx context.Context, tx pgx.Tx, step Step) (due, dirty bool, err error) {
+	var version int
+	if err := tx.QueryRow(ctx, lockVersion).Scan(&version, &dirty); err != nil {
+		return false, false, fmt.Errorf("read schema version: %w", err)
+	}
+	switch {
+	case dirty && version == step.To:
+		return true, true, nil
+	case dirty:
+		return false, true, ErrDirty
+	case version == step.To:
+		return false, false, nil
+	case version != step.From:
+		return false, false, fmt.Errorf("%d, want %d: %w", version, step.From, ErrVersion)
+	}
+	return true, false, nil
+}
+
+// execAll runs the statements of a file, as they are.
+func execAll(ctx context.Context, conn *pgx.Conn, sql string) error {
+	_, err := conn.PgConn().Exec(ctx, sql).ReadAll()
+	return err
+}
+
+func dropInvalidIndexes(ctx context.Context, conn *pgx.Conn) error {
+	rows, _ := conn.Query(ctx, selectInvalidIndexes)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("list invalid indexes: %w", err)
+	}
+	for _, name := range names {
+		if err := execAll(ctx, conn, dropIndex+name); err != nil {
+			return fmt.Errorf("drop invalid index %s: %w", name, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,162 @@
+package schema_test
+
+import (
+	"errors"
+	"testing"
+	"testing/fstest"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/schema"
+)
+
+var live = fstest.MapFS{
+	"000001_first.up.sql":   {Data: []byte(`CREATE TABLE first (id text)`)},
+	"000001_first.down.sql": {Data: []byte(`DROP TABLE first`)},
+	"000002_planted.up.sql": {Data: []byte("ALTER TABLE first ADD COLUMN planted date;\nINSERT INTO first VALUES ('once')")},
+	"000002_planted.down.sql": {
+		Data: []byte("-- safe for data: nobody has written to it yet\nALTER TABLE first DROP COLUMN planted; DELETE FROM first WHERE id = 'once'"),
+	},
+	"000003_index.up.sql":   {Data: []byte("-- no transaction\nCREATE INDEX CONCURRENTLY first_planted_idx ON first (planted)")},
+	"000003_index.down.sql": {Data: []byte("-- no transaction\n-- safe for data: an index holds none\nDROP INDEX CONCURRENTLY IF EXISTS first_planted_idx")},
+}
+
+// atFirst is a database at version 1.
+func atFirst(t *testing.T) *pgx.Conn {
+	t.Helper()
+	conn := open(t)
+	first := fstest.MapFS{"000001_first.up.sql": live["000001_first.up.sql"]}
+	if err := schema.Up(t.Context(), conn.Config(), first, nil); err != nil {
+		t.Fatal(err)
+	}
+	return conn
+}
+
+func steps(t *testing.T, from, to int) []schema.Step {
+	t.Helper()
+	steps, err := schema.Steps(live, from, to)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return steps
+}
+
+func take(t *testing.T, conn *pgx.Conn, from, to int) {
+	t.Helper()
+	for _, step := range steps(t, from, to) {
+		if err := schema.Take(t.Context(), conn, step); err != nil {
+			t.Fatal(err)
+		}
+	}
+	wantVersion(t, conn, to)
+}
+
+func wantVersion(t *testing.T, conn *pgx.Conn, want int) {
+	t.Helper()
+	got, err := schema.Version(t.Context(), conn)
+	if err != nil || got != want {
+		t.Errorf("the version is %d (%v), want %d", got, err, want)
+	}
+}
+
+// golang-migrate finds what the steps have left as if it had run the files itself.
+func TestStepsGoForthAndBack(t *testing.T) {
+	t.Parallel()
+	conn := atFirst(t)
+	for range 2 {
+		take(t, conn, 1, 3)
+		if err := schema.Take(t.Context(), conn, steps(t, 2, 3)[0]); err != nil {
+			t.Errorf("the last step, taken again: %v", err)
+		}
+		take(t, conn, 3, 1)
+	}
+	take(t, conn, 1, 2)
+	if err := schema.Up(t.Context(), conn.Config(), live, nil); err != nil {
+		t.Errorf("golang-migrate goes on with %v, want no error", err)
+	}
+	wantVersion(t, conn, 3)
+}
+
+func TestAStepFromAnotherVersionIsRefused(t *testing.T) {
+	t.Parallel()
+	conn := atFirst(t)
+	if err := schema.Take(t.Context(), conn, steps(t, 2, 3)[0]); !errors.Is(err, schema.ErrVersion) {
+		t.Errorf("a step from 2 at version 1 says %v, want ErrVersion", err)
+	}
+	wantVersion(t, conn, 1)
+}
+
+func TestAStepThatFailsLeavesNothing(t *testing.T) {
+	t.Parallel()
+	conn := atFirst(t)
+	broken := steps(t, 1, 2)[0]
+	broken.SQL += "; SELECT 1/0"
+	if err := schema.Take(t.Context(), conn, broken); err == nil {
+		t.Fatal("a broken step went through")
+	}
+	wantVersion(t, conn, 1)
+	take(t, conn, 1, 3)
+}
+
+// A version is dirty if golang-migrate was interrupted, before its file was committed or after it, or if a step outside
+// of a transaction was.
+func TestADirtyVersionIsTakenUp(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		version int
+		damage  string
+	}{
+		"before the commit": {1, `UPDATE narthex_migrations.versions SET version = 2, dirty = true`},
+		"after the commit":  {2, `UPDATE narthex_migrations.versions SET dirty = true`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			conn := atFirst(t)
+			take(t, conn, 1, c.version)
+			exec(t, conn, c.damage)
+			take(t, conn, 1, 2)
+			var rows int
+			if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM first`).Scan(&rows); err != nil || rows != 1 {
+				t.Errorf("the step ran %d times (%v), want once", rows, err)
+			}
+		})
+	}
+	t.Run("an index half built", func(t *testing.T) {
+		t.Parallel()
+		conn := atFirst(t)
+		take(t, conn, 1, 2)
+		exec(t, conn, `CREATE INDEX first_planted_idx ON first (planted)`)
+		exec(t, conn, `UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'first_planted_idx'::regclass`)
+		exec(t, conn, `UPDATE narthex_migrations.versions SET version = 3, dirty = true`)
+		take(t, conn, 2, 3)
+		var valid bool
+		const isValid = `SELECT indisvalid FROM pg_index WHERE indexrelid = 'first_planted_idx'::regclass`
+		if err := conn.QueryRow(t.Context(), isValid).Scan(&valid); err != nil || !valid {
+			t.Errorf("the index is valid: %t (%v), want it rebuilt", valid, err)
+		}
+	})
+}
+
+func TestStepsSayWhatTheirFilesSay(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		from, to int
+		inside   bool
+		safe     string
+	}{{1, 2, true, ""}, {2, 3, false, ""}, {3, 2, false, "an index holds none"}, {2, 1, true, "nobody has written to it yet"}} {
+		step := steps(t, c.from, c.to)[0]
+		if step.From != c.from || step.To != c.to || step.InTransaction != c.inside || step.Safe != c.safe {
+			t.Errorf("the step from %d to %d is %+v, want it in a transaction: %t, safe: %q", c.from, c.to, step, c.inside, c.safe)
+		}
+	}
+	if _, err := schema.Steps(live, 3, 4); err == nil {
+		t.Error("there is a step to version 4, want none")
+	}
+}
+
+func exec(t *testing.T, conn *pgx.Conn, sql string) {
+	t.Helper()
+	if _, err := conn.Exec(t.Context(), sql); err != nil {
+		t.Fatalf("%s: %v", sql, err)
+	}
+}

@@ -17,6 +17,7 @@ import (
 	"narthex/internal/orphan"
 	"narthex/internal/registry"
 	"narthex/internal/tenantserver"
+	"narthex/migrations"
 )
 
 // temporal is a Temporal that knows only which tenant's signup is running.
@@ -250,7 +251,7 @@ func TestOrphansThatNoSweepSeesAreNotCounted(t *testing.T) {
 func TestOneServerHasOneName(t *testing.T) {
 	t.Parallel()
 	o := newOrphanage(t)
-	server, err := tenantserver.Open(t.Context(), "postgres://n:5ecret@[::1]:5433/postgres", ids.New())
+	server, err := tenantserver.Open(t.Context(), "postgres://n:5ecret@[::1]:5433/postgres", ids.New(), migrations.Tenant)
 	if err != nil {
 		t.Fatal(err)
 	}

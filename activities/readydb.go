@@ -14,7 +14,6 @@ import (
 	"narthex/internal/readydb"
 	"narthex/internal/registry"
 	"narthex/internal/tenantserver"
-	"narthex/migrations"
 )
 
 // take claims a ready database, if any are kept.
@@ -112,7 +111,7 @@ func (a *Activities) makeReady(ctx context.Context, template string) error {
 		return err
 	}
 	return a.Registry.AddReadyDatabase(ctx, registry.ReadyDatabase{
-		ID: id, Server: a.Server.Name(), Template: template, SchemaVersion: migrations.TenantVersion(),
+		ID: id, Server: a.Server.Name(), Template: template, SchemaVersion: a.Server.SchemaVersion(),
 	})
 }
 
@@ -150,7 +149,7 @@ func (a *Activities) tidyReady(ctx context.Context) error {
 // usable reports whether this release, or a newer one, may claim d.
 func (a *Activities) usable(d registry.ReadyDatabase) bool {
 	template := a.Server.Template() // "" while it is being made
-	return a.ReadyDatabases > 0 && (template == "" || d.Template == template || d.SchemaVersion > migrations.TenantVersion())
+	return a.ReadyDatabases > 0 && (template == "" || d.Template == template || d.SchemaVersion > a.Server.SchemaVersion())
 }
 
 // withdraw drops a database that is offered, unless a signup claims it first.

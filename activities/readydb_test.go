@@ -53,7 +53,7 @@ func newKeeper(t *testing.T) *keeper {
 	service.User = url.UserPassword("service_"+ids.New(), "service")
 	k := &keeper{t: t, admin: admin}
 	k.exec(`CREATE ROLE ` + service.User.Username() + ` LOGIN CREATEDB CREATEROLE PASSWORD 'service'`)
-	k.server, err = tenantserver.Open(ctx, service.String(), ids.New())
+	k.server, err = tenantserver.Open(ctx, service.String(), ids.New(), migrations.Tenant)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,7 +6,6 @@ import (
 
 	"narthex/internal/registry"
 	"narthex/internal/signup"
-	"narthex/migrations"
 )
 
 // CreateTenant enters the tenant in the registry, with the sealed URL of its database, in status
@@ -28,7 +27,7 @@ func (a *Activities) createTenant(ctx context.Context, in signup.StepInput) erro
 	return a.Registry.InsertTenant(ctx, owner(in), registry.NewTenant{
 		Name: who.ChurchName, Email: who.Email,
 		DatabaseURL: url, DatabaseHost: host, DatabasePort: port, DatabaseName: name,
-		SchemaVersion: migrations.TenantVersion(), CreatedAt: in.RequestedAt,
+		SchemaVersion: a.Server.SchemaVersion(), CreatedAt: in.RequestedAt,
 	})
 }
 

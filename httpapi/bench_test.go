@@ -55,7 +55,7 @@ func newBench(b *testing.B, connections int) *bench {
 	w.registry, err = registry.Open(b.Context(), registryURL, w.keys)
 	w.must(err)
 	b.Cleanup(w.registry.Close)
-	w.server, err = tenantserver.Open(b.Context(), testenv.PostgresURL(b), ids.New())
+	w.server, err = tenantserver.Open(b.Context(), testenv.PostgresURL(b), ids.New(), migrations.Tenant)
 	w.must(err)
 	b.Cleanup(w.server.Close)
 	hash, err := bcrypt.GenerateFromPassword([]byte(benchPassword), bcrypt.DefaultCost)

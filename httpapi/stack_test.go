@@ -40,6 +40,7 @@ import (
 	"narthex/internal/tenantserver"
 	"narthex/internal/throttle"
 	"narthex/internal/tokens"
+	"narthex/migrations"
 	"narthex/workflows"
 )
 
@@ -140,7 +141,7 @@ func (s *stack) work(temporal client.Client, serviceURL string) {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	server, err := tenantserver.Open(s.t.Context(), serviceURL, installation)
+	server, err := tenantserver.Open(s.t.Context(), serviceURL, installation, migrations.Tenant)
 	if err != nil {
 		s.t.Fatal(err)
 	}

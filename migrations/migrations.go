@@ -27,15 +27,16 @@ func folder(name string) fs.FS {
 }
 
 // TenantVersion returns the version of the newest tenant schema.
-func TenantVersion() int { return newest(Tenant) }
+func TenantVersion() int { return Newest(Tenant) }
 
 // RegistryVersion returns the version of the newest registry schema.
-func RegistryVersion() int { return newest(Registry) }
+func RegistryVersion() int { return Newest(Registry) }
 
-func newest(files fs.FS) int {
+// Newest returns the version of the newest migration in files.
+func Newest(files fs.FS) int {
 	entries, err := fs.ReadDir(files, ".")
 	if err != nil {
-		panic(err) // the folder is embedded above
+		panic(err) // the files are embedded
 	}
 	newest := 0
 	for _, entry := range entries {

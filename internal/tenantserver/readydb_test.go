@@ -15,6 +15,7 @@ import (
 
 	"narthex/internal/ids"
 	"narthex/internal/tenantserver"
+	"narthex/migrations"
 )
 
 // shelf stands for the registry's list of ready databases.
@@ -308,7 +309,7 @@ func TestWhatIsLostIsListed(t *testing.T) {
 	half := ids.New()
 	const makeHalf = `CREATE ROLE pool_%[1]s; COMMENT ON ROLE pool_%[1]s IS 'narthex pool of test'; GRANT pool_%[1]s TO %[2]s`
 	exec(t, h.admin, fmt.Sprintf(makeHalf, half, h.role))
-	stranger, err := tenantserver.Open(t.Context(), h.url, "another installation")
+	stranger, err := tenantserver.Open(t.Context(), h.url, "another installation", migrations.Tenant)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/url"
 	"strconv"
@@ -21,6 +22,7 @@ import (
 	"narthex/internal/ids"
 	"narthex/internal/postgres"
 	"narthex/internal/sqltrace"
+	"narthex/migrations"
 )
 
 var (
@@ -40,12 +42,13 @@ type Server struct {
 
 	installation string
 	template     atomic.Pointer[string]          // name of the one to copy; nil until there is one
-	templateName func() (name string, err error) // of this program's migrations; it is worked out once
+	files        fs.FS                           // the tenant schema's migrations
+	templateName func() (name string, err error) // of these migrations; it is worked out once
 }
 
 // Open connects lazily to the server at adminURL (postgres://…). installation tells what is made there from
-// what another Narthex makes.
-func Open(ctx context.Context, adminURL, installation string) (*Server, error) {
+// what another Narthex makes. Databases are made of the migrations in files.
+func Open(ctx context.Context, adminURL, installation string, files fs.FS) (*Server, error) {
 	base, err := url.Parse(adminURL)
 	if err != nil {
 		return nil, errors.New("the tenant server's URL is malformed")
@@ -59,8 +62,8 @@ func Open(ctx context.Context, adminURL, installation string) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open tenant server: %w", err)
 	}
-	name := sync.OnceValues(func() (string, error) { return templateName(base.User.Username()) })
-	return &Server{pool: pool, base: *base, installation: installation, templateName: name}, nil
+	name := sync.OnceValues(func() (string, error) { return templateName(files, base.User.Username()) })
+	return &Server{pool: pool, base: *base, installation: installation, files: files, templateName: name}, nil
 }
 
 // Name is the server's host:port, or folder:port where it is reached by its socket.
@@ -68,6 +71,9 @@ func (s *Server) Name() string {
 	_, host, port, _ := s.Location(Database{})
 	return net.JoinHostPort(host, strconv.Itoa(port))
 }
+
+// SchemaVersion is the version of the newest schema that the server's databases can have.
+func (s *Server) SchemaVersion() int { return migrations.Newest(s.files) }
 
 // Close closes the server's connections.
 func (s *Server) Close() { s.pool.Close() }

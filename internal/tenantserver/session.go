@@ -11,7 +11,6 @@ import (
 	"narthex/internal/postgres"
 	"narthex/internal/schema"
 	"narthex/internal/sqltrace"
-	"narthex/migrations"
 )
 
 // Connect opens a session in d's database as its role. A session cannot outlive its database, and whose that is
@@ -47,17 +46,17 @@ func (s *Server) Migrate(ctx context.Context, d Database) error {
 	if err != nil && !errors.Is(err, schema.ErrDirty) {
 		return err
 	}
-	if err == nil && version == migrations.TenantVersion() {
+	if err == nil && version == s.SchemaVersion() {
 		return nil
 	}
-	err = schema.Up(ctx, config, migrations.Tenant, s.check(d))
+	err = schema.Up(ctx, config, s.files, s.check(d))
 	if !errors.Is(err, schema.ErrDirty) {
 		return err
 	}
 	if err := schema.Wipe(ctx, config, s.check(d)); err != nil {
 		return err
 	}
-	return schema.Up(ctx, config, migrations.Tenant, s.check(d))
+	return schema.Up(ctx, config, s.files, s.check(d))
 }
 
 // Revert takes the tenant schema out of d's database again. Idempotent.
@@ -75,7 +74,7 @@ func (s *Server) Revert(ctx context.Context, d Database) error {
 	if _, err := s.adoptOf(ctx, d); err != nil && !errors.Is(err, schema.ErrDirty) {
 		return err
 	}
-	err = schema.Down(ctx, config, migrations.Tenant, s.check(d))
+	err = schema.Down(ctx, config, s.files, s.check(d))
 	if errors.Is(err, schema.ErrDirty) {
 		return schema.Wipe(ctx, config, s.check(d))
 	}

@@ -11,6 +11,7 @@ import (
 
 	"narthex/internal/config"
 	"narthex/internal/tenantserver"
+	"narthex/migrations"
 )
 
 // socket makes a folder with a socket of the server's in it, whose other end is the server's TCP port.
@@ -64,7 +65,7 @@ func TestAServerBehindASocket(t *testing.T) {
 		if err := u.UnmarshalText([]byte(given)); err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}
-		server, err := tenantserver.Open(t.Context(), string(u), "test")
+		server, err := tenantserver.Open(t.Context(), string(u), "test", migrations.Tenant)
 		if err != nil {
 			t.Fatalf("%s: %v", name, err)
 		}

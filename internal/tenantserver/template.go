@@ -46,21 +46,21 @@ const (
 )
 
 // templateName is the name of the template that this program's migrations make as role.
-func templateName(role string) (string, error) {
+func templateName(files fs.FS, role string) (string, error) {
 	hash := sha256.New()
 	fmt.Fprintf(hash, "%d:%s", len(role), role)
-	names, err := fs.Glob(migrations.Tenant, "*.up.sql")
+	names, err := fs.Glob(files, "*.up.sql")
 	if err != nil {
 		return "", fmt.Errorf("list migrations: %w", err)
 	}
 	for _, name := range names {
-		content, err := fs.ReadFile(migrations.Tenant, name)
+		content, err := fs.ReadFile(files, name)
 		if err != nil {
 			return "", fmt.Errorf("read migration: %w", err)
 		}
 		fmt.Fprintf(hash, "%s:%d:%s", name, len(content), content)
 	}
-	return fmt.Sprintf("tenant_template_v%d_%s", migrations.TenantVersion(), hex.EncodeToString(hash.Sum(nil)[:6])), nil
+	return fmt.Sprintf("tenant_template_v%d_%s", migrations.Newest(files), hex.EncodeToString(hash.Sum(nil)[:6])), nil
 }
 
 // templateLock is held while the template is made. Its session is idle while another session fills the template.
@@ -93,7 +93,7 @@ func (s *Server) EnsureTemplate(ctx context.Context) error {
 			}
 		}
 		s.template.Store(&name)
-		return dropOldTemplates(ctx, conn, name)
+		return s.dropOldTemplates(ctx, conn, name)
 	})
 }
 
@@ -117,7 +117,7 @@ func (s *Server) makeTemplate(ctx context.Context, conn *pgx.Conn, name string) 
 	}
 	config := conn.Config().Copy()
 	config.Database, config.RuntimeParams["role"] = name, name
-	if err := schema.Up(ctx, config, migrations.Tenant, nil); err != nil {
+	if err := schema.Up(ctx, config, s.files, nil); err != nil {
 		return fmt.Errorf("fill template: %w", err)
 	}
 	if _, err := conn.Exec(ctx, fmt.Sprintf(closeTemplate, name)); err != nil {
@@ -146,8 +146,8 @@ func dropTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
 }
 
 // dropOldTemplates leaves a newer schema's alone: a release that was taken back may come again.
-func dropOldTemplates(ctx context.Context, conn *pgx.Conn, name string) error {
-	rows, _ := conn.Query(ctx, selectOldTemplates, name, migrations.TenantVersion())
+func (s *Server) dropOldTemplates(ctx context.Context, conn *pgx.Conn, name string) error {
+	rows, _ := conn.Query(ctx, selectOldTemplates, name, s.SchemaVersion())
 	old, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {
 		return fmt.Errorf("list templates: %w", err)

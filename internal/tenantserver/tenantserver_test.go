@@ -15,6 +15,7 @@ import (
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/tenantserver"
+	"narthex/migrations"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -51,7 +52,7 @@ func newHost(t testing.TB) *host {
 // another is the same server, with the same role, as another process has it.
 func (h *host) another() *tenantserver.Server {
 	h.t.Helper()
-	server, err := tenantserver.Open(h.t.Context(), h.url, "test")
+	server, err := tenantserver.Open(h.t.Context(), h.url, "test", migrations.Tenant)
 	if err != nil {
 		h.t.Fatal(err)
 	}
@@ -362,7 +363,7 @@ func TestSessionsOpenedWhileReadOnlyAreReplaced(t *testing.T) {
 // A tenant's URL names the servers that the admin URL names, and which of them to choose.
 func TestTenantsURLsNameAllHosts(t *testing.T) {
 	t.Parallel()
-	server, err := tenantserver.Open(t.Context(), "postgres://admin:5ecret@one:5432,two:5433/postgres?target_session_attrs=read-write", "test")
+	server, err := tenantserver.Open(t.Context(), "postgres://admin:5ecret@one:5432,two:5433/postgres?target_session_attrs=read-write", "test", migrations.Tenant)
 	if err != nil {
 		t.Fatal(err)
 	}

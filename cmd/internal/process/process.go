@@ -24,6 +24,7 @@ import (
 	"narthex/internal/secrets"
 	"narthex/internal/telemetry"
 	"narthex/internal/tenantserver"
+	"narthex/migrations"
 	"narthex/workflows"
 )
 
@@ -243,7 +244,7 @@ func openServers(ctx context.Context, c *config.Worker, reg *registry.Registry) 
 		return nil, nil, errors.New("the registry does not say which installation it is of: run `narthex migrate`")
 	}
 	for _, url := range append([]config.DatabaseURL{c.TenantServerURL}, c.OtherTenantServerURLs...) {
-		server, err := tenantserver.Open(ctx, string(url), installation)
+		server, err := tenantserver.Open(ctx, string(url), installation, migrations.Tenant)
 		if err != nil {
 			closeAll()
 			return nil, nil, err

@@ -16,6 +16,7 @@ import (
 	"narthex/internal/ids"
 	"narthex/internal/registry"
 	"narthex/internal/tenantserver"
+	"narthex/migrations"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
@@ -61,7 +62,7 @@ func wantForbidden(t *testing.T, what string, err error) {
 // TestATenantsRoleReachesItsOwnDatabaseAlone holds one church's database credentials, and tries the others.
 func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
 	databases := prepared(t)
-	server, err := tenantserver.Open(t.Context(), databases.TenantServerURL, "test")
+	server, err := tenantserver.Open(t.Context(), databases.TenantServerURL, "test", migrations.Tenant)
 	if err != nil {
 		t.Fatal(err)
 	}

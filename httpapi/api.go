@@ -22,6 +22,7 @@ import (
 	"narthex/internal/registry"
 	"narthex/internal/runs"
 	"narthex/internal/secrets"
+	"narthex/internal/sessions"
 	"narthex/internal/signup"
 	"narthex/internal/tenantdb"
 	"narthex/internal/throttle"
@@ -33,6 +34,7 @@ type Options struct {
 	Temporal     client.Client
 	Registry     *registry.Registry
 	Router       *tenantdb.Router
+	Sessions     *sessions.Store
 	Throttle     *throttle.Counter
 	Reservations signup.Reservations // under idempotency keys
 	Keys         *secrets.Keys

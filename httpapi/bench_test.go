@@ -21,6 +21,7 @@ import (
 	"narthex/internal/registry"
 	"narthex/internal/schema"
 	"narthex/internal/secrets"
+	"narthex/internal/sessions"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
 	"narthex/internal/throttle"
@@ -69,7 +70,8 @@ func newBench(b *testing.B, connections int) *bench {
 	log := slog.New(slog.DiscardHandler)
 	router := tenantdb.NewRouter(w.registry, w.keys, connections, log)
 	b.Cleanup(router.Close)
-	w.handler, err = httpapi.New(httpapi.Options{Registry: w.registry, Router: router, Throttle: throttle.New(w.registry.Pool()),
+	w.handler, err = httpapi.New(httpapi.Options{Registry: w.registry, Router: router,
+		Sessions: sessions.New(w.registry.Pool()), Throttle: throttle.New(w.registry.Pool()),
 		Keys: w.keys, Tokens: w.tokens,
 		AnswerLimit: time.Minute, Log: log, Now: time.Now})
 	w.must(err)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"narthex/internal/audit"
 	"narthex/internal/email"
 	"narthex/internal/registry"
 	"narthex/internal/tenantdb"
@@ -59,7 +60,7 @@ func (a *api) auditRefusal(ctx context.Context, email string) error {
 	if err != nil {
 		return err
 	}
-	return a.Registry.Audit(ctx, registry.Event{Kind: registry.EventLoginFailed, EmailHash: emailHash})
+	return a.Sessions.RecordRefusal(ctx, audit.Event{EmailHash: emailHash})
 }
 
 // authenticate goes from the email's index to its tenant, and there compares the password. It compares
@@ -81,7 +82,7 @@ func (a *api) authenticate(ctx context.Context, email, password string) (session
 	if err := tenant.TouchLogin(ctx, admin.ID); err != nil {
 		return session{}, err
 	}
-	return session{admin: admin, church: tenant.Church, event: registry.EventLoggedIn}, nil
+	return session{admin: admin, church: tenant.Church, event: audit.LoggedIn}, nil
 }
 
 func (a *api) findAdmin(ctx context.Context, email string) (*tenantdb.Tenant, tenantdb.Admin, error) {

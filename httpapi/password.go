@@ -6,8 +6,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"narthex/internal/audit"
 	"narthex/internal/password"
-	"narthex/internal/registry"
 	"narthex/internal/tenantdb"
 	"narthex/internal/text"
 	"narthex/internal/tokens"
@@ -41,8 +41,8 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	if same, err := a.hasher.Matches(ctx, admin.PasswordHash, request.CurrentPassword); err != nil {
 		return err
 	} else if !same {
-		refused := registry.Event{Kind: registry.EventLoginFailed, TenantID: tenant.ID, AdminID: who.AdminID}
-		if err := a.Registry.Audit(ctx, refused); err != nil {
+		refused := audit.Event{TenantID: tenant.ID, AdminID: who.AdminID}
+		if err := a.Sessions.RecordRefusal(ctx, refused); err != nil {
 			return err // an outage is never told as a wrong password
 		}
 		return errPassword

@@ -6,7 +6,7 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"narthex/internal/registry"
+	"narthex/internal/sessions"
 	"narthex/internal/tenantdb"
 	"narthex/internal/text"
 	"narthex/internal/tokens"
@@ -38,15 +38,15 @@ func (a *api) refresh(c *gin.Context) error {
 		return err
 	}
 	ctx := c.Request.Context()
-	adminID, err := a.Registry.AdminOf(ctx, token)
+	adminID, err := a.Sessions.AdminOf(ctx, token)
 	if err != nil {
 		return err
 	}
 	if err := a.throttle(c, refreshLimits, adminID); err != nil {
 		return err
 	}
-	session, next, err := a.Registry.Refresh(ctx, token)
-	if errors.Is(err, registry.ErrSession) {
+	session, next, err := a.Sessions.Refresh(ctx, token)
+	if errors.Is(err, sessions.ErrEnded) {
 		return errSession
 	}
 	if err != nil {
@@ -66,7 +66,7 @@ func (a *api) logout(c *gin.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.Registry.EndSession(c.Request.Context(), token); err != nil {
+	if err := a.Sessions.End(c.Request.Context(), token); err != nil {
 		return err
 	}
 	c.Status(http.StatusNoContent)
@@ -75,7 +75,7 @@ func (a *api) logout(c *gin.Context) error {
 
 // logoutAll ends all sessions of the admin.
 func (a *api) logoutAll(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
-	if err := a.Registry.EndSessions(c.Request.Context(), tenant.ID, who.AdminID); err != nil {
+	if err := a.Sessions.EndAll(c.Request.Context(), tenant.ID, who.AdminID); err != nil {
 		return err
 	}
 	c.Status(http.StatusNoContent)

@@ -7,7 +7,8 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"narthex/internal/registry"
+	"narthex/internal/audit"
+	"narthex/internal/sessions"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tokens"
 )
@@ -16,7 +17,7 @@ import (
 type session struct {
 	admin  tenantdb.Admin
 	church tenantdb.Church
-	event  registry.EventKind // that the audit log records with it; empty where it has recorded one
+	event  audit.Kind // that the audit log records with it; empty where it has recorded one
 }
 
 type sessionResponse struct {
@@ -71,10 +72,10 @@ func (a *api) writeSession(c *gin.Context, status int, s session) error {
 
 // openSession opens a session, unless the password was changed since it was compared. Where the registry does
 // not know of the tenant's hash because a change was cut off, it is told first. Errors: errCredentials.
-func (a *api) openSession(ctx context.Context, s session) (registry.Session, string, error) {
-	proven := registry.NewSession{TenantID: s.church.ID, AdminID: s.admin.ID, Role: s.admin.Role, PasswordHash: s.admin.PasswordHash, Event: s.event}
-	opened, token, err := a.Registry.OpenSession(ctx, proven)
-	if !errors.Is(err, registry.ErrSession) {
+func (a *api) openSession(ctx context.Context, s session) (sessions.Session, string, error) {
+	proven := sessions.Login{TenantID: s.church.ID, AdminID: s.admin.ID, Role: s.admin.Role, PasswordHash: s.admin.PasswordHash, Event: s.event}
+	opened, token, err := a.Sessions.Open(ctx, proven)
+	if !errors.Is(err, sessions.ErrEnded) {
 		return opened, token, err
 	}
 	tenant, err := a.Router.Acquire(ctx, s.church.ID)
@@ -92,9 +93,9 @@ func (a *api) openSession(ctx context.Context, s session) (registry.Session, str
 	if err := a.Registry.AlignPasswordHash(ctx, s.church.ID, s.admin.ID, s.admin.PasswordHash); err != nil {
 		return opened, "", err
 	}
-	return a.Registry.OpenSession(ctx, proven)
+	return a.Sessions.Open(ctx, proven)
 }
 
-func (a *api) mint(s registry.Session) (accessToken string, err error) {
+func (a *api) mint(s sessions.Session) (accessToken string, err error) {
 	return a.Tokens.Mint(tokens.Subject{TenantID: s.TenantID, AdminID: s.AdminID, SessionID: s.ID, Role: s.Role})
 }

@@ -35,6 +35,7 @@ import (
 	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
+	"narthex/internal/sessions"
 	"narthex/internal/telemetry"
 	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
@@ -166,7 +167,8 @@ func (s *stack) serve(options ...stackOption) (url string) {
 	router := tenantdb.NewRouter(reg, s.keys, 50, logger)
 	s.t.Cleanup(router.Close)
 	s.watch.Metrics.MustRegister(router)
-	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Throttle: throttle.New(reg.Pool()), Reservations: idempotency.New(reg.Pool(), s.keys), Keys: s.keys, Tokens: s.tokens,
+	o := httpapi.Options{Temporal: s.temporal, Registry: reg, Router: router, Sessions: sessions.New(reg.Pool()),
+		Throttle: throttle.New(reg.Pool()), Reservations: idempotency.New(reg.Pool(), s.keys), Keys: s.keys, Tokens: s.tokens,
 		TaskQueue: s.queue, SignupWait: unhurried, AnswerLimit: unhurried, Log: logger, Now: time.Now, SpareLoopback: true,
 		Services: services.Routes(), Metrics: s.watch.Metrics, Traces: s.watch.Traces}
 	for _, option := range options {

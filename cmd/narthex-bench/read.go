@@ -17,6 +17,7 @@ import (
 	"narthex/internal/idempotency"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
+	"narthex/internal/sessions"
 	"narthex/internal/tenantdb"
 	"narthex/internal/throttle"
 	"narthex/internal/tokens"
@@ -117,6 +118,7 @@ func (b *bench) handler(ctx context.Context) (handler http.Handler, stop func(),
 		Temporal:     b.stack.temporal,
 		Registry:     reg,
 		Router:       router,
+		Sessions:     sessions.New(reg.Pool()),
 		Throttle:     throttle.New(reg.Pool()),
 		Reservations: idempotency.New(reg.Pool(), keys),
 		Keys:         keys,

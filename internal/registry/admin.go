@@ -6,6 +6,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/audit"
+	"narthex/internal/sessions"
 )
 
 // The roles of admins. Who signed the church up is PRIMARY.
@@ -58,6 +61,32 @@ func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) er
 func (r *Registry) AlignPasswordHash(ctx context.Context, tenantID, adminID, hash string) error {
 	if _, err := r.pool.Exec(ctx, updatePasswordHash, adminID, tenantID, hash); err != nil {
 		return fmt.Errorf("align password hash: %w", err)
+	}
+	return nil
+}
+
+// ChangePassword replaces the hash of an admin's password and revokes their sessions, but for the one of id
+// except. change does the same in the tenant's own database, while no session can be opened. Errors:
+// ErrNotFound, change's: then nothing is changed here.
+func (r *Registry) ChangePassword(ctx context.Context, tenantID, adminID, passwordHash, except string, change func() error) error {
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
+		tag, err := tx.Exec(ctx, updatePasswordHash, adminID, tenantID, passwordHash)
+		if err == nil && tag.RowsAffected() == 0 {
+			err = ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		if err := sessions.Revoke(ctx, tx, tenantID, adminID, except); err != nil {
+			return err
+		}
+		if err := audit.Write(ctx, tx, audit.Event{Kind: audit.PasswordChanged, TenantID: tenantID, AdminID: adminID}); err != nil {
+			return err
+		}
+		return change()
+	})
+	if err != nil {
+		return fmt.Errorf("change password: %w", err)
 	}
 	return nil
 }

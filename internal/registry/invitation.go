@@ -8,8 +8,10 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/audit"
 	"narthex/internal/invitation"
 	"narthex/internal/postgres"
+	"narthex/internal/sessions"
 )
 
 // ErrLastPrimary says that a church would be left without a PRIMARY admin.
@@ -63,7 +65,7 @@ func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		return audit(ctx, tx, Event{Kind: EventAdminInvited, TenantID: owner.TenantID, AdminID: invitation.AdminID})
+		return audit.Write(ctx, tx, audit.Event{Kind: audit.AdminInvited, TenantID: owner.TenantID, AdminID: invitation.AdminID})
 	})
 	if err != nil {
 		return fmt.Errorf("insert invitation: %w", err)
@@ -133,7 +135,7 @@ func conclude(ctx context.Context, tx pgx.Tx, invitation Invitation, passwordHas
 	if _, err := tx.Exec(ctx, updatePasswordHash, invitation.AdminID, invitation.TenantID, passwordHash); err != nil {
 		return err
 	}
-	return audit(ctx, tx, Event{Kind: EventAdminJoined, TenantID: invitation.TenantID, AdminID: invitation.AdminID})
+	return audit.Write(ctx, tx, audit.Event{Kind: audit.AdminJoined, TenantID: invitation.TenantID, AdminID: invitation.AdminID})
 }
 
 // ExpiredInvitations lists invitations to active churches that nobody has accepted in time: the first of them that
@@ -199,8 +201,8 @@ func removeAdmin(ctx context.Context, tx pgx.Tx, tenantID, adminID string) error
 		return err
 	}
 	// Only now: the deletion has waited for logins that are under way.
-	if _, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, ""); err != nil {
+	if err := sessions.Revoke(ctx, tx, tenantID, adminID, ""); err != nil {
 		return err
 	}
-	return audit(ctx, tx, Event{Kind: EventAdminRemoved, TenantID: tenantID, AdminID: adminID})
+	return audit.Write(ctx, tx, audit.Event{Kind: audit.AdminRemoved, TenantID: tenantID, AdminID: adminID})
 }

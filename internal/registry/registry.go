@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"narthex/internal/audit"
 	"narthex/internal/postgres"
 	"narthex/internal/schema"
 	"narthex/internal/secrets"
@@ -215,11 +216,11 @@ func (r *Registry) remove(ctx context.Context, owner Owner, statement string) er
 		}
 		tombstoned, err := tx.Exec(ctx, insertTombstone, owner.RunID, owner.TenantID)
 		if err == nil && tombstoned.RowsAffected() == 1 {
-			failed := EventSignupFailed
+			failed := audit.SignupFailed
 			if owner.InviteeID != "" {
-				failed = EventInvitationFailed
+				failed = audit.InvitationFailed
 			}
-			err = audit(ctx, tx, Event{Kind: failed, TenantID: owner.TenantID})
+			err = audit.Write(ctx, tx, audit.Event{Kind: failed, TenantID: owner.TenantID})
 		}
 		if err != nil {
 			return fmt.Errorf("write tombstone: %w", err)

@@ -6,6 +6,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/audit"
 	"narthex/internal/postgres"
 	"narthex/internal/reseal"
 	"narthex/internal/secrets"
@@ -58,7 +59,7 @@ func auditReseal(ctx context.Context, db postgres.DB, tenants []string, detail s
 			continue
 		}
 		seen[tenant] = true
-		if err := audit(ctx, db, Event{Kind: EventKeysResealed, TenantID: tenant, Detail: detail}); err != nil {
+		if err := audit.Write(ctx, db, audit.Event{Kind: audit.KeysResealed, TenantID: tenant, Detail: detail}); err != nil {
 			return err
 		}
 	}

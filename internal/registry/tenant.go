@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/audit"
 	"narthex/internal/postgres"
 	"narthex/internal/secrets"
 )
@@ -72,7 +73,7 @@ const (
 			AND created_at < now() - interval '1 day' AND EXISTS (SELECT FROM activated WHERE status = 'provisioning')
 		), audited AS (
 			INSERT INTO audit_log (event, tenant_id, admin_id)
-			SELECT '` + string(EventSignedUp) + `', @tenant_id, @admin_id FROM activated WHERE status = 'provisioning'
+			SELECT '` + string(audit.SignedUp) + `', @tenant_id, @admin_id FROM activated WHERE status = 'provisioning'
 		)
 		SELECT status FROM activated`
 	selectOneAServer = `

@@ -19,6 +19,7 @@ import (
 	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
+	"narthex/internal/sessions"
 	"narthex/internal/telemetry"
 	"narthex/internal/tenantdb"
 	"narthex/internal/throttle"
@@ -27,7 +28,7 @@ import (
 
 // api is what answers HTTP: the API and, where it is configured, the codec endpoint.
 type api struct {
-	registry     *registry.Registry
+	sessions     *sessions.Store
 	throttle     *throttle.Counter
 	reservations *idempotency.Store
 	router       *tenantdb.Router
@@ -38,7 +39,7 @@ type api struct {
 // openAPI checks the configuration and listens, and answers nobody yet.
 func openAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, temporal client.Client, reg *registry.Registry, keys *secrets.Keys, current *currency) (opened *api, err error) {
 	a := &api{
-		registry: reg, throttle: throttle.New(reg.Pool()), reservations: idempotency.New(reg.Pool(), keys),
+		sessions: sessions.New(reg.Pool()), throttle: throttle.New(reg.Pool()), reservations: idempotency.New(reg.Pool(), keys),
 		router: tenantdb.NewRouter(reg, keys, int(c.API.TenantConnections), c.Log),
 	}
 	defer func() {
@@ -53,7 +54,7 @@ func openAPI(ctx context.Context, c Config, watch *telemetry.Telemetry, temporal
 		c.Log.Warn("TENANT_CONNECTIONS could not be compared with the servers' max_connections", "error", redact.Error(err))
 	}
 	handler, err := httpapi.New(httpapi.Options{
-		Temporal: temporal, Registry: reg, Router: a.router, Throttle: a.throttle, Keys: keys,
+		Temporal: temporal, Registry: reg, Router: a.router, Sessions: a.sessions, Throttle: a.throttle, Keys: keys,
 		Reservations: a.reservations,
 		Tokens:       tokens.New(c.API.TokenKey, string(c.API.TokenIssuer), string(c.API.TokenAudience), time.Now),
 		TaskQueue:    string(c.Queue.TaskQueue), SignupWait: time.Duration(c.API.SignupWait), AnswerLimit: answerLimit, Log: c.Log, Now: time.Now,
@@ -98,7 +99,7 @@ func (a *api) close() {
 
 // serve answers until ctx ends, and lets requests in hand be answered.
 func (a *api) serve(ctx context.Context, c Config, operations string) error {
-	go keepTidy(ctx, c.Log, a.registry.Tidy, a.throttle.Tidy, a.reservations.Tidy, a.router.RemoveExpired)
+	go keepTidy(ctx, c.Log, a.sessions.Tidy, a.throttle.Tidy, a.reservations.Tidy, a.router.RemoveExpired)
 	served := make(chan error, len(a.servers))
 	for i, server := range a.servers {
 		go func() { served <- server.Serve(a.listeners[i]) }()

@@ -1,4 +1,6 @@
-package registry
+// Package sessions keeps, in the registry database, who is logged in: sessions and their refresh tokens, for all
+// processes together. Whether a password is right, and what an access token says, is decided elsewhere.
+package sessions
 
 import (
 	"context"
@@ -10,14 +12,16 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/audit"
 	"narthex/internal/ids"
+	"narthex/internal/postgres"
 )
 
-// ErrSession means that a refresh token is unknown, expired, revoked or used up. It does not say which.
-var ErrSession = errors.New("the session has ended")
+// ErrEnded means that a refresh token is unknown, expired, revoked or used up. It does not say which.
+var ErrEnded = errors.New("the session has ended")
 
-// Session is one login. It lives on from refresh token to refresh token, each good for 30 days and for
-// one exchange, until one is used twice or the session is revoked.
+// Session is one login. It lives on from refresh token to refresh token, each good for 30 days and for one exchange,
+// until one is used twice or the session is revoked.
 type Session struct {
 	ID       string
 	TenantID string
@@ -39,10 +43,12 @@ const (
 			INSERT INTO audit_log (event, tenant_id, admin_id)
 			SELECT @event, @tenant_id, @admin_id FROM opened WHERE @event <> '')
 		SELECT FROM opened`
-	insertRefreshToken = `INSERT INTO refresh_tokens (id, session_id, expires_at, created_at) VALUES ($1, $2, clock_timestamp() + interval '30 days', clock_timestamp())`
+	insertRefreshToken = `
+		INSERT INTO refresh_tokens (id, session_id, expires_at, created_at)
+		VALUES ($1, $2, clock_timestamp() + interval '30 days', clock_timestamp())`
 
-	// An old token that comes again within 10 seconds is taken: its answer may have been lost. Not so where
-	// its successor was used, which shows that it was not.
+	// A used token that comes again within 10 seconds is accepted, because its answer may have been lost. If its successor
+	// was used, the answer did arrive.
 	selectRefreshToken = `
 		SELECT s.id, s.tenant_id, s.admin_id, s.role,
 			s.revoked_at IS NULL AND r.expires_at > now() AND t.status = 'active' AS good,
@@ -50,10 +56,8 @@ const (
 				SELECT FROM refresh_tokens n WHERE n.session_id = s.id AND n.created_at > r.created_at AND n.used_at IS NOT NULL)) AS reused
 		FROM refresh_tokens r JOIN sessions s ON s.id = r.session_id JOIN tenants t ON t.id = s.tenant_id
 		WHERE r.id = $1 FOR UPDATE OF s`
-	selectTokenAdmin = `
-		SELECT s.admin_id FROM refresh_tokens r JOIN sessions s ON s.id = r.session_id WHERE r.id = $1`
-	useRefreshToken = `
-		UPDATE refresh_tokens SET used_at = coalesce(used_at, clock_timestamp()), updated_at = now() WHERE id = $1`
+	selectTokenAdmin = `SELECT s.admin_id FROM refresh_tokens r JOIN sessions s ON s.id = r.session_id WHERE r.id = $1`
+	useRefreshToken  = `UPDATE refresh_tokens SET used_at = coalesce(used_at, clock_timestamp()), updated_at = now() WHERE id = $1`
 	// Of two successors of one token, the second to be used is a copy's.
 	supersedeSiblings = `
 		UPDATE refresh_tokens SET used_at = clock_timestamp() - interval '1 minute', updated_at = now()
@@ -66,30 +70,39 @@ const (
 	revokeOthers = `
 		UPDATE sessions SET revoked_at = now(), updated_at = now()
 		WHERE tenant_id = $1 AND admin_id = $2 AND id <> $3 AND revoked_at IS NULL`
+	deleteExpired = `
+		DELETE FROM refresh_tokens WHERE expires_at < now();
+		DELETE FROM sessions s WHERE created_at < now() - interval '1 day'
+			AND NOT EXISTS (SELECT FROM refresh_tokens r WHERE r.session_id = s.id)`
 )
 
-// NewSession is a session to open, of an admin whose password was found to be of PasswordHash.
-type NewSession struct {
+// Store keeps sessions. It is safe for concurrent use.
+type Store struct{ db *postgres.Pool }
+
+// New returns a store in the registry database.
+func New(db *postgres.Pool) *Store { return &Store{db} }
+
+// Login is a session to open, of an admin whose password was found to be of PasswordHash.
+type Login struct {
 	TenantID     string
 	AdminID      string
 	Role         string
 	PasswordHash string
-	Event        EventKind // for the audit log; empty for one that has its entry already
+	Event        audit.Kind // for the audit log; empty if it has its entry already
 }
 
-// OpenSession begins a session, and returns it with its first refresh token. Errors: ErrSession where the
-// password is another by now.
-func (r *Registry) OpenSession(ctx context.Context, s NewSession) (session Session, token string, err error) {
-	session = Session{ID: ids.New(), TenantID: s.TenantID, AdminID: s.AdminID, Role: s.Role}
+// Open begins a session, and returns it with its first refresh token. Errors: ErrEnded, if the password has changed since.
+func (s *Store) Open(ctx context.Context, login Login) (session Session, token string, err error) {
+	session = Session{ID: ids.New(), TenantID: login.TenantID, AdminID: login.AdminID, Role: login.Role}
 	if token, err = newRefreshToken(); err != nil {
 		return Session{}, "", err
 	}
-	opened, err := r.pool.Exec(ctx, openSession, pgx.NamedArgs{
-		"id": session.ID, "tenant_id": s.TenantID, "admin_id": s.AdminID, "role": s.Role, "password_hash": s.PasswordHash,
-		"token": tokenID(token), "event": string(s.Event),
+	opened, err := s.db.Exec(ctx, openSession, pgx.NamedArgs{
+		"id": session.ID, "tenant_id": login.TenantID, "admin_id": login.AdminID, "role": login.Role, "password_hash": login.PasswordHash,
+		"token": tokenID(token), "event": string(login.Event),
 	})
 	if err == nil && opened.RowsAffected() == 0 {
-		err = ErrSession
+		err = ErrEnded
 	}
 	if err != nil {
 		return Session{}, "", fmt.Errorf("open session: %w", err)
@@ -97,25 +110,25 @@ func (r *Registry) OpenSession(ctx context.Context, s NewSession) (session Sessi
 	return session, token, nil
 }
 
-// Refresh exchanges a refresh token for its successor. Using one again ends the whole session: somebody
-// has a copy. Errors: ErrSession.
-func (r *Registry) Refresh(ctx context.Context, token string) (session Session, next string, err error) {
+// Refresh exchanges a refresh token for its successor. Using one a second time ends the whole session: somebody has a
+// copy. Errors: ErrEnded.
+func (s *Store) Refresh(ctx context.Context, token string) (session Session, next string, err error) {
 	var ended bool
-	err = r.pool.InTx(ctx, func(tx pgx.Tx) error {
+	err = s.db.InTx(ctx, func(tx pgx.Tx) error {
 		ended = false
 		var good, reused bool
 		err := tx.QueryRow(ctx, selectRefreshToken, tokenID(token)).
 			Scan(&session.ID, &session.TenantID, &session.AdminID, &session.Role, &good, &reused)
 		switch {
 		case errors.Is(err, pgx.ErrNoRows):
-			return ErrSession
+			return ErrEnded
 		case err != nil:
 			return err
 		case reused:
 			ended = true
-			return endReusedSession(ctx, tx, session)
+			return endReused(ctx, tx, session)
 		case !good:
-			return ErrSession
+			return ErrEnded
 		}
 		if _, err := tx.Exec(ctx, supersedeSiblings, tokenID(token), session.ID); err != nil {
 			return err
@@ -127,7 +140,7 @@ func (r *Registry) Refresh(ctx context.Context, token string) (session Session, 
 		return err
 	})
 	if err == nil && ended {
-		err = ErrSession
+		err = ErrEnded
 	}
 	if err != nil {
 		return Session{}, "", fmt.Errorf("refresh session: %w", err)
@@ -135,17 +148,17 @@ func (r *Registry) Refresh(ctx context.Context, token string) (session Session, 
 	return session, next, nil
 }
 
-func endReusedSession(ctx context.Context, tx pgx.Tx, session Session) error {
+func endReused(ctx context.Context, tx pgx.Tx, session Session) error {
 	tag, err := tx.Exec(ctx, revokeSession, session.ID)
 	if err != nil || tag.RowsAffected() == 0 { // it had ended before
 		return err
 	}
-	return audit(ctx, tx, Event{Kind: EventTokenReused, TenantID: session.TenantID, AdminID: session.AdminID})
+	return audit.Write(ctx, tx, audit.Event{Kind: audit.TokenReused, TenantID: session.TenantID, AdminID: session.AdminID})
 }
 
 // AdminOf returns whose a refresh token is, good or not, or "" for one that is unknown.
-func (r *Registry) AdminOf(ctx context.Context, token string) (adminID string, err error) {
-	err = r.pool.QueryRow(ctx, selectTokenAdmin, tokenID(token)).Scan(&adminID)
+func (s *Store) AdminOf(ctx context.Context, token string) (adminID string, err error) {
+	err = s.db.QueryRow(ctx, selectTokenAdmin, tokenID(token)).Scan(&adminID)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return "", nil
 	}
@@ -155,9 +168,9 @@ func (r *Registry) AdminOf(ctx context.Context, token string) (adminID string, e
 	return adminID, nil
 }
 
-// EndSession revokes the session of a refresh token. Idempotent: an unknown token is no error.
-func (r *Registry) EndSession(ctx context.Context, token string) error {
-	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
+// End revokes the session of a refresh token. Idempotent: an unknown token is no error.
+func (s *Store) End(ctx context.Context, token string) error {
+	err := s.db.InTx(ctx, func(tx pgx.Tx) error {
 		var session Session
 		err := tx.QueryRow(ctx, revokeByToken, tokenID(token)).Scan(&session.ID, &session.TenantID, &session.AdminID, &session.Role)
 		if errors.Is(err, pgx.ErrNoRows) {
@@ -166,7 +179,7 @@ func (r *Registry) EndSession(ctx context.Context, token string) error {
 		if err != nil {
 			return err
 		}
-		return audit(ctx, tx, Event{Kind: EventLoggedOut, TenantID: session.TenantID, AdminID: session.AdminID})
+		return audit.Write(ctx, tx, audit.Event{Kind: audit.LoggedOut, TenantID: session.TenantID, AdminID: session.AdminID})
 	})
 	if err != nil {
 		return fmt.Errorf("end session: %w", err)
@@ -174,14 +187,14 @@ func (r *Registry) EndSession(ctx context.Context, token string) error {
 	return nil
 }
 
-// EndSessions revokes all of an admin's sessions. Idempotent.
-func (r *Registry) EndSessions(ctx context.Context, tenantID, adminID string) error {
-	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
+// EndAll revokes all of an admin's sessions. Idempotent.
+func (s *Store) EndAll(ctx context.Context, tenantID, adminID string) error {
+	err := s.db.InTx(ctx, func(tx pgx.Tx) error {
 		tag, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, "")
 		if err != nil || tag.RowsAffected() == 0 {
 			return err
 		}
-		return audit(ctx, tx, Event{Kind: EventLoggedOutEverywhere, TenantID: tenantID, AdminID: adminID})
+		return audit.Write(ctx, tx, audit.Event{Kind: audit.LoggedOutEverywhere, TenantID: tenantID, AdminID: adminID})
 	})
 	if err != nil {
 		return fmt.Errorf("end sessions: %w", err)
@@ -189,28 +202,24 @@ func (r *Registry) EndSessions(ctx context.Context, tenantID, adminID string) er
 	return nil
 }
 
-// ChangePassword replaces the hash of an admin's password and revokes their sessions, but for the one of id
-// except. change does the same in the tenant's own database, while no session can be opened. Errors:
-// ErrNotFound, change's: then nothing is changed here.
-func (r *Registry) ChangePassword(ctx context.Context, tenantID, adminID, passwordHash, except string, change func() error) error {
-	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, updatePasswordHash, adminID, tenantID, passwordHash)
-		if err == nil && tag.RowsAffected() == 0 {
-			err = ErrNotFound
-		}
-		if err != nil {
-			return err
-		}
-		if _, err := tx.Exec(ctx, revokeOthers, tenantID, adminID, except); err != nil {
-			return err
-		}
-		if err := audit(ctx, tx, Event{Kind: EventPasswordChanged, TenantID: tenantID, AdminID: adminID}); err != nil {
-			return err
-		}
-		return change()
-	})
-	if err != nil {
-		return fmt.Errorf("change password: %w", err)
+// Revoke revokes an admin's sessions, except the one with id except, within what its caller does to the admin.
+func Revoke(ctx context.Context, db postgres.DB, tenantID, adminID, except string) error {
+	if _, err := db.Exec(ctx, revokeOthers, tenantID, adminID, except); err != nil {
+		return fmt.Errorf("revoke sessions: %w", err)
+	}
+	return nil
+}
+
+// RecordRefusal records that a login was refused, and as much as is known of who tried.
+func (s *Store) RecordRefusal(ctx context.Context, who audit.Event) error {
+	who.Kind = audit.LoginFailed
+	return audit.Write(ctx, s.db, who)
+}
+
+// Tidy removes what has expired. Idempotent; several may run it at once.
+func (s *Store) Tidy(ctx context.Context) error {
+	if _, err := s.db.Exec(ctx, deleteExpired); err != nil {
+		return fmt.Errorf("tidy sessions: %w", err)
 	}
 	return nil
 }
@@ -231,7 +240,7 @@ func addRefreshToken(ctx context.Context, tx pgx.Tx, sessionID string) (token st
 	return token, err
 }
 
-// tokenID is under what a refresh token is kept: enough to know it again, not to use it.
+// tokenID is what a refresh token is kept under: enough to recognise it, not to use it.
 func tokenID(token string) []byte {
 	hash := sha256.Sum256([]byte(token))
 	return hash[:]

@@ -142,10 +142,14 @@ const (
 
 // lockedTenant runs do on a session that holds the lock of d's tenant.
 func (s *Server) lockedTenant(ctx context.Context, d Database, do func(*pgx.Conn) error) error {
+	return s.lockedBy(ctx, d, tenantLock(d.TenantID), do)
+}
+
+func (s *Server) lockedBy(ctx context.Context, d Database, l lock, do func(*pgx.Conn) error) error {
 	if !ids.Valid(d.TenantID) {
 		return fmt.Errorf("tenant id %q is not a ULID: %w", d.TenantID, ErrNotOwned)
 	}
-	return s.locked(ctx, tenantLock(d.TenantID), do)
+	return s.locked(ctx, l, do)
 }
 
 // locked runs do on a session that holds the lock. Everything that needs the lock runs on that very session, so that

@@ -1,0 +1,121 @@
+package tenantserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/postgres"
+	"narthex/internal/schema"
+	"narthex/internal/sqlstate"
+	"narthex/internal/sqltrace"
+)
+
+// Limits are how long a change of a database in use may hold others up.
+type Limits struct {
+	Lock      time.Duration // for which a statement waits for a lock: whoever reads the table waits behind it
+	Statement time.Duration // for which a statement runs
+	Patience  time.Duration // with locks that are taken, over all attempts
+}
+
+// DefaultLimits are the limits of a change unless an operator sets others.
+var DefaultLimits = Limits{Lock: 500 * time.Millisecond, Statement: time.Minute, Patience: 30 * time.Second}
+
+// Change is of a database's schema, from one version to another, forward or back.
+type Change struct{ From, To int }
+
+// ChangeSchema changes the schema of d's database, which may be in use, under the tenant's lock. Objects belong to the
+// church's role, as in a new database. Idempotent: a database on the way is taken on from where it is.
+// Errors: ErrGone, ErrNotOwned, schema.ErrDirty, or what PostgreSQL said: sqlstate.LockNotAvailable once patience is over.
+func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, limits Limits) error {
+	l := tenantLock(d.TenantID)
+	l.idle = milliseconds(limits.Statement + limits.Patience) // the session that holds it is idle meanwhile
+	return s.lockedBy(ctx, d, l, func(admin *pgx.Conn) error {
+		found, err := readState(ctx, admin, d)
+		switch {
+		case err != nil:
+			return err
+		case found.RoleExists && !found.ownedBy(d):
+			return ErrNotOwned
+		case !found.DatabaseExists || found.HalfDropped || found.Closed:
+			return ErrGone
+		}
+		conn, err := s.connectAsOwner(ctx, d.Name(), limits)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+		return s.takeSteps(ctx, conn, change, limits)
+	})
+}
+
+// connectAsOwner opens a session in a tenant's database that acts as the role of its name.
+func (s *Server) connectAsOwner(ctx context.Context, name string, limits Limits) (*pgx.Conn, error) {
+	config := s.pool.Config().ConnConfig
+	config.Database = name
+	config.Tracer = sqltrace.Tracer{}
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	for parameter, value := range map[string]string{
+		"role": name, "search_path": "public", "lock_timeout": milliseconds(limits.Lock), "statement_timeout": milliseconds(limits.Statement),
+		"idle_session_timeout": postgres.IdleLimit, "idle_in_transaction_session_timeout": postgres.IdleLimit,
+	} {
+		config.RuntimeParams[parameter] = value
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to tenant database: %w", err)
+	}
+	return conn, nil
+}
+
+func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }
+
+func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, limits Limits) error {
+	at, err := schema.Version(ctx, conn)
+	if errors.Is(err, schema.ErrDirty) { // an interrupted attempt went to this version
+		err = nil
+		if at--; change.To < change.From {
+			at += 2
+		}
+	}
+	if err != nil {
+		return err
+	}
+	steps, err := schema.Steps(s.files, at, change.To)
+	if err != nil {
+		return err
+	}
+	for _, step := range steps {
+		if err := patiently(ctx, limits.Patience, func() error { return schema.Take(ctx, conn, step) }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+const (
+	firstPause = 100 * time.Millisecond
+	mostPause  = 2 * time.Second
+)
+
+// patiently repeats do while it finds a lock taken, with growing pauses of random length: whoever waits in between gets on.
+func patiently(ctx context.Context, patience time.Duration, do func() error) error {
+	deadline := time.Now().Add(patience)
+	for pause := firstPause; ; pause = min(2*pause, mostPause) {
+		err := do()
+		state := sqlstate.Of(err)
+		if state != sqlstate.LockNotAvailable && state != sqlstate.DeadlockDetected || time.Now().After(deadline) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(ctx.Err(), err)
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
+}

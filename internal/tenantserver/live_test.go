@@ -1,0 +1,185 @@
+package tenantserver_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/schema"
+	"narthex/internal/sqlstate"
+	"narthex/internal/tenantserver"
+	"narthex/migrations"
+)
+
+// later are the tenant migrations, with one more.
+func later(t testing.TB) (files fstest.MapFS, newest int) {
+	t.Helper()
+	files = fstest.MapFS{}
+	names, err := fs.Glob(migrations.Tenant, "*.sql")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range names {
+		content, err := fs.ReadFile(migrations.Tenant, name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		files[name] = &fstest.MapFile{Data: content}
+	}
+	newest = migrations.TenantVersion() + 1
+	name := fmt.Sprintf("%06d_planted", newest)
+	files[name+".up.sql"] = &fstest.MapFile{Data: []byte(`ALTER TABLE branches ADD COLUMN planted date; CREATE TABLE seeds (id text)`)}
+	files[name+".down.sql"] = &fstest.MapFile{Data: []byte(`DROP TABLE seeds; ALTER TABLE branches DROP COLUMN planted`)}
+	return files, newest
+}
+
+// upgrader is a host with a church's database at the newest schema, and its server as the next release has it.
+type upgrader struct {
+	*host
+	d     tenantserver.Database
+	next  *tenantserver.Server
+	there tenantserver.Change
+	conn  *pgx.Conn // in the church's database
+}
+
+func newUpgrader(t *testing.T) *upgrader {
+	t.Helper()
+	u := &upgrader{host: newHost(t)}
+	u.d = u.make()
+	files, newest := later(t)
+	var err error
+	if u.next, err = tenantserver.Open(t.Context(), u.url, "test", files); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.next.Close)
+	u.there = tenantserver.Change{From: newest - 1, To: newest}
+	config := u.admin.Config().Copy()
+	config.Database = u.d.Name()
+	if u.conn, err = pgx.ConnectConfig(t.Context(), config); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { u.conn.Close(context.Background()) })
+	return u
+}
+
+func (u *upgrader) change(change tenantserver.Change, limits tenantserver.Limits) error {
+	return u.next.ChangeSchema(u.t.Context(), u.d, change, limits)
+}
+
+func (u *upgrader) wantVersion(want int) {
+	u.t.Helper()
+	got, err := schema.Version(u.t.Context(), u.conn)
+	if err != nil || got != want {
+		u.t.Errorf("the schema's version is %d (%v), want %d", got, err, want)
+	}
+}
+
+func TestALiveDatabaseIsChangedAndChangedBack(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	back := tenantserver.Change{From: u.there.To, To: u.there.From}
+	before := u.describe(u.d)
+	for _, change := range []tenantserver.Change{u.there, u.there, back, back, u.there} {
+		if err := u.change(change, tenantserver.DefaultLimits); err != nil {
+			t.Fatalf("%+v: %v", change, err)
+		}
+		u.wantVersion(change.To)
+		if change == back {
+			left := slices.DeleteFunc(u.describe(u.d), func(line string) bool { return strings.Contains(line, "pg.dropped") })
+			u.wantSame(left, before)
+		}
+	}
+	var owner string
+	if err := u.conn.QueryRow(t.Context(), `SELECT tableowner FROM pg_tables WHERE tablename = 'seeds'`).Scan(&owner); err != nil || owner != u.d.Name() {
+		t.Errorf("the new table belongs to %s (%v), want %s", owner, err, u.d.Name())
+	}
+}
+
+func TestAnotherSignupsDatabaseIsNotChanged(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	for name, c := range map[string]struct {
+		d    tenantserver.Database
+		want error
+	}{
+		"another signup's": {tenantserver.Database{TenantID: u.d.TenantID, SignupID: newDatabase().SignupID}, tenantserver.ErrNotOwned},
+		"one that is gone": {newDatabase(), tenantserver.ErrGone},
+	} {
+		if err := u.next.ChangeSchema(t.Context(), c.d, u.there, tenantserver.DefaultLimits); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	u.wantVersion(u.there.From)
+}
+
+// While somebody holds the table, readers wait behind the change for no longer than its lock timeout at a time; the change
+// goes through once the lock is free.
+func TestAChangeWaitsForALockAPieceAtATime(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	tx, err := u.conn.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := tx.Exec(t.Context(), `SELECT FROM branches`); err != nil {
+		t.Fatal(err)
+	}
+	limits := tenantserver.Limits{Lock: 50 * time.Millisecond, Statement: time.Minute, Patience: 300 * time.Millisecond}
+	if err := u.change(u.there, limits); sqlstate.Of(err) != sqlstate.LockNotAvailable {
+		t.Errorf("with the table locked: %v, want %s", err, sqlstate.LockNotAvailable)
+	}
+	limits.Patience = time.Minute
+	changed := make(chan error)
+	go func() { changed <- u.change(u.there, limits) }()
+	u.waitFor(`SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'branches'::regclass`)
+	if err := tx.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-changed; err != nil {
+		t.Errorf("once the table is free: %v, want no error", err)
+	}
+	u.wantVersion(u.there.To)
+}
+
+// waitFor waits until a query says true, in the church's database, on a connection of its own.
+func (u *upgrader) waitFor(query string) {
+	u.t.Helper()
+	conn, err := pgx.ConnectConfig(u.t.Context(), u.conn.Config())
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
+		var so bool
+		if err := conn.QueryRow(u.t.Context(), query).Scan(&so); err != nil {
+			u.t.Fatal(err)
+		}
+		if so {
+			return
+		}
+	}
+	u.t.Fatalf("it never came to be that %s", query)
+}
+
+func TestAnInterruptedChangeIsTakenOn(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	exec(t, u.conn, `UPDATE narthex_migrations.versions SET version = version + 1, dirty = true`)
+	if err := u.change(u.there, tenantserver.DefaultLimits); err != nil {
+		t.Fatal(err)
+	}
+	u.wantVersion(u.there.To)
+	exec(t, u.conn, `UPDATE narthex_migrations.versions SET version = version - 1, dirty = true`)
+	if err := u.change(tenantserver.Change{From: u.there.To, To: u.there.From}, tenantserver.DefaultLimits); err != nil {
+		t.Fatal(err)
+	}
+	u.wantVersion(u.there.From)
+}

@@ -14,6 +14,7 @@ import (
 	"narthex/httpapi"
 	"narthex/internal/codec"
 	"narthex/internal/dev/testenv"
+	"narthex/internal/dev/teststack"
 	"narthex/internal/secrets"
 )
 
@@ -56,26 +57,26 @@ func altered(t *testing.T, body string) string {
 	return string(changed)
 }
 
-func ask(handler http.Handler, method, path, body string, headers map[string]string) answer {
+func ask(handler http.Handler, method, path, body string, headers map[string]string) teststack.Answer {
 	request := httptest.NewRequest(method, path, strings.NewReader(body))
 	for name, value := range headers {
 		request.Header.Set(name, value)
 	}
 	recorder := httptest.NewRecorder()
 	handler.ServeHTTP(recorder, request)
-	return answer{recorder.Code, recorder.Header(), recorder.Body.Bytes()}
+	return teststack.Answer{Status: recorder.Code, Header: recorder.Header(), Body: recorder.Body.Bytes()}
 }
 
 func TestCodecOpensPayloads(t *testing.T) {
 	keys := testenv.Keys(t)
 	handler, body := newCodec(keys), sealedPayloads(t, keys, `"Grace Chapel"`)
-	for name, got := range map[string]answer{
+	for name, got := range map[string]teststack.Answer{
 		"bearer token":      ask(handler, http.MethodPost, "/decode", body, map[string]string{"Authorization": "Bearer " + codecToken}),
 		"token in the path": ask(handler, http.MethodPost, "/"+codecToken+"/decode", body, nil),
 	} {
 		var opened struct{ Payloads []struct{ Data string } }
-		if err := json.Unmarshal(got.body, &opened); err != nil || got.status != http.StatusOK || len(opened.Payloads) != 1 {
-			t.Fatalf("%s: status %d, want 200 and one payload\n%s", name, got.status, got.body)
+		if err := json.Unmarshal(got.Body, &opened); err != nil || got.Status != http.StatusOK || len(opened.Payloads) != 1 {
+			t.Fatalf("%s: status %d, want 200 and one payload\n%s", name, got.Status, got.Body)
 		}
 		if text, _ := base64.StdEncoding.DecodeString(opened.Payloads[0].Data); string(text) != `"Grace Chapel"` {
 			t.Errorf("%s: it opened %q, want \"Grace Chapel\"", name, text)
@@ -104,13 +105,13 @@ func TestCodecRefuses(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ask(handler, http.MethodPost, c.path, c.body, c.headers)
-			wantProblem(t, got, c.status, c.kind)
-			if strings.Contains(string(got.body), "Grace") || strings.Contains(string(got.body), codecToken) {
-				t.Errorf("the refusal tells too much: %s", got.body)
+			teststack.WantProblem(t, got, c.status, c.kind)
+			if strings.Contains(string(got.Body), "Grace") || strings.Contains(string(got.Body), codecToken) {
+				t.Errorf("the refusal tells too much: %s", got.Body)
 			}
 		})
 	}
-	wantProblem(t, ask(handler, http.MethodGet, "/decode", "", bearer), http.StatusMethodNotAllowed, "method-not-allowed")
+	teststack.WantProblem(t, ask(handler, http.MethodGet, "/decode", "", bearer), http.StatusMethodNotAllowed, "method-not-allowed")
 }
 
 // A page whose name was pointed to this machine is of the UI's origin to the browser, but names its host.
@@ -138,7 +139,7 @@ func TestCodecIsForTheUIsPagesAlone(t *testing.T) {
 	} {
 		for _, method := range []string{http.MethodOptions, http.MethodPost} {
 			got := ask(handler, method, "/"+codecToken+"/decode", "{}", map[string]string{"Origin": origin, "Access-Control-Request-Method": "POST"})
-			if allowed := got.header.Get("Access-Control-Allow-Origin"); allowed != want {
+			if allowed := got.Header.Get("Access-Control-Allow-Origin"); allowed != want {
 				t.Errorf("%s from %q: allowed origin %q, want %q", method, origin, allowed, want)
 			}
 		}

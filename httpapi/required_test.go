@@ -9,16 +9,15 @@ import (
 	"testing"
 
 	"github.com/getkin/kin-openapi/openapi3"
+
+	"narthex/internal/dev/teststack"
 )
 
 // Every field that the contract requires of a JSON body is asked for: one that is missing, or null, has no default.
 func TestRequiredFieldsAreRequired(t *testing.T) {
 	t.Parallel()
-	document, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
-	c := newStack(t).church()
+	document := teststack.Contract(t)
+	c := teststack.New(t).Church()
 	paths := strings.NewReplacer("{id}", "01m8688yqk2ydy69mj7h6fv3y7", "{task}", "add_members")
 	fields := 0
 	for path, item := range document.Paths.Map() {
@@ -27,9 +26,9 @@ func TestRequiredFieldsAreRequired(t *testing.T) {
 				continue
 			}
 			route := paths.Replace(path)
-			send := func(body any) answer { return c.call(method, route, body, "If-Match: *") }
+			send := func(body any) teststack.Answer { return c.Call(method, route, body, "If-Match: *") }
 			for _, malformed := range []string{"null", "", "[]", `"x"`} {
-				wantProblem(t, c.sendJSON(method, route, strings.NewReader(malformed)), http.StatusBadRequest, "malformed-body")
+				teststack.WantProblem(t, sendJSON(c, method, route, strings.NewReader(malformed)), http.StatusBadRequest, "malformed-body")
 			}
 			schema := operation.RequestBody.Value.Content["application/json"].Schema.Value
 			body := sample(schema)
@@ -40,8 +39,8 @@ func TestRequiredFieldsAreRequired(t *testing.T) {
 				null[name] = nil
 				for what, wrong := range map[string]map[string]any{"without": missing, "with null for": null} {
 					got := send(wrong)
-					if got.status != http.StatusUnprocessableEntity || !slices.Equal(fieldsOf(got.json(t)), []string{name}) {
-						t.Errorf("%s %s %s %s: status %d, want 422 and the field named\n%s", method, route, what, name, got.status, got.body)
+					if got.Status != http.StatusUnprocessableEntity || !slices.Equal(fieldsOf(got.JSON(t)), []string{name}) {
+						t.Errorf("%s %s %s %s: status %d, want 422 and the field named\n%s", method, route, what, name, got.Status, got.Body)
 					}
 				}
 			}
@@ -53,11 +52,11 @@ func TestRequiredFieldsAreRequired(t *testing.T) {
 }
 
 // sendJSON sends a body as it is.
-func (c church) sendJSON(method, path string, body io.Reader) answer {
-	c.t.Helper()
-	request := c.request(method, path, c.token, body)
+func sendJSON(c teststack.Church, method, path string, body io.Reader) teststack.Answer {
+	c.T.Helper()
+	request := c.Request(method, path, c.Token, body)
 	request.Header.Set("If-Match", "*")
-	return c.do(request)
+	return c.Do(request)
 }
 
 // sample returns a body of the schema's required fields.

@@ -1,7 +1,6 @@
 package httpapi_test
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"net/http"
@@ -11,108 +10,49 @@ import (
 	"time"
 
 	"narthex/httpapi"
+	"narthex/internal/dev/teststack"
 )
-
-// church is a signed-up church, seen by one of its admins.
-type church struct {
-	*stack
-	token string
-}
-
-func (s *stack) church() church {
-	s.t.Helper()
-	return church{s, s.register(applicant())["accessToken"].(string)}
-}
-
-// call sends a request with a JSON body, where there is one, and headers ("Name: value").
-func (c church) call(method, path string, body any, headers ...string) answer {
-	c.t.Helper()
-	var content io.Reader
-	if body != nil {
-		content = jsonBody(c.t, body)
-	}
-	request := c.request(method, path, c.token, content)
-	for _, header := range headers {
-		name, value, _ := strings.Cut(header, ": ")
-		request.Header.Set(name, value)
-	}
-	return c.do(request)
-}
-
-// want calls, and expects a status.
-func (c church) want(status int, method, path string, body any, headers ...string) answer {
-	c.t.Helper()
-	got := c.call(method, path, body, headers...)
-	if got.status != status {
-		c.t.Fatalf("%s %s: status %d, want %d\n%s", method, path, got.status, status, got.body)
-	}
-	return got
-}
-
-// walk follows a list's next links from path, and returns the items' ids.
-func (c church) walk(path string, between func(page int)) (all []string) {
-	c.t.Helper()
-	for page := 0; path != ""; page++ {
-		got := c.want(http.StatusOK, http.MethodGet, path, nil)
-		var list struct {
-			Items []struct{ ID string }
-			Next  string
-		}
-		if err := json.Unmarshal(got.body, &list); err != nil {
-			c.t.Fatal(err)
-		}
-		for _, item := range list.Items {
-			all = append(all, item.ID)
-		}
-		path = list.Next
-		if link := got.header.Get("Link"); (path == "") != (link == "") || path != "" && link != "<"+path+`>; rel="next"` {
-			c.t.Errorf("next is %q, and Link %q", path, link)
-		}
-		between(page)
-	}
-	return all
-}
 
 func TestBranches(t *testing.T) {
 	t.Parallel()
-	c := newStack(t).church()
-	created := c.want(http.StatusCreated, http.MethodPost, "/api/branches", map[string]any{"name": " Main ", "address": "1 Church Street", "phone": ""})
-	branch := created.json(t)
-	path := created.header.Get("Location")
+	c := teststack.New(t).Church()
+	created := c.Want(http.StatusCreated, http.MethodPost, "/api/branches", map[string]any{"name": " Main ", "address": "1 Church Street", "phone": ""})
+	branch := created.JSON(t)
+	path := created.Header.Get("Location")
 	if branch["name"] != "Main" || branch["isActive"] != true || branch["phone"] != nil || path != "/api/branches/"+branch["id"].(string) {
-		t.Errorf("created %s at %s", created.body, path)
+		t.Errorf("created %s at %s", created.Body, path)
 	}
-	read := c.want(http.StatusOK, http.MethodGet, path, nil)
-	etag := read.header.Get("ETag")
-	if etag == "" || etag != created.header.Get("ETag") || string(read.body) != string(created.body) {
-		t.Errorf("read %s with ETag %s, want %s with %s", read.body, etag, created.body, created.header.Get("ETag"))
+	read := c.Want(http.StatusOK, http.MethodGet, path, nil)
+	etag := read.Header.Get("ETag")
+	if etag == "" || etag != created.Header.Get("ETag") || string(read.Body) != string(created.Body) {
+		t.Errorf("read %s with ETag %s, want %s with %s", read.Body, etag, created.Body, created.Header.Get("ETag"))
 	}
 	change := map[string]any{"name": "Main Street", "isActive": false}
-	changed := c.want(http.StatusOK, http.MethodPut, path, change, "If-Match: "+etag)
-	if got := changed.json(t); got["name"] != "Main Street" || got["isActive"] != false || got["address"] != nil {
-		t.Errorf("changed to %s", changed.body)
+	changed := c.Want(http.StatusOK, http.MethodPut, path, change, "If-Match: "+etag)
+	if got := changed.JSON(t); got["name"] != "Main Street" || got["isActive"] != false || got["address"] != nil {
+		t.Errorf("changed to %s", changed.Body)
 	}
-	wantProblem(t, c.call(http.MethodPut, path, change, "If-Match: "+etag), http.StatusPreconditionFailed, "changed-meanwhile")
-	wantProblem(t, c.call(http.MethodDelete, path, nil, "If-Match: "+etag), http.StatusPreconditionFailed, "changed-meanwhile")
-	wantProblem(t, c.call(http.MethodPut, path, change), http.StatusPreconditionRequired, "precondition-required")
+	teststack.WantProblem(t, c.Call(http.MethodPut, path, change, "If-Match: "+etag), http.StatusPreconditionFailed, "changed-meanwhile")
+	teststack.WantProblem(t, c.Call(http.MethodDelete, path, nil, "If-Match: "+etag), http.StatusPreconditionFailed, "changed-meanwhile")
+	teststack.WantProblem(t, c.Call(http.MethodPut, path, change), http.StatusPreconditionRequired, "precondition-required")
 	for _, malformed := range []string{"x", `"`, `"?"`, `W/"1"`, `"1", "2"`, `"0001"`} {
-		wantProblem(t, c.call(http.MethodPut, path, change, "If-Match: "+malformed), http.StatusBadRequest, "malformed-if-match")
+		teststack.WantProblem(t, c.Call(http.MethodPut, path, change, "If-Match: "+malformed), http.StatusBadRequest, "malformed-if-match")
 	}
-	wantProblem(t, c.call(http.MethodPost, "/api/branches", map[string]any{"name": "", "phone": strings.Repeat("1", 51)}), http.StatusUnprocessableEntity, "invalid-fields")
-	c.want(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match: "+changed.header.Get("ETag"))
+	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/branches", map[string]any{"name": "", "phone": strings.Repeat("1", 51)}), http.StatusUnprocessableEntity, "invalid-fields")
+	c.Want(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match: "+changed.Header.Get("ETag"))
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
-		wantProblem(t, c.call(method, path, change, "If-Match: *"), http.StatusNotFound, "not-found")
+		teststack.WantProblem(t, c.Call(method, path, change, "If-Match: *"), http.StatusNotFound, "not-found")
 	}
-	wantProblem(t, c.call(http.MethodGet, "/api/branches/%00", nil), http.StatusNotFound, "not-found")
+	teststack.WantProblem(t, c.Call(http.MethodGet, "/api/branches/%00", nil), http.StatusNotFound, "not-found")
 }
 
 // TestLostUpdate lets ten admins change what they have all seen: one of them can.
 func TestLostUpdate(t *testing.T) {
 	t.Parallel()
-	c := newStack(t).church()
-	created := c.want(http.StatusCreated, http.MethodPost, "/api/branches", map[string]any{"name": "Main"})
-	statuses := count(10, func(i int) answer {
-		return c.call(http.MethodPut, created.header.Get("Location"), map[string]any{"name": fmt.Sprint("Main ", i)}, "If-Match: "+created.header.Get("ETag"))
+	c := teststack.New(t).Church()
+	created := c.Want(http.StatusCreated, http.MethodPost, "/api/branches", map[string]any{"name": "Main"})
+	statuses := teststack.AtOnce(10, func(i int) teststack.Answer {
+		return c.Call(http.MethodPut, created.Header.Get("Location"), map[string]any{"name": fmt.Sprint("Main ", i)}, "If-Match: "+created.Header.Get("ETag"))
 	})
 	if statuses[http.StatusOK] != 1 || statuses[http.StatusPreconditionFailed] != 9 {
 		t.Errorf("statuses %v, want 1 × 200, 9 × 412", statuses)
@@ -122,19 +62,19 @@ func TestLostUpdate(t *testing.T) {
 // TestPagesAreStable inserts and deletes while it walks a list: what is there all the time is seen once.
 func TestPagesAreStable(t *testing.T) {
 	t.Parallel()
-	c := newStack(t).church()
+	c := teststack.New(t).Church()
 	var made []string
 	add := func() string {
-		return c.want(http.StatusCreated, http.MethodPost, "/api/branches", map[string]any{"name": "Branch"}).json(t)["id"].(string)
+		return c.Want(http.StatusCreated, http.MethodPost, "/api/branches", map[string]any{"name": "Branch"}).JSON(t)["id"].(string)
 	}
 	for range 10 {
 		made = append(made, add())
 	}
 	slices.Sort(made)
-	seen := c.walk("/api/branches?limit=3", func(page int) {
+	seen := c.Walk("/api/branches?limit=3", func(page int) {
 		if page == 0 {
-			c.want(http.StatusNoContent, http.MethodDelete, "/api/branches/"+made[0], nil, "If-Match: *") // seen
-			c.want(http.StatusNoContent, http.MethodDelete, "/api/branches/"+made[2], nil, "If-Match: *") // the cursor itself
+			c.Want(http.StatusNoContent, http.MethodDelete, "/api/branches/"+made[0], nil, "If-Match: *") // seen
+			c.Want(http.StatusNoContent, http.MethodDelete, "/api/branches/"+made[2], nil, "If-Match: *") // the cursor itself
 			add()
 		}
 	})
@@ -142,23 +82,23 @@ func TestPagesAreStable(t *testing.T) {
 		t.Errorf("seen %v, want %v and the new one", seen, made)
 	}
 	for _, query := range []string{"limit=0", "limit=201", "limit=x", "cursor=x", "cursor=" + made[0]} {
-		wantProblem(t, c.call(http.MethodGet, "/api/branches?"+query, nil), http.StatusBadRequest, "malformed-query")
+		teststack.WantProblem(t, c.Call(http.MethodGet, "/api/branches?"+query, nil), http.StatusBadRequest, "malformed-query")
 	}
-	if empty := c.want(http.StatusOK, http.MethodGet, "/api/members", nil); string(empty.body) != `{"items":[],"next":null}` {
-		t.Errorf("an empty list is %s", empty.body)
+	if empty := c.Want(http.StatusOK, http.MethodGet, "/api/members", nil); string(empty.Body) != `{"items":[],"next":null}` {
+		t.Errorf("an empty list is %s", empty.Body)
 	}
 }
 
 func TestMembers(t *testing.T) {
 	t.Parallel()
-	c := newStack(t).church()
+	c := teststack.New(t).Church()
 	ada := map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "+1 (555) 010-0123", "email": " Ada@Example.org "}
-	created := c.want(http.StatusCreated, http.MethodPost, "/api/members", ada)
-	member := created.json(t)
+	created := c.Want(http.StatusCreated, http.MethodPost, "/api/members", ada)
+	member := created.JSON(t)
 	if member["phone"] != "+15550100123" || member["email"] != "ada@example.org" || member["optInSms"] != true {
-		t.Errorf("created %s", created.body)
+		t.Errorf("created %s", created.Body)
 	}
-	c.want(http.StatusCreated, http.MethodPost, "/api/members", map[string]any{"firstName": "Bob", "lastName": "Muster", "phone": "+15550100123", "optInSms": false})
+	c.Want(http.StatusCreated, http.MethodPost, "/api/members", map[string]any{"firstName": "Bob", "lastName": "Muster", "phone": "+15550100123", "optInSms": false})
 	for name, want := range map[string]struct {
 		query map[string]any
 		count int
@@ -166,54 +106,48 @@ func TestMembers(t *testing.T) {
 		"a family's phone": {map[string]any{"phone": "+1 555 010 0123"}, 2}, "an email": {map[string]any{"email": "ADA@example.org"}, 1},
 		"an unknown phone": {map[string]any{"phone": "+15550100999"}, 0},
 	} {
-		got := c.want(http.StatusOK, http.MethodPost, "/api/members/lookup", want.query).json(t)
+		got := c.Want(http.StatusOK, http.MethodPost, "/api/members/lookup", want.query).JSON(t)
 		if items := got["items"].([]any); len(items) != want.count {
 			t.Errorf("%s finds %d members, want %d", name, len(items), want.count)
 		}
 	}
 	for _, wrong := range []map[string]any{{}, {"phone": "+15550100123", "email": "ada@example.org"}, {"phone": "555"}, {"email": "x"}} {
-		wantProblem(t, c.call(http.MethodPost, "/api/members/lookup", wrong), http.StatusUnprocessableEntity, "invalid-fields")
+		teststack.WantProblem(t, c.Call(http.MethodPost, "/api/members/lookup", wrong), http.StatusUnprocessableEntity, "invalid-fields")
 	}
-	wantProblem(t, c.call(http.MethodPost, "/api/members", map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "5550100"}), http.StatusUnprocessableEntity, "invalid-fields")
+	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/members", map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "5550100"}), http.StatusUnprocessableEntity, "invalid-fields")
 
-	path := created.header.Get("Location")
-	changed := c.want(http.StatusOK, http.MethodPut, path, map[string]any{"firstName": "Ada", "lastName": "Other", "phone": "+15550100777"}, "If-Match: "+created.header.Get("ETag"))
-	if got := changed.json(t); got["email"] != nil || got["phone"] != "+15550100777" {
-		t.Errorf("changed to %s", changed.body)
+	path := created.Header.Get("Location")
+	changed := c.Want(http.StatusOK, http.MethodPut, path, map[string]any{"firstName": "Ada", "lastName": "Other", "phone": "+15550100777"}, "If-Match: "+created.Header.Get("ETag"))
+	if got := changed.JSON(t); got["email"] != nil || got["phone"] != "+15550100777" {
+		t.Errorf("changed to %s", changed.Body)
 	}
 	var kept string
-	row(t, c.tenant(c.tenantID()), `SELECT string_agg(m::text, ' ') FROM members m`, nil, &kept)
+	teststack.Row(t, c.Tenant(c.TenantID()), `SELECT string_agg(m::text, ' ') FROM members m`, nil, &kept)
 	for _, secret := range []string{"5550100", "example.org"} {
-		wantNothingOf(t, "the members' table", kept, secret)
+		teststack.WantNothingOf(t, "the members' table", kept, secret)
 	}
-	c.want(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match: *")
-	wantProblem(t, c.call(http.MethodGet, path, nil), http.StatusNotFound, "not-found")
-}
-
-// tenantID is the church's.
-func (c church) tenantID() string {
-	c.t.Helper()
-	return c.want(http.StatusOK, http.MethodGet, "/api/auth/me", nil).json(c.t)["tenantId"].(string)
+	c.Want(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match: *")
+	teststack.WantProblem(t, c.Call(http.MethodGet, path, nil), http.StatusNotFound, "not-found")
 }
 
 // importCSV posts a file.
-func (c church) importCSV(file string) answer {
-	c.t.Helper()
-	request := c.request(http.MethodPost, "/api/members/import", c.token, strings.NewReader(file))
+func importCSV(c teststack.Church, file string) teststack.Answer {
+	c.T.Helper()
+	request := c.Request(http.MethodPost, "/api/members/import", c.Token, strings.NewReader(file))
 	request.Header.Set("Content-Type", "text/csv; charset=utf-8")
-	return c.do(request)
+	return c.Do(request)
 }
 
 func TestImportMembers(t *testing.T) {
 	t.Parallel()
-	c := newStack(t).church()
-	members := func() int { return len(c.walk("/api/members?limit=200", func(int) {})) }
+	c := teststack.New(t).Church()
+	members := func() int { return len(c.Walk("/api/members?limit=200", func(int) {})) }
 	good := "\ufeffphone,lastName,firstName,email\r\n+1 555 010 0001,Muster,Ada,ada@example.org\r\n\"+15550100002\",\"Mus\"\"ter\",Bob,\r\n"
-	if got := c.importCSV(good); got.status != http.StatusCreated || got.json(t)["imported"] != 2.0 {
-		t.Fatalf("import: status %d, %s; want 201 and 2", got.status, got.body)
+	if got := importCSV(c, good); got.Status != http.StatusCreated || got.JSON(t)["imported"] != 2.0 {
+		t.Fatalf("import: status %d, %s; want 201 and 2", got.Status, got.Body)
 	}
 	wrong := "firstName,lastName,phone,optInSms\nCy,Muster,+15550100003,yes\n,Muster,555,true\nDi,Muster,+15550100004,false\nDi,Muster,+1 555 0100004,\nAda,Muster,+15550100001,\nshort\n"
-	problem := wantProblem(t, c.importCSV(wrong), http.StatusUnprocessableEntity, "invalid-fields")
+	problem := teststack.WantProblem(t, importCSV(c, wrong), http.StatusUnprocessableEntity, "invalid-fields")
 	var told []string
 	for _, one := range problem["errors"].([]any) {
 		e := one.(map[string]any)
@@ -228,7 +162,7 @@ func TestImportMembers(t *testing.T) {
 	// 200 rows are too short, 200 have a wrong phone, 199 of these repeat the first, and two are members already.
 	bad := "firstName,lastName,phone\nAda,Muster,+15550100001\n" + strings.Repeat("Ada,Muster\nAda,Muster,555\n", 200) +
 		"Bob,\"Mus\"\"ter\",+15550100002\n"
-	many := wantProblem(t, c.importCSV(bad), http.StatusUnprocessableEntity, "invalid-fields")
+	many := teststack.WantProblem(t, importCSV(c, bad), http.StatusUnprocessableEntity, "invalid-fields")
 	if listed := many["errors"].([]any); len(listed) != 100 || listed[0].(map[string]any)["row"] != 2.0 || many["errorCount"] != 601.0 {
 		t.Errorf("of 601 errors, %d are listed, from %v on, and %v are counted; want 100, from row 2 on, and 601", len(listed), listed[0], many["errorCount"])
 	}
@@ -238,18 +172,18 @@ func TestImportMembers(t *testing.T) {
 		"too many rows":       "firstName,lastName,phone\n" + strings.Repeat("A,B,+15550100001\n", 10_001),
 		"too many wrong rows": "firstName,lastName,phone\n" + strings.Repeat("a\n", 10_001), "a row too long": "firstName,lastName,phone\n" + strings.Repeat(",", 70<<10),
 	} {
-		if got := c.importCSV(file); got.status != http.StatusBadRequest {
-			t.Errorf("%s: status %d, want 400\n%s", name, got.status, got.body)
+		if got := importCSV(c, file); got.Status != http.StatusBadRequest {
+			t.Errorf("%s: status %d, want 400\n%s", name, got.Status, got.Body)
 		}
 	}
-	wantProblem(t, c.importCSV(strings.Repeat("x", 5<<20+1)), http.StatusRequestEntityTooLarge, "body-too-large")
-	wantProblem(t, c.call(http.MethodPost, "/api/members/import", map[string]any{}), http.StatusUnsupportedMediaType, "unsupported-media-type")
+	teststack.WantProblem(t, importCSV(c, strings.Repeat("x", 5<<20+1)), http.StatusRequestEntityTooLarge, "body-too-large")
+	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/members/import", map[string]any{}), http.StatusUnsupportedMediaType, "unsupported-media-type")
 	var large strings.Builder
 	large.WriteString("firstName,lastName,phone\n")
 	for i := range 2000 {
 		fmt.Fprintf(&large, "Member,%d,+1555%07d\n", i, i)
 	}
-	statuses := count(3, func(int) answer { return c.importCSV(large.String()) }) // the same at once
+	statuses := teststack.AtOnce(3, func(int) teststack.Answer { return importCSV(c, large.String()) }) // the same at once
 	if statuses[http.StatusCreated] != 1 || statuses[http.StatusUnprocessableEntity] != 2 || members() != 2002 {
 		t.Errorf("three imports of one file: statuses %v and %d members, want 1 × 201, 2 × 422 and 2002", statuses, members())
 	}
@@ -272,11 +206,11 @@ func slowly(text string, takes time.Duration) io.Reader {
 func TestASlowUploadLeavesTimeToAnswer(t *testing.T) {
 	t.Parallel()
 	const limit = 3 * time.Second
-	c := newStack(t).church()
-	tenant := c.tenant(c.tenantID())
-	c.stack = c.another(func(o *httpapi.Options) { o.AnswerLimit = limit })
-	send := func(path, mediaType, body string) answer {
-		request := c.request(http.MethodPost, path, c.token, slowly(body, limit+time.Second))
+	c := teststack.New(t).Church()
+	tenant := c.Tenant(c.TenantID())
+	c.Stack = c.Another(func(o *httpapi.Options) { o.AnswerLimit = limit })
+	send := func(path, mediaType, body string) teststack.Answer {
+		request := c.Request(http.MethodPost, path, c.Token, slowly(body, limit+time.Second))
 		request.Header.Set("Content-Type", mediaType)
 		response, err := http.DefaultClient.Do(request) // do would read the body first
 		if err != nil {
@@ -287,21 +221,21 @@ func TestASlowUploadLeavesTimeToAnswer(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return answer{response.StatusCode, response.Header, content}
+		return teststack.Answer{Status: response.StatusCode, Header: response.Header, Body: content}
 	}
 	csv := "firstName,lastName,phone\nAda,Muster,+15550100001\n"
-	if got := send("/api/members/import", "text/csv", csv); got.status != http.StatusCreated {
-		t.Errorf("a slow import: status %d, want 201\n%s", got.status, got.body)
+	if got := send("/api/members/import", "text/csv", csv); got.Status != http.StatusCreated {
+		t.Errorf("a slow import: status %d, want 201\n%s", got.Status, got.Body)
 	}
-	if got := send("/api/branches", "application/json", `{"name": "North"}`); got.status != http.StatusCreated {
-		t.Errorf("a slow body: status %d, want 201\n%s", got.status, got.body)
+	if got := send("/api/branches", "application/json", `{"name": "North"}`); got.Status != http.StatusCreated {
+		t.Errorf("a slow body: status %d, want 201\n%s", got.Status, got.Body)
 	}
 	if _, err := tenant.Exec(t.Context(), `BEGIN; LOCK TABLE members`); err != nil {
 		t.Fatal(err)
 	}
 	began := time.Now()
 	got := send("/api/members/import", "text/csv", csv)
-	wantProblem(t, got, http.StatusServiceUnavailable, "unavailable")
+	teststack.WantProblem(t, got, http.StatusServiceUnavailable, "unavailable")
 	if took := time.Since(began); took > 4*limit {
 		t.Errorf("an import into a database that hangs is answered after %s, want its upload and %s", took, limit)
 	}
@@ -309,9 +243,9 @@ func TestASlowUploadLeavesTimeToAnswer(t *testing.T) {
 
 func TestOnboarding(t *testing.T) {
 	t.Parallel()
-	c := newStack(t).church()
+	c := teststack.New(t).Church()
 	state := func() (done string) {
-		for _, one := range c.want(http.StatusOK, http.MethodGet, "/api/onboarding", nil).json(t)["tasks"].([]any) {
+		for _, one := range c.Want(http.StatusOK, http.MethodGet, "/api/onboarding", nil).JSON(t)["tasks"].([]any) {
 			task := one.(map[string]any)
 			done += fmt.Sprintf("%s:%t:%t ", task["taskId"], task["completed"], task["completedAt"] != nil)
 		}
@@ -320,33 +254,33 @@ func TestOnboarding(t *testing.T) {
 	if got, want := state(), "create_branch:false:false add_members:false:false send_message:false:false "; got != want {
 		t.Errorf("at first %q, want %q", got, want)
 	}
-	first := c.want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": true})
-	if again := c.want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": true}); string(again.body) != string(first.body) {
-		t.Errorf("done again: %s, want %s", again.body, first.body)
+	first := c.Want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": true})
+	if again := c.Want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": true}); string(again.Body) != string(first.Body) {
+		t.Errorf("done again: %s, want %s", again.Body, first.Body)
 	}
 	if got, want := state(), "create_branch:false:false add_members:true:true send_message:false:false "; got != want {
 		t.Errorf("then %q, want %q", got, want)
 	}
-	c.want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": false})
-	wantProblem(t, c.call(http.MethodPut, "/api/onboarding/rest", map[string]any{"completed": true}), http.StatusNotFound, "not-found")
+	c.Want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": false})
+	teststack.WantProblem(t, c.Call(http.MethodPut, "/api/onboarding/rest", map[string]any{"completed": true}), http.StatusNotFound, "not-found")
 }
 
 func TestConsents(t *testing.T) {
 	t.Parallel()
-	c := newStack(t).church()
-	member := c.want(http.StatusCreated, http.MethodPost, "/api/members", map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "+15550100123"}).json(t)["id"].(string)
+	c := teststack.New(t).Church()
+	member := c.Want(http.StatusCreated, http.MethodPost, "/api/members", map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "+15550100123"}).JSON(t)["id"].(string)
 	for _, status := range []string{"granted", "withdrawn"} {
-		c.want(http.StatusCreated, http.MethodPost, "/api/consents", map[string]any{"memberId": member, "type": "smsMarketing", "status": status, "source": "web_form"})
+		c.Want(http.StatusCreated, http.MethodPost, "/api/consents", map[string]any{"memberId": member, "type": "smsMarketing", "status": status, "source": "web_form"})
 	}
-	c.want(http.StatusCreated, http.MethodPost, "/api/consents", map[string]any{"type": "analytics", "status": "denied"})
-	if all, of := c.walk("/api/consents?limit=1", func(int) {}), c.walk("/api/consents?limit=1&memberId="+member, func(int) {}); len(all) != 3 || len(of) != 2 {
+	c.Want(http.StatusCreated, http.MethodPost, "/api/consents", map[string]any{"type": "analytics", "status": "denied"})
+	if all, of := c.Walk("/api/consents?limit=1", func(int) {}), c.Walk("/api/consents?limit=1&memberId="+member, func(int) {}); len(all) != 3 || len(of) != 2 {
 		t.Errorf("%d entries, %d of the member; want 3 and 2", len(all), len(of))
 	}
 	for _, wrong := range []map[string]any{
 		{"type": "x", "status": "granted"}, {"type": "analytics", "status": "x"}, {"type": "analytics", "status": "granted", "source": "x"},
 		{"type": "analytics", "status": "granted", "memberId": strings.Repeat("0", 26)}, {"type": "analytics", "status": "granted", "memberId": "\u2028"},
 	} {
-		wantProblem(t, c.call(http.MethodPost, "/api/consents", wrong), http.StatusUnprocessableEntity, "invalid-fields")
+		teststack.WantProblem(t, c.Call(http.MethodPost, "/api/consents", wrong), http.StatusUnprocessableEntity, "invalid-fields")
 	}
-	wantProblem(t, c.call(http.MethodGet, "/api/consents?memberId=x", nil), http.StatusBadRequest, "malformed-query")
+	teststack.WantProblem(t, c.Call(http.MethodGet, "/api/consents?memberId=x", nil), http.StatusBadRequest, "malformed-query")
 }

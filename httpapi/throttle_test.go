@@ -5,15 +5,13 @@ import (
 	"net/http"
 	"net/netip"
 	"strconv"
-	"sync"
 	"testing"
 
 	"narthex/httpapi"
+	"narthex/internal/dev/teststack"
 )
 
-func withThrottle(o *httpapi.Options) { o.SpareLoopback = false }
-
-func withProxies(networks ...string) stackOption {
+func withProxies(networks ...string) teststack.Option {
 	return func(o *httpapi.Options) {
 		for _, network := range networks {
 			o.TrustedProxies = append(o.TrustedProxies, netip.MustParsePrefix(network))
@@ -21,54 +19,37 @@ func withProxies(networks ...string) stackOption {
 	}
 }
 
-// count posts a body n times at once, in turn to the processes, and counts the statuses.
-func count(n int, ask func(i int) answer) map[int]int {
-	statuses := map[int]int{}
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for i := range n {
-		wg.Go(func() {
-			got := ask(i)
-			mu.Lock()
-			defer mu.Unlock()
-			statuses[got.status]++
-		})
-	}
-	wg.Wait()
-	return statuses
-}
-
-func wantTooMany(t *testing.T, got answer, most int) {
+func wantTooMany(t *testing.T, got teststack.Answer, most int) {
 	t.Helper()
-	wantProblem(t, got, http.StatusTooManyRequests, "too-many-requests")
-	if seconds, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || seconds < 1 || seconds > most {
-		t.Errorf("Retry-After %q, want 1 to %d seconds", got.header.Get("Retry-After"), most)
+	teststack.WantProblem(t, got, http.StatusTooManyRequests, "too-many-requests")
+	if seconds, err := strconv.Atoi(got.Header.Get("Retry-After")); err != nil || seconds < 1 || seconds > most {
+		t.Errorf("Retry-After %q, want 1 to %d seconds", got.Header.Get("Retry-After"), most)
 	}
 }
 
 func TestLoginIsThrottledByAccount(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, withThrottle)
-	processes := []*stack{s, s.another(withThrottle)} // they count together
-	for _, email := range []string{s.register(applicant())["admin"].(map[string]any)["email"].(string), "nobody@example.org"} {
+	s := teststack.New(t, teststack.WithThrottle)
+	processes := []*teststack.Stack{s, s.Another(teststack.WithThrottle)} // they count together
+	for _, email := range []string{s.Register(teststack.Applicant())["admin"].(map[string]any)["email"].(string), "nobody@example.org"} {
 		attempt := map[string]any{"email": email, "password": "a guess of mine"}
-		got := count(12, func(i int) answer { return processes[i%2].post("/api/auth/login", attempt) })
+		got := teststack.AtOnce(12, func(i int) teststack.Answer { return processes[i%2].Post("/api/auth/login", attempt) })
 		if got[http.StatusUnauthorized] < 10 || got[http.StatusTooManyRequests] == 0 { // on a slow machine one more fits
 			t.Errorf("12 guesses: statuses %v, want 10 × 401, then 429", got)
 		}
-		wantTooMany(t, s.post("/api/auth/login", attempt), 30)
+		wantTooMany(t, s.Post("/api/auth/login", attempt), 30)
 	}
 }
 
 // TestThrottleByAddress refreshes, because that costs no password hash.
 func TestThrottleByAddress(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, withThrottle)
-	proxied := s.another(withThrottle, withProxies("127.0.0.0/8"))
-	guess := func(at *stack, i int, from string) answer {
-		request := at.request(http.MethodPost, "/api/auth/refresh", "", jsonBody(t, map[string]any{"refreshToken": fmt.Sprintf("guess %d", i)}))
+	s := teststack.New(t, teststack.WithThrottle)
+	proxied := s.Another(teststack.WithThrottle, withProxies("127.0.0.0/8"))
+	guess := func(at *teststack.Stack, i int, from string) teststack.Answer {
+		request := at.Request(http.MethodPost, "/api/auth/refresh", "", teststack.JSONBody(t, map[string]any{"refreshToken": fmt.Sprintf("guess %d", i)}))
 		request.Header.Set("X-Forwarded-For", from)
-		return at.do(request)
+		return at.Do(request)
 	}
 	wantThrottled := func(who string, got map[int]int) {
 		t.Helper()
@@ -77,30 +58,30 @@ func TestThrottleByAddress(t *testing.T) {
 		}
 	}
 	// A client that makes its address up is counted by the one that it has.
-	wantThrottled("one address", count(200, func(i int) answer { return guess(s, i, fmt.Sprintf("192.0.2.%d", i)) }))
+	wantThrottled("one address", teststack.AtOnce(200, func(i int) teststack.Answer { return guess(s, i, fmt.Sprintf("192.0.2.%d", i)) }))
 	// A trusted proxy's word is taken; a network of IPv6 addresses is one client's.
-	wantThrottled("one IPv6 network", count(200, func(i int) answer { return guess(proxied, i, fmt.Sprintf("2001:db8::%d", i)) }))
-	if got := guess(proxied, 0, "192.0.2.7"); got.status != http.StatusUnauthorized {
-		t.Errorf("a guess of another client: status %d, want 401\n%s", got.status, got.body)
+	wantThrottled("one IPv6 network", teststack.AtOnce(200, func(i int) teststack.Answer { return guess(proxied, i, fmt.Sprintf("2001:db8::%d", i)) }))
+	if got := guess(proxied, 0, "192.0.2.7"); got.Status != http.StatusUnauthorized {
+		t.Errorf("a guess of another client: status %d, want 401\n%s", got.Status, got.Body)
 	}
 }
 
 func TestRegisterAndRefreshAreThrottled(t *testing.T) {
 	t.Parallel()
-	s := newStack(t, withThrottle)
-	body := applicant()
-	session := s.register(body)
-	got := count(6, func(int) answer { return s.post("/api/auth/register", body) })
+	s := teststack.New(t, teststack.WithThrottle)
+	body := teststack.Applicant()
+	session := s.Register(body)
+	got := teststack.AtOnce(6, func(int) teststack.Answer { return s.Post("/api/auth/register", body) })
 	if got[http.StatusConflict] < 4 || got[http.StatusTooManyRequests] == 0 { // on a slow machine one more fits
 		t.Errorf("6 more signups with one email: statuses %v, want 4 × 409, then 429", got)
 	}
-	got = count(7, func(int) answer { return s.post("/api/auth/register", applicant()) })
+	got = teststack.AtOnce(7, func(int) teststack.Answer { return s.Post("/api/auth/register", teststack.Applicant()) })
 	if got[http.StatusCreated] < 3 || got[http.StatusTooManyRequests] == 0 {
 		t.Errorf("7 more signups from one address: statuses %v, want 201, then 429", got)
 	}
-	wantTooMany(t, s.post("/api/auth/register", applicant()), 60)
+	wantTooMany(t, s.Post("/api/auth/register", teststack.Applicant()), 60)
 
-	got = count(35, func(int) answer { return s.refresh(session["refreshToken"]) })
+	got = teststack.AtOnce(35, func(int) teststack.Answer { return s.Refresh(session["refreshToken"]) })
 	if got[http.StatusOK] < 30 || got[http.StatusTooManyRequests] == 0 {
 		t.Errorf("35 refreshes of one admin: statuses %v, want 30 × 200, and 429", got)
 	}

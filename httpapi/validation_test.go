@@ -2,7 +2,6 @@ package httpapi_test
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -14,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"narthex/httpapi"
+	"narthex/internal/dev/teststack"
 )
 
 // fieldsOf returns the names of a problem's field errors, sorted.
@@ -29,7 +28,7 @@ func fieldsOf(problem map[string]any) (names []string) {
 
 func TestRegisterRefusesInvalidFields(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
+	s := teststack.New(t)
 	for name, c := range map[string]struct {
 		change map[string]any
 		want   []string
@@ -61,41 +60,41 @@ func TestRegisterRefusesInvalidFields(t *testing.T) {
 		"object for an email":   {map[string]any{"email": map[string]any{}}, []string{"email"}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			body := applicant()
+			body := teststack.Applicant()
 			maps.Copy(body, c.change)
-			problem := wantProblem(t, s.post("/api/auth/register", body), http.StatusUnprocessableEntity, "invalid-fields")
+			problem := teststack.WantProblem(t, s.Post("/api/auth/register", body), http.StatusUnprocessableEntity, "invalid-fields")
 			if got := fieldsOf(problem); !slices.Equal(got, c.want) {
 				t.Errorf("errors in fields %v, want %v", got, c.want)
 			}
 		})
 	}
-	if got := s.faults.tenantIDs(); len(got) != 0 {
+	if got := s.Faults.TenantIDs(); len(got) != 0 {
 		t.Errorf("%d signups ran, want none", len(got))
 	}
 }
 
 func TestRegisterTakesTheEdges(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
+	s := teststack.New(t)
 	for name, change := range map[string]map[string]any{
 		"names of 200":          {"churchName": strings.Repeat("ß", 200), "firstName": "X", "lastName": strings.Repeat("字", 200)},
 		"password of 8 bytes":   {"password": "12345678"},
 		"password of 72 bytes":  {"password": strings.Repeat("ü", 36)},
-		"spaces around":         {"churchName": "  St. Mary's  ", "email": "  PAT." + strings.ToUpper(applicant()["email"].(string)) + "\n"},
+		"spaces around":         {"churchName": "  St. Mary's  ", "email": "  PAT." + strings.ToUpper(teststack.Applicant()["email"].(string)) + "\n"},
 		"joined letters":        {"churchName": "کلیسای می\u200cخواهم", "firstName": "ක්\u200dෂ"},
 		"quotes and apostrophe": {"churchName": `O'Brien's "Chapel"; DROP TABLE churches; --`, "lastName": "D'Arcy"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			body := applicant()
+			body := teststack.Applicant()
 			maps.Copy(body, change)
-			session := s.register(body)
+			session := s.Register(body)
 			church := strings.TrimSpace(body["churchName"].(string))
 			email := strings.ToLower(strings.TrimSpace(body["email"].(string)))
-			if field(session, "church", "name") != church || field(session, "admin", "email") != email {
-				t.Errorf("answered church %q and email %q, want %q and %q", field(session, "church", "name"), field(session, "admin", "email"), church, email)
+			if teststack.Field(session, "church", "name") != church || teststack.Field(session, "admin", "email") != email {
+				t.Errorf("answered church %q and email %q, want %q and %q", teststack.Field(session, "church", "name"), teststack.Field(session, "admin", "email"), church, email)
 			}
-			if got := s.post("/api/auth/login", map[string]any{"email": email, "password": body["password"]}); got.status != http.StatusOK {
-				t.Errorf("login: status %d, want 200\n%s", got.status, got.body)
+			if got := s.Post("/api/auth/login", map[string]any{"email": email, "password": body["password"]}); got.Status != http.StatusOK {
+				t.Errorf("login: status %d, want 200\n%s", got.Status, got.Body)
 			}
 		})
 	}
@@ -103,8 +102,8 @@ func TestRegisterTakesTheEdges(t *testing.T) {
 
 func TestRegisterRefusesMalformedBodies(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	good, err := json.Marshal(applicant())
+	s := teststack.New(t)
+	good, err := json.Marshal(teststack.Applicant())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -128,26 +127,26 @@ func TestRegisterRefusesMalformedBodies(t *testing.T) {
 		"deeply nested too": {strings.Repeat(`[`, 60000), 400, "malformed-body"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			wantProblem(t, s.send(http.MethodPost, "/api/auth/register", "", strings.NewReader(c.body)), c.status, c.kind)
+			teststack.WantProblem(t, s.Send(http.MethodPost, "/api/auth/register", "", strings.NewReader(c.body)), c.status, c.kind)
 		})
 	}
 	for _, c := range []struct{ header, value, kind string }{
 		{"Content-Type", "text/plain", "unsupported-media-type"}, {"Content-Encoding", "gzip", "unsupported-encoding"},
 	} {
-		request := s.request(http.MethodPost, "/api/auth/register", "", bytes.NewReader(good))
+		request := s.Request(http.MethodPost, "/api/auth/register", "", bytes.NewReader(good))
 		request.Header.Set(c.header, c.value)
-		wantProblem(t, s.do(request), http.StatusUnsupportedMediaType, c.kind)
+		teststack.WantProblem(t, s.Do(request), http.StatusUnsupportedMediaType, c.kind)
 	}
 }
 
 func TestUnknownFieldsAreToldUpToALimit(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
+	s := teststack.New(t)
 	body := map[string]any{}
 	for i := range 1000 {
 		body[fmt.Sprintf("f%d", i)] = i
 	}
-	problem := wantProblem(t, s.post("/api/auth/register", body), http.StatusUnprocessableEntity, "invalid-fields")
+	problem := teststack.WantProblem(t, s.Post("/api/auth/register", body), http.StatusUnprocessableEntity, "invalid-fields")
 	if got := len(fieldsOf(problem)); got != 20 {
 		t.Errorf("%d fields are named, want 20", got)
 	}
@@ -156,7 +155,7 @@ func TestUnknownFieldsAreToldUpToALimit(t *testing.T) {
 // A body that dribbles in is not waited for, and one that is announced as too large not read.
 func TestBodiesThatDoNotComeAreRefused(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
+	s := teststack.New(t)
 	for name, c := range map[string]struct {
 		length       int
 		status, kind string
@@ -164,7 +163,7 @@ func TestBodiesThatDoNotComeAreRefused(t *testing.T) {
 		"slow":  {100, "408 Request Timeout", "body-too-slow"},
 		"large": {1 << 30, "413 Request Entity Too Large", "body-too-large"},
 	} {
-		conn, err := net.Dial("tcp", strings.TrimPrefix(s.url, "http://"))
+		conn, err := net.Dial("tcp", strings.TrimPrefix(s.URL, "http://"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -182,23 +181,23 @@ func TestBodiesThatDoNotComeAreRefused(t *testing.T) {
 
 func TestUnknownRoutesAndMethodsAreProblems(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	wantProblem(t, s.get("/api/nowhere", ""), http.StatusNotFound, "not-found")
-	wantProblem(t, s.get("/healthz/", ""), http.StatusNotFound, "not-found")
-	wantProblem(t, s.get("/api/auth/register", ""), http.StatusMethodNotAllowed, "method-not-allowed")
-	wantProblem(t, s.get("/api/signups/guess", ""), http.StatusNotFound, "signup-not-found")
+	s := teststack.New(t)
+	teststack.WantProblem(t, s.Get("/api/nowhere", ""), http.StatusNotFound, "not-found")
+	teststack.WantProblem(t, s.Get("/healthz/", ""), http.StatusNotFound, "not-found")
+	teststack.WantProblem(t, s.Get("/api/auth/register", ""), http.StatusMethodNotAllowed, "method-not-allowed")
+	teststack.WantProblem(t, s.Get("/api/signups/guess", ""), http.StatusNotFound, "signup-not-found")
 }
 
 func TestSecurityHeaders(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
+	s := teststack.New(t)
 	for _, path := range []string{"/healthz", "/api/auth/me", "/nowhere"} {
-		got := s.get(path, "")
+		got := s.Get(path, "")
 		for name, want := range map[string]string{
 			"Cache-Control": "no-store", "X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer",
 			"Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'", "Access-Control-Allow-Origin": "",
 		} {
-			if value := got.header.Get(name); value != want {
+			if value := got.Header.Get(name); value != want {
 				t.Errorf("%s: %s: %q, want %q", path, name, value, want)
 			}
 		}
@@ -207,70 +206,38 @@ func TestSecurityHeaders(t *testing.T) {
 
 func TestHealthAndReadiness(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
+	s := teststack.New(t)
 	for _, path := range []string{"/healthz", "/readyz"} {
 		for _, method := range []string{http.MethodGet, http.MethodHead} {
-			if got := s.send(method, path, "", nil); got.status != http.StatusOK {
-				t.Errorf("%s %s: status %d, want 200\n%s", method, path, got.status, got.body)
+			if got := s.Send(method, path, "", nil); got.Status != http.StatusOK {
+				t.Errorf("%s %s: status %d, want 200\n%s", method, path, got.Status, got.Body)
 			}
 		}
 	}
-	if _, err := s.registry.Exec(t.Context(), `DROP TABLE narthex_migrations.versions`); err != nil {
+	if _, err := s.Registry.Exec(t.Context(), `DROP TABLE narthex_migrations.versions`); err != nil {
 		t.Fatal(err)
 	}
-	problem := wantProblem(t, s.get("/readyz", ""), http.StatusServiceUnavailable, "not-ready")
+	problem := teststack.WantProblem(t, s.Get("/readyz", ""), http.StatusServiceUnavailable, "not-ready")
 	if problem["detail"] != "The registry's schema is not the newest." {
 		t.Errorf("readyz says %q of a registry that was not migrated", problem["detail"])
-	}
-}
-
-// A registry that hangs is answered for, and starts nothing later.
-func TestHungRegistryIsUnavailable(t *testing.T) {
-	t.Parallel()
-	s := newStack(t, func(o *httpapi.Options) { o.AnswerLimit = time.Second })
-	body := applicant()
-	lock, err := s.registry.Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer lock.Rollback(context.Background())
-	if _, err := lock.Exec(t.Context(), `LOCK TABLE admin_email_index`); err != nil {
-		t.Fatal(err)
-	}
-	for _, path := range []string{"/api/auth/register", "/api/auth/login"} {
-		credentials := body
-		if path == "/api/auth/login" {
-			credentials = map[string]any{"email": body["email"], "password": body["password"]}
-		}
-		got := s.post(path, credentials)
-		wantProblem(t, got, http.StatusServiceUnavailable, "unavailable")
-		if got.header.Get("Retry-After") == "" {
-			t.Errorf("%s: no Retry-After", path)
-		}
-	}
-	if err := lock.Rollback(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got := s.faults.tenantIDs(); len(got) != 0 {
-		t.Errorf("%d signups ran, want none", len(got))
 	}
 }
 
 // TestLoginTellsNothing compares the answers to an unknown email and to a wrong password.
 func TestLoginTellsNothing(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	body := applicant()
-	s.register(body)
+	s := teststack.New(t)
+	body := teststack.Applicant()
+	s.Register(body)
 	began := time.Now()
-	wrong := s.post("/api/auth/login", map[string]any{"email": body["email"], "password": "not the password"})
+	wrong := s.Post("/api/auth/login", map[string]any{"email": body["email"], "password": "not the password"})
 	between := time.Now()
-	unknown := s.post("/api/auth/login", map[string]any{"email": "nobody@example.org", "password": "not the password"})
+	unknown := s.Post("/api/auth/login", map[string]any{"email": "nobody@example.org", "password": "not the password"})
 	ended := time.Now()
-	wantProblem(t, wrong, http.StatusUnauthorized, "invalid-credentials")
-	wantProblem(t, unknown, http.StatusUnauthorized, "invalid-credentials")
-	if !bytes.Equal(wrong.body, unknown.body) {
-		t.Errorf("the answers differ:\n%s\n%s", wrong.body, unknown.body)
+	teststack.WantProblem(t, wrong, http.StatusUnauthorized, "invalid-credentials")
+	teststack.WantProblem(t, unknown, http.StatusUnauthorized, "invalid-credentials")
+	if !bytes.Equal(wrong.Body, unknown.Body) {
+		t.Errorf("the answers differ:\n%s\n%s", wrong.Body, unknown.Body)
 	}
 	// Both are held back to the same moment: what was found cannot be told from the time.
 	const floor = 400 * time.Millisecond
@@ -282,36 +249,36 @@ func TestLoginTellsNothing(t *testing.T) {
 // bcrypt reads 72 bytes: what follows them must not be ignored.
 func TestLoginReadsTheWholePassword(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	body := applicant()
+	s := teststack.New(t)
+	body := teststack.Applicant()
 	body["password"] = strings.Repeat("x", 72)
-	s.register(body)
-	wantProblem(t, s.post("/api/auth/login", map[string]any{"email": body["email"], "password": strings.Repeat("x", 73)}),
+	s.Register(body)
+	teststack.WantProblem(t, s.Post("/api/auth/login", map[string]any{"email": body["email"], "password": strings.Repeat("x", 73)}),
 		http.StatusUnauthorized, "invalid-credentials")
 }
 
 func TestEmailsThatLookTheSameAreTheSame(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	body := applicant()
+	s := teststack.New(t)
+	body := teststack.Applicant()
 	name := strings.TrimSuffix(body["email"].(string), "@example.org")
 	body["email"] = name + "e\u0301@example.org"
-	s.register(body)
+	s.Register(body)
 	body["email"] = name + "\u00e9@example.org"
-	wantProblem(t, s.post("/api/auth/register", body), http.StatusConflict, "email-taken")
+	teststack.WantProblem(t, s.Post("/api/auth/register", body), http.StatusConflict, "email-taken")
 }
 
 func TestMeRefusesWithoutAToken(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	session := s.register(applicant())
+	s := teststack.New(t)
+	session := s.Register(teststack.Applicant())
 	for name, token := range map[string]string{
 		"none": "", "garbage": "garbage", "the refresh token": session["refreshToken"].(string),
 		"one altered": session["accessToken"].(string) + "x",
 	} {
-		got := s.get("/api/auth/me", token)
-		wantProblem(t, got, http.StatusUnauthorized, "invalid-token")
-		if got.header.Get("WWW-Authenticate") == "" {
+		got := s.Get("/api/auth/me", token)
+		teststack.WantProblem(t, got, http.StatusUnauthorized, "invalid-token")
+		if got.Header.Get("WWW-Authenticate") == "" {
 			t.Errorf("%s: no WWW-Authenticate header", name)
 		}
 	}

@@ -16,8 +16,8 @@ import (
 	"narthex/internal/signup"
 )
 
-// The histories in testdata were recorded with `go test ./httpapi -run TestRecordHistories -record RELEASE`,
-// in a folder for each release that changed them. They stand for signups in flight: a change of the workflow
+// The histories in testdata were recorded with `go test ./internal/dev/systemtest -run TestRecordHistories
+// -record RELEASE`, in a folder for each release that changed them. They stand for signups in flight: a change of the workflow
 // must keep all of them replaying.
 func histories(t *testing.T) []string {
 	t.Helper()

@@ -1,4 +1,4 @@
-package httpapi_test
+package systemtest
 
 import (
 	"context"
@@ -21,23 +21,24 @@ import (
 	"go.temporal.io/sdk/testsuite"
 	"go.yaml.in/yaml/v3"
 
+	"narthex/internal/dev/teststack"
 	"narthex/internal/signup"
 	"narthex/workflows"
 )
 
 // scrape returns what Prometheus reads of the stack.
-func (s *stack) scrape() string {
-	s.t.Helper()
-	server := httptest.NewServer(s.watch.Handler(true))
+func scrape(s *teststack.Stack) string {
+	s.T.Helper()
+	server := httptest.NewServer(s.Watch.Handler(true))
 	defer server.Close()
 	response, err := http.Get(server.URL + "/metrics")
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	defer response.Body.Close()
 	content, err := io.ReadAll(response.Body)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 	return string(content)
 }
@@ -46,27 +47,27 @@ func (s *stack) scrape() string {
 // is anybody's, and everything that the dashboard and the alerts ask for is there.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.second = "" // whose metrics are its own
-	body := applicant()
-	session := s.register(body)
+	s := teststack.New(t)
+	s.Second = "" // whose metrics are its own
+	body := teststack.Applicant()
+	session := s.Register(body)
 	token := session["accessToken"].(string)
-	s.get("/api/auth/me", token)
-	s.get("/nowhere/"+body["email"].(string), "")
-	s.faults.always("CreateTenantAdmin", failsBefore)
-	wantProblem(t, s.post("/api/auth/register", applicant()), http.StatusInternalServerError, "signup-rolled-back")
-	s.stickRollback()
-	s.countStuck()
-	s.countOrphans()
-	s.sweep(false)
-	s.makeTemplate()
-	s.keepReady()
-	eventually(t, "the stock is full", func() bool { return s.inStock() == readySize })
-	eventually(t, "the stock is reported", func() bool { return regexp.MustCompile(`pool_stock\{.*\} 3\n`).MatchString(s.scrape()) })
-	s.faults.reset()
-	s.register(applicant())
+	s.Get("/api/auth/me", token)
+	s.Get("/nowhere/"+body["email"].(string), "")
+	s.Faults.Always("CreateTenantAdmin", teststack.FailsBefore)
+	teststack.WantProblem(t, s.Post("/api/auth/register", teststack.Applicant()), http.StatusInternalServerError, "signup-rolled-back")
+	stickRollback(s)
+	countStuck(s)
+	countOrphans(s)
+	sweep(s, false)
+	makeTemplate(s)
+	keepReady(s)
+	teststack.Eventually(t, "the stock is full", func() bool { return inStock(s) == teststack.ReadySize })
+	teststack.Eventually(t, "the stock is reported", func() bool { return regexp.MustCompile(`pool_stock\{.*\} 3\n`).MatchString(scrape(s)) })
+	s.Faults.Reset()
+	s.Register(teststack.Applicant())
 
-	scraped := s.scrape()
+	scraped := scrape(s)
 	for _, want := range []string{
 		`narthex_http_request_duration_seconds_count{method="POST",route="/api/auth/register",status="201"} 2`,
 		`narthex_http_request_duration_seconds_count{method="",route="none",status="404"} 1`,
@@ -91,11 +92,11 @@ func TestMetrics(t *testing.T) {
 	}
 	for _, secret := range []string{body["email"].(string), "example.org", body["password"].(string), "Grace Chapel", "Muster", token,
 		session["tenantId"].(string), "postgres://", "$2a$", "signup-"} {
-		wantNothingOf(t, "/metrics", scraped, secret)
+		teststack.WantNothingOf(t, "/metrics", scraped, secret)
 	}
 	checkExpressions(t, scraped)
 	promtool(t, scraped, "check", "metrics")
-	promtool(t, "", "check", "rules", "../internal/telemetry/alerts.yaml")
+	promtool(t, "", "check", "rules", "../../telemetry/alerts.yaml")
 }
 
 // promtool expects Prometheus's own checks to say nothing against the input or the files, where they are installed.
@@ -113,29 +114,29 @@ func promtool(t *testing.T, input string, arguments ...string) {
 }
 
 // stickRollback runs a signup, on a clock that skips waiting, whose rollback takes longer than it should.
-func (s *stack) stickRollback() {
-	s.t.Helper()
+func stickRollback(s *teststack.Stack) {
+	s.T.Helper()
 	var options client.Options
-	if err := s.watch.Instrument(&options); err != nil {
-		s.t.Fatal(err)
+	if err := s.Watch.Instrument(&options); err != nil {
+		s.T.Fatal(err)
 	}
 	var suite testsuite.WorkflowTestSuite
 	suite.SetMetricsHandler(options.MetricsHandler)
-	suite.SetLogger(log.NewStructuredLogger(s.logger()))
+	suite.SetLogger(log.NewStructuredLogger(s.Logger()))
 	env := suite.NewTestWorkflowEnvironment()
 	tries := 0
 	for name, run := range map[string]func() error{
 		"CreateDatabase": func() error { return temporal.NewNonRetryableApplicationError("", "Injected", nil) },
 		"DropDatabase": func() error {
 			if tries++; tries < 12 {
-				return errInjected
+				return teststack.ErrInjected
 			}
 			return nil
 		},
 	} {
 		env.RegisterActivityWithOptions(func(context.Context, signup.StepInput) error { return run() }, activity.RegisterOptions{Name: name})
 	}
-	env.SetTestTimeout(unhurried)
+	env.SetTestTimeout(teststack.Unhurried)
 	env.ExecuteWorkflow(new(workflows.Workflows).Signup, signup.Input{RequestedAt: time.Now()})
 }
 
@@ -148,13 +149,13 @@ func checkExpressions(t *testing.T, scraped string) {
 			Targets []struct{ Expr string }
 		}
 	}
-	readFile(t, "../internal/telemetry/dashboards/narthex.json", json.Unmarshal, &dashboard)
+	readFile(t, "../../telemetry/dashboards/narthex.json", json.Unmarshal, &dashboard)
 	var alerts struct {
 		Groups []struct {
 			Rules []struct{ Alert, Expr string }
 		}
 	}
-	readFile(t, "../internal/telemetry/alerts.yaml", yaml.Unmarshal, &alerts)
+	readFile(t, "../../telemetry/alerts.yaml", yaml.Unmarshal, &alerts)
 	asked := map[string]string{}
 	for _, panel := range dashboard.Panels {
 		for _, target := range panel.Targets {

@@ -1,4 +1,4 @@
-package httpapi_test
+package systemtest
 
 import (
 	"context"
@@ -18,6 +18,7 @@ import (
 
 	"narthex/httpapi"
 	"narthex/internal/dev/testenv"
+	"narthex/internal/dev/teststack"
 	"narthex/internal/runs"
 	"narthex/internal/signup"
 )
@@ -134,8 +135,8 @@ func example(of *openapi3.MediaType) any {
 }
 
 // exampleRequest returns a request that an operation of the contract would take.
-func (s *stack) exampleRequest(token, method, path string, item *openapi3.PathItem) *http.Request {
-	s.t.Helper()
+func exampleRequest(s *teststack.Stack, token, method, path string, item *openapi3.PathItem) *http.Request {
+	s.T.Helper()
 	operation := item.GetOperation(method)
 	header := http.Header{}
 	for _, ref := range append(item.Parameters, operation.Parameters...) {
@@ -156,14 +157,14 @@ func (s *stack) exampleRequest(token, method, path string, item *openapi3.PathIt
 			if !isText {
 				encoded, err := json.Marshal(sent)
 				if err != nil {
-					s.t.Fatal(err)
+					s.T.Fatal(err)
 				}
 				text = string(encoded)
 			}
 			body = strings.NewReader(text)
 		}
 	}
-	request := s.request(method, path, token, body)
+	request := s.Request(method, path, token, body)
 	maps.Copy(request.Header, header)
 	return request
 }
@@ -173,20 +174,20 @@ func TestEveryRouteHasALimit(t *testing.T) {
 	t.Parallel()
 	postgres := newHangable(t, hostOf(t, testenv.PostgresURL(t)))
 	temporal := newHangable(t, testenv.TemporalAddress(t))
-	s := newStackOn(t, postgres.behind(t, testenv.PostgresURL(t)))
+	s := teststack.NewOn(t, postgres.behind(t, testenv.PostgresURL(t)))
 	quick := func(o *httpapi.Options) {
 		o.AnswerLimit, o.SignupWait, o.SpareLoopback = time.Second, time.Second, false
 	}
 	hanging := *s
-	hanging.registryURL = postgres.behind(t, s.registryURL)
-	hanging.temporal = dialAt(t, temporal.address, slog.New(slog.DiscardHandler), s.keys, s.startWatch())
-	known, unknown := hanging.another(quick), hanging.another(quick) // processes that have the church's pool, and not
-	session := s.register(applicant())
+	hanging.RegistryURL = postgres.behind(t, s.RegistryURL)
+	hanging.Temporal = teststack.DialAt(t, temporal.address, slog.New(slog.DiscardHandler), s.Keys, s.StartWatch())
+	known, unknown := hanging.Another(quick), hanging.Another(quick) // processes that have the church's pool, and not
+	session := s.Register(teststack.Applicant())
 	token := session["accessToken"].(string)
-	if got := known.get("/api/auth/me", token); got.status != http.StatusOK {
-		t.Fatalf("before it hangs: status %d\n%s", got.status, got.body)
+	if got := known.Get("/api/auth/me", token); got.Status != http.StatusOK {
+		t.Fatalf("before it hangs: status %d\n%s", got.Status, got.Body)
 	}
-	publicID, err := signup.PublicID(s.keys, runs.Run{WorkflowID: "signup-of-nobody", RunID: "01m8688yqk2ydy69mj7h6fv3y7"})
+	publicID, err := signup.PublicID(s.Keys, runs.Run{WorkflowID: "signup-of-nobody", RunID: "01m8688yqk2ydy69mj7h6fv3y7"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -195,19 +196,16 @@ func TestEveryRouteHasALimit(t *testing.T) {
 	defer postgres.recover()
 	defer temporal.recover()
 
-	document, err := openapi3.NewLoader().LoadFromFile("openapi.yaml")
-	if err != nil {
-		t.Fatal(err)
-	}
+	document := teststack.Contract(t)
 	asked := 0
 	var wg sync.WaitGroup
 	for path, item := range document.Paths.Map() {
 		path = strings.ReplaceAll(path, "{signupId}", publicID)
 		for method, operation := range item.Operations() {
 			mayFail := operation.Responses.Value("503") != nil
-			for process, api := range map[string]*stack{"known": known, "unknown": unknown} {
+			for process, api := range map[string]*teststack.Stack{"known": known, "unknown": unknown} {
 				asked++
-				request := api.exampleRequest(token, method, path, item)
+				request := exampleRequest(api, token, method, path, item)
 				wg.Go(func() { wantAnswer(t, request, mayFail, "the church's pool is "+process) })
 			}
 		}
@@ -258,9 +256,9 @@ func TestRegisterIsAnsweredWhereverTheRegistryHangs(t *testing.T) {
 	} {
 		t.Run(locked.name, func(t *testing.T) {
 			t.Parallel()
-			s := newStack(t)
-			api := s.another(withThrottle, func(o *httpapi.Options) { o.AnswerLimit = time.Second })
-			lock, err := s.registry.Begin(t.Context())
+			s := teststack.New(t)
+			api := s.Another(teststack.WithThrottle, func(o *httpapi.Options) { o.AnswerLimit = time.Second })
+			lock, err := s.Registry.Begin(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -268,9 +266,41 @@ func TestRegisterIsAnsweredWhereverTheRegistryHangs(t *testing.T) {
 			if _, err := lock.Exec(t.Context(), locked.lock); err != nil {
 				t.Fatal(err)
 			}
-			request := api.request(http.MethodPost, "/api/auth/register", "", jsonBody(t, applicant()))
+			request := api.Request(http.MethodPost, "/api/auth/register", "", teststack.JSONBody(t, teststack.Applicant()))
 			request.Header.Set("Idempotency-Key", "key")
 			wantAnswer(t, request, true, locked.name)
 		})
+	}
+}
+
+// A registry that hangs is answered for, and starts nothing later.
+func TestHungRegistryIsUnavailable(t *testing.T) {
+	t.Parallel()
+	s := teststack.New(t, func(o *httpapi.Options) { o.AnswerLimit = time.Second })
+	body := teststack.Applicant()
+	lock, err := s.Registry.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Rollback(context.Background())
+	if _, err := lock.Exec(t.Context(), `LOCK TABLE admin_email_index`); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range []string{"/api/auth/register", "/api/auth/login"} {
+		credentials := body
+		if path == "/api/auth/login" {
+			credentials = map[string]any{"email": body["email"], "password": body["password"]}
+		}
+		got := s.Post(path, credentials)
+		teststack.WantProblem(t, got, http.StatusServiceUnavailable, "unavailable")
+		if got.Header.Get("Retry-After") == "" {
+			t.Errorf("%s: no Retry-After", path)
+		}
+	}
+	if err := lock.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Faults.TenantIDs(); len(got) != 0 {
+		t.Errorf("%d signups ran, want none", len(got))
 	}
 }

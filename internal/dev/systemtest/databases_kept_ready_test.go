@@ -1,4 +1,4 @@
-package httpapi_test
+package systemtest
 
 import (
 	"context"
@@ -9,63 +9,61 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/dev/teststack"
 	"narthex/internal/ids"
 	"narthex/internal/readydb"
 	"narthex/internal/registry"
 	"narthex/migrations"
 )
 
-// readySize is how many databases a stack's workers keep ready. None are made unless a test says so.
-const readySize = 3
-
 // stockUp makes readySize databases ready, as the keeper does.
-func (s *stack) stockUp() {
-	s.t.Helper()
-	s.makeTemplate()
-	for range readySize {
-		s.offer(ids.New(), s.tenants[0].Template(), migrations.TenantVersion())
+func stockUp(s *teststack.Stack) {
+	s.T.Helper()
+	makeTemplate(s)
+	for range teststack.ReadySize {
+		offer(s, ids.New(), s.Tenants[0].Template(), migrations.TenantVersion())
 	}
 }
 
 // offer makes a database, and offers it as a copy of a template.
-func (s *stack) offer(id, template string, version int) {
-	s.t.Helper()
-	server := s.tenants[0]
-	err := server.MakeReady(s.t.Context(), id)
+func offer(s *teststack.Stack, id, template string, version int) {
+	s.T.Helper()
+	server := s.Tenants[0]
+	err := server.MakeReady(s.T.Context(), id)
 	if err == nil {
-		err = s.openRegistry().AddReadyDatabase(s.t.Context(), registry.ReadyDatabase{
+		err = s.OpenRegistry().AddReadyDatabase(s.T.Context(), registry.ReadyDatabase{
 			ID: id, Server: server.Name(), Template: template, SchemaVersion: version,
 		})
 	}
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
 }
 
-func (s *stack) inStock() (n int) {
-	s.t.Helper()
-	row(s.t, s.registry, `SELECT count(*) FROM database_pool WHERE template = $1`, []any{s.tenants[0].Template()}, &n)
+func inStock(s *teststack.Stack) (n int) {
+	s.T.Helper()
+	teststack.Row(s.T, s.Registry, `SELECT count(*) FROM database_pool WHERE template = $1`, []any{s.Tenants[0].Template()}, &n)
 	return n
 }
 
 // readyDatabases are the ids that are offered, and those that have a role, and a database, on the server.
-func (s *stack) readyDatabases() (offered, roles, databases []string) {
-	s.t.Helper()
+func readyDatabases(s *teststack.Stack) (offered, roles, databases []string) {
+	s.T.Helper()
 	var installation string
-	row(s.t, s.registry, `SELECT installation FROM key_checks`, nil, &installation)
+	teststack.Row(s.T, s.Registry, `SELECT installation FROM key_checks`, nil, &installation)
 	list := func(from *pgxpool.Pool, sql string, args ...any) []string {
-		rows, _ := from.Query(s.t.Context(), sql, args...)
+		rows, _ := from.Query(s.T.Context(), sql, args...)
 		names, err := pgx.CollectRows(rows, pgx.RowTo[string])
 		if err != nil {
-			s.t.Fatalf("%s: %v", sql, err)
+			s.T.Fatalf("%s: %v", sql, err)
 		}
 		return names
 	}
-	offered = list(s.registry, `SELECT id FROM database_pool ORDER BY id`)
-	roles = list(s.server, `
+	offered = list(s.Registry, `SELECT id FROM database_pool ORDER BY id`)
+	roles = list(s.Server, `
 		SELECT substr(rolname, 6) FROM pg_roles r
 		WHERE rolname LIKE 'pool\_%' AND shobj_description(r.oid, 'pg_authid') = 'narthex pool of ' || $1 ORDER BY 1`, installation)
-	databases = list(s.server, `
+	databases = list(s.Server, `
 		SELECT substr(datname, 6) FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba AND r.rolname = d.datname
 		WHERE datname LIKE 'pool\_%' AND NOT datallowconn
 		AND shobj_description(r.oid, 'pg_authid') = 'narthex pool of ' || $1 ORDER BY 1`, installation)
@@ -73,23 +71,23 @@ func (s *stack) readyDatabases() (offered, roles, databases []string) {
 }
 
 // wantStockWhole checks that every ready database is offered and has its role, and that nothing else is.
-func (s *stack) wantStockWhole() {
-	s.t.Helper()
-	if offered, roles, databases := s.readyDatabases(); !slices.Equal(offered, roles) || !slices.Equal(offered, databases) {
-		s.t.Errorf("%v are offered, and there are the roles of %v and the databases of %v, want the same", offered, roles, databases)
+func wantStockWhole(s *teststack.Stack) {
+	s.T.Helper()
+	if offered, roles, databases := readyDatabases(s); !slices.Equal(offered, roles) || !slices.Equal(offered, databases) {
+		s.T.Errorf("%v are offered, and there are the roles of %v and the databases of %v, want the same", offered, roles, databases)
 	}
 }
 
 // keepReady keeps databases ready until the test ends.
-func (s *stack) keepReady() {
-	s.t.Helper()
-	options := client.StartWorkflowOptions{ID: readydb.WorkflowID(s.queue), TaskQueue: s.queue}
-	run, err := s.temporal.ExecuteWorkflow(s.t.Context(), options, readydb.Workflow)
+func keepReady(s *teststack.Stack) {
+	s.T.Helper()
+	options := client.StartWorkflowOptions{ID: readydb.WorkflowID(s.Queue), TaskQueue: s.Queue}
+	run, err := s.Temporal.ExecuteWorkflow(s.T.Context(), options, readydb.Workflow)
 	if err != nil {
-		s.t.Fatal(err)
+		s.T.Fatal(err)
 	}
-	s.t.Cleanup(func() {
-		_ = s.temporal.TerminateWorkflow(context.Background(), run.GetID(), run.GetRunID(), "the test is over")
+	s.T.Cleanup(func() {
+		_ = s.Temporal.TerminateWorkflow(context.Background(), run.GetID(), run.GetRunID(), "the test is over")
 	})
 }
 
@@ -98,31 +96,31 @@ func (s *stack) keepReady() {
 // that is being made, and one that is offered under another name of the server.
 func TestDatabasesAreKeptReady(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.makeTemplate()
+	s := teststack.New(t)
+	makeTemplate(s)
 	old, newer, lost, gone, elsewhere, young := ids.New(), ids.New(), ids.New(), ids.New(), ids.New(), ids.New()
-	s.offer(old, "tenant_template_v0_older", migrations.TenantVersion()-1)
-	s.offer(newer, "tenant_template_v99_newer", 99)
-	s.offer(gone, s.tenants[0].Template(), migrations.TenantVersion())
-	s.exec(`DROP DATABASE pool_` + gone)
-	s.exec(`DROP ROLE pool_` + gone)
+	offer(s, old, "tenant_template_v0_older", migrations.TenantVersion()-1)
+	offer(s, newer, "tenant_template_v99_newer", 99)
+	offer(s, gone, s.Tenants[0].Template(), migrations.TenantVersion())
+	s.Exec(`DROP DATABASE pool_` + gone)
+	s.Exec(`DROP ROLE pool_` + gone)
 	for _, id := range []string{elsewhere, lost, young} {
-		if err := s.tenants[0].MakeReady(t.Context(), id); err != nil {
+		if err := s.Tenants[0].MakeReady(t.Context(), id); err != nil {
 			t.Fatal(err)
 		}
 	}
-	reg := s.openRegistry()
+	reg := s.OpenRegistry()
 	other := registry.ReadyDatabase{ID: elsewhere, Server: "other-name:5432", Template: "x", SchemaVersion: 1}
 	if err := reg.AddReadyDatabase(t.Context(), other); err != nil {
 		t.Fatal(err)
 	}
-	s.exec(`ALTER DATABASE pool_` + young + ` RENAME TO pool_` + later(young))
-	s.exec(`ALTER ROLE pool_` + young + ` RENAME TO pool_` + later(young))
-	s.clock.move(readydb.Grace)
-	s.keepReady()
-	eventually(t, "the stock is full", func() bool { return s.inStock() == readySize })
+	s.Exec(`ALTER DATABASE pool_` + young + ` RENAME TO pool_` + later(young))
+	s.Exec(`ALTER ROLE pool_` + young + ` RENAME TO pool_` + later(young))
+	s.Clock.Move(readydb.Grace)
+	keepReady(s)
+	teststack.Eventually(t, "the stock is full", func() bool { return inStock(s) == teststack.ReadySize })
 
-	offered, roles, databases := s.readyDatabases()
+	offered, roles, databases := readyDatabases(s)
 	if !slices.Equal(roles, databases) {
 		t.Errorf("there are the roles of %v and the databases of %v, want the same", roles, databases)
 	}
@@ -134,11 +132,11 @@ func TestDatabasesAreKeptReady(t *testing.T) {
 			t.Errorf("%s is offered, is there: %v, want %v", id, got, want)
 		}
 	}
-	if got, want := len(databases), readySize+3; got != want {
+	if got, want := len(databases), teststack.ReadySize+3; got != want {
 		t.Errorf("there are %d databases, want %d", got, want)
 	}
-	s.wantWhole(s.register(applicant()))
-	eventually(t, "the stock is full again", func() bool { return s.inStock() == readySize })
+	wantWhole(s, s.Register(teststack.Applicant()))
+	teststack.Eventually(t, "the stock is full again", func() bool { return inStock(s) == teststack.ReadySize })
 }
 
 // later is an id of the same form with a time that no clock has reached.
@@ -147,35 +145,35 @@ func later(id string) string { return "7" + id[1:] }
 // A database that belongs to somebody else cannot be dropped.
 func TestWhatCannotBeDroppedDoesNotStopTheMaking(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.makeTemplate()
+	s := teststack.New(t)
+	makeTemplate(s)
 	lost := ids.New()
-	if err := s.tenants[0].MakeReady(t.Context(), lost); err != nil {
+	if err := s.Tenants[0].MakeReady(t.Context(), lost); err != nil {
 		t.Fatal(err)
 	}
-	s.exec(`ALTER DATABASE pool_` + lost + ` OWNER TO CURRENT_USER`)
-	s.clock.move(readydb.Grace)
-	s.keepReady()
-	eventually(t, "the stock is full", func() bool { return s.inStock() == readySize })
+	s.Exec(`ALTER DATABASE pool_` + lost + ` OWNER TO CURRENT_USER`)
+	s.Clock.Move(readydb.Grace)
+	keepReady(s)
+	teststack.Eventually(t, "the stock is full", func() bool { return inStock(s) == teststack.ReadySize })
 }
 
 // TestManySignUpFromASmallStock has more sign up at once than there are databases: each gets one of its own.
 func TestManySignUpFromASmallStock(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.stockUp()
+	s := teststack.New(t)
+	stockUp(s)
 	var bodies []map[string]any
-	for range 2 * readySize {
-		bodies = append(bodies, applicant())
+	for range 2 * teststack.ReadySize {
+		bodies = append(bodies, teststack.Applicant())
 	}
-	if got := s.storm(bodies); got[201] != len(bodies) {
+	if got := storm(s, bodies); got[201] != len(bodies) {
 		t.Errorf("statuses %v, want %d × 201", got, len(bodies))
 	}
-	if offered, roles, databases := s.readyDatabases(); len(offered)+len(roles)+len(databases) != 0 {
+	if offered, roles, databases := readyDatabases(s); len(offered)+len(roles)+len(databases) != 0 {
 		t.Errorf("%v, %v, %v are left, want the stock empty", offered, roles, databases)
 	}
 	var databases int
-	row(t, s.registry, `SELECT count(DISTINCT database_name) FROM tenants`, nil, &databases)
+	teststack.Row(t, s.Registry, `SELECT count(DISTINCT database_name) FROM tenants`, nil, &databases)
 	if databases != len(bodies) {
 		t.Errorf("%d churches have %d databases", len(bodies), databases)
 	}
@@ -185,15 +183,15 @@ func TestManySignUpFromASmallStock(t *testing.T) {
 // it when it is old enough, and the signup has had another.
 func TestAWorkerKilledBetweenClaimAndRename(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	s.stockUp()
-	lost, err := s.openRegistry().ClaimReadyDatabase(t.Context(), s.tenants[0].Name(), s.tenants[0].Template()) // and no more
+	s := teststack.New(t)
+	stockUp(s)
+	lost, err := s.OpenRegistry().ClaimReadyDatabase(t.Context(), s.Tenants[0].Name(), s.Tenants[0].Template()) // and no more
 	if err != nil || lost == "" {
 		t.Fatalf("claim: %q, %v", lost, err)
 	}
-	s.wantWhole(s.register(applicant()))
-	s.wantDatabases(lost, "pool_"+lost, "role pool_"+lost)
-	s.clock.move(readydb.Grace)
-	s.keepReady()
-	eventually(t, "the lost database is dropped", func() bool { return len(s.databases(lost)) == 0 })
+	wantWhole(s, s.Register(teststack.Applicant()))
+	wantDatabases(s, lost, "pool_"+lost, "role pool_"+lost)
+	s.Clock.Move(readydb.Grace)
+	keepReady(s)
+	teststack.Eventually(t, "the lost database is dropped", func() bool { return len(databases(s, lost)) == 0 })
 }

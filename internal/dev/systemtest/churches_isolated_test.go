@@ -1,6 +1,7 @@
-package httpapi_test
+package systemtest
 
 import (
+	"context"
 	"encoding/base64"
 	"maps"
 	"net/http"
@@ -10,9 +11,11 @@ import (
 	"time"
 
 	"github.com/gin-gonic/gin"
+	"github.com/jackc/pgx/v5"
 
 	"narthex/httpapi"
 	"narthex/httpapi/services"
+	"narthex/internal/dev/teststack"
 	"narthex/internal/tokens"
 )
 
@@ -53,28 +56,28 @@ var soundBodies = map[string]map[string]any{
 }
 
 // filled is a church with a row of each kind, and their ids.
-func (s *stack) filled() (c church, ids map[string]string) {
-	s.t.Helper()
-	session := s.register(applicant())
-	c = church{s, session["accessToken"].(string)}
+func filled(s *teststack.Stack) (c teststack.Church, ids map[string]string) {
+	s.T.Helper()
+	session := s.Register(teststack.Applicant())
+	c = teststack.Church{Stack: s, Token: session["accessToken"].(string)}
 	made := func(path string, body map[string]any) string {
-		return c.want(http.StatusCreated, http.MethodPost, path, body).json(s.t)["id"].(string)
+		return c.Want(http.StatusCreated, http.MethodPost, path, body).JSON(s.T)["id"].(string)
 	}
 	ids = map[string]string{"tenant": session["tenantId"].(string), "admin": session["adminId"].(string)}
 	ids["branch"] = made("/api/branches", map[string]any{"name": "Main"})
 	ids["member"] = made("/api/members", map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "+15550100123", "email": "ada@example.org"})
 	ids["consent"] = made("/api/consents", map[string]any{"memberId": ids["member"], "type": "smsMarketing", "status": "granted"})
-	ids["invited"] = c.want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", invitee()).json(s.t)["adminId"].(string)
+	ids["invited"] = c.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", teststack.Invitee()).JSON(s.T)["adminId"].(string)
 	return c, ids
 }
 
 // snapshot is all rows of a church: in its own database, and in the registry.
-func (c church) snapshot(tenantID string) string {
-	c.t.Helper()
+func snapshot(c teststack.Church, tenantID string) string {
+	c.T.Helper()
 	var rows, registered string
-	db := openPool(c.t, c.tenant(tenantID).Config().ConnString())
-	rows = tablesOf(c.t, db)
-	row(c.t, c.registry, `
+	db := teststack.OpenPool(c.T, c.Tenant(tenantID).Config().ConnString())
+	rows = teststack.TablesOf(c.T, db)
+	teststack.Row(c.T, c.Registry, `
 		SELECT string_agg(r, ' ' ORDER BY r) FROM (
 			SELECT t::text AS r FROM tenants t WHERE id = $1 UNION ALL SELECT c::text FROM churches c WHERE id = $1
 			UNION ALL SELECT a::text FROM admins a WHERE tenant_id = $1 UNION ALL SELECT i::text FROM admin_email_index i WHERE tenant_id = $1
@@ -87,10 +90,10 @@ func (c church) snapshot(tenantID string) string {
 // rows with A's token.
 func TestNoRouteReachesAnotherChurch(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	a, own := s.filled()
-	b, foreign := s.filled()
-	before := b.snapshot(foreign["tenant"])
+	s := teststack.New(t)
+	a, own := filled(s)
+	b, foreign := filled(s)
+	before := snapshot(b, foreign["tenant"])
 	asked := 0
 	for _, route := range churchRoutes(t) {
 		body, known := soundBodies[route.Method+" "+route.Path]
@@ -107,9 +110,9 @@ func TestNoRouteReachesAnotherChurch(t *testing.T) {
 				content = body
 			}
 			asked++
-			got := a.call(route.Method, strings.Replace(route.Path, ":id", id, 1), content, "If-Match: *")
-			if got.status != http.StatusNotFound {
-				t.Errorf("%s %s with B's %s: status %d, want 404\n%s", route.Method, route.Path, kind, got.status, got.body)
+			got := a.Call(route.Method, strings.Replace(route.Path, ":id", id, 1), content, "If-Match: *")
+			if got.Status != http.StatusNotFound {
+				t.Errorf("%s %s with B's %s: status %d, want 404\n%s", route.Method, route.Path, kind, got.Status, got.Body)
 			}
 		}
 	}
@@ -117,22 +120,22 @@ func TestNoRouteReachesAnotherChurch(t *testing.T) {
 		t.Errorf("%d questions, want at least %d", asked, 7*len(foreign))
 	}
 	// Ids that come otherwise than in a path.
-	wantProblem(t, a.call(http.MethodPost, "/api/consents", map[string]any{"type": "analytics", "status": "granted", "memberId": foreign["member"]}),
+	teststack.WantProblem(t, a.Call(http.MethodPost, "/api/consents", map[string]any{"type": "analytics", "status": "granted", "memberId": foreign["member"]}),
 		http.StatusUnprocessableEntity, "invalid-fields")
-	if all := a.walk("/api/consents?memberId="+foreign["member"], func(int) {}); len(all) > 0 {
+	if all := a.Walk("/api/consents?memberId="+foreign["member"], func(int) {}); len(all) > 0 {
 		t.Errorf("A lists B's consents %v", all)
 	}
 	for path, kind := range map[string]string{"/api/branches": "branch", "/api/members": "member", "/api/consents": "consent", "/api/admins": "admin"} {
-		all := a.walk(path+"?limit=1&cursor="+base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("0", 26))), func(int) {})
+		all := a.Walk(path+"?limit=1&cursor="+base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("0", 26))), func(int) {})
 		if !slices.Contains(all, own[kind]) || slices.ContainsFunc(slices.Collect(maps.Values(foreign)), func(id string) bool { return slices.Contains(all, id) }) {
 			t.Errorf("%s lists %v to A, want its own alone", path, all)
 		}
 	}
-	found := a.want(http.StatusOK, http.MethodPost, "/api/members/lookup", map[string]any{"phone": "+15550100123"})
-	if strings.Contains(string(found.body), foreign["member"]) || !strings.Contains(string(found.body), own["member"]) {
-		t.Errorf("a look-up by the phone that both have finds %s", found.body)
+	found := a.Want(http.StatusOK, http.MethodPost, "/api/members/lookup", map[string]any{"phone": "+15550100123"})
+	if strings.Contains(string(found.Body), foreign["member"]) || !strings.Contains(string(found.Body), own["member"]) {
+		t.Errorf("a look-up by the phone that both have finds %s", found.Body)
 	}
-	if b.snapshot(foreign["tenant"]) != before {
+	if snapshot(b, foreign["tenant"]) != before {
 		t.Error("B's rows are not what they were")
 	}
 }
@@ -140,23 +143,23 @@ func TestNoRouteReachesAnotherChurch(t *testing.T) {
 // TestTheSameIdIsEachChurchsOwn forces A's rows to have B's ids: each church sees and changes its own.
 func TestTheSameIdIsEachChurchsOwn(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	a, own := s.filled()
-	b, foreign := s.filled()
+	s := teststack.New(t)
+	a, own := filled(s)
+	b, foreign := filled(s)
 	for table, kind := range map[string]string{"branches": "branch", "members": "member"} {
-		if _, err := s.tenant(own["tenant"]).Exec(t.Context(), `UPDATE `+table+` SET id = $2 WHERE id = $1`, own[kind], foreign[kind]); err != nil {
+		if _, err := s.Tenant(own["tenant"]).Exec(t.Context(), `UPDATE `+table+` SET id = $2 WHERE id = $1`, own[kind], foreign[kind]); err != nil {
 			t.Fatal(err)
 		}
 	}
-	before := b.snapshot(foreign["tenant"])
+	before := snapshot(b, foreign["tenant"])
 	for _, path := range []string{"/api/branches/" + foreign["branch"], "/api/members/" + foreign["member"]} {
-		read := a.want(http.StatusOK, http.MethodGet, path, nil)
+		read := a.Want(http.StatusOK, http.MethodGet, path, nil)
 		method := "PUT " + strings.Join(strings.Split(path, "/")[:3], "/") + "/:id"
-		a.want(http.StatusOK, http.MethodPut, path, soundBodies[method], "If-Match: "+read.header.Get("ETag"))
-		a.want(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match: *")
-		b.want(http.StatusOK, http.MethodGet, path, nil)
+		a.Want(http.StatusOK, http.MethodPut, path, soundBodies[method], "If-Match: "+read.Header.Get("ETag"))
+		a.Want(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match: *")
+		b.Want(http.StatusOK, http.MethodGet, path, nil)
 	}
-	if b.snapshot(foreign["tenant"]) != before {
+	if snapshot(b, foreign["tenant"]) != before {
 		t.Error("B's rows are not what they were")
 	}
 }
@@ -164,9 +167,9 @@ func TestTheSameIdIsEachChurchsOwn(t *testing.T) {
 // TestForgedTokens asks every route with tokens that say B, and that nobody here has minted so.
 func TestForgedTokens(t *testing.T) {
 	t.Parallel()
-	s := newStack(t)
-	a, _ := s.filled()
-	b, foreign := s.filled()
+	s := teststack.New(t)
+	a, _ := filled(s)
+	b, foreign := filled(s)
 	whom := tokens.Subject{TenantID: foreign["tenant"], AdminID: foreign["admin"], SessionID: foreign["admin"], Role: "PRIMARY"}
 	mint := func(keys tokens.Keys, issuer, audience string, now time.Time) string {
 		token, err := tokens.New(keys, issuer, audience, func() time.Time { return now }).Mint(whom)
@@ -184,21 +187,21 @@ func TestForgedTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	good := strings.Split(mint(s.signer, "narthex", "narthex-api", now), ".")
-	mine := strings.Split(a.token, ".")
+	good := strings.Split(mint(s.Signer, "narthex", "narthex-api", now), ".")
+	mine := strings.Split(a.Token, ".")
 	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`))
 	forged := map[string]string{
 		"of another key":         mint(foreignKeys, "narthex", "narthex-api", now),
-		"expired":                mint(s.signer, "narthex", "narthex-api", now.Add(-time.Hour)),
-		"not good yet":           mint(s.signer, "narthex", "narthex-api", now.Add(time.Hour)),
-		"for another audience":   mint(s.signer, "narthex", "another-api", now),
-		"of another issuer":      mint(s.signer, "another", "narthex-api", now),
+		"expired":                mint(s.Signer, "narthex", "narthex-api", now.Add(-time.Hour)),
+		"not good yet":           mint(s.Signer, "narthex", "narthex-api", now.Add(time.Hour)),
+		"for another audience":   mint(s.Signer, "narthex", "another-api", now),
+		"of another issuer":      mint(s.Signer, "another", "narthex-api", now),
 		"unsigned":               none + "." + good[1] + ".",
 		"unsigned, with a shape": good[0] + "." + good[1] + ".",
 		"with swapped claims":    mine[0] + "." + good[1] + "." + mine[2],
 		"missing":                "",
 	}
-	before := b.snapshot(foreign["tenant"])
+	before := snapshot(b, foreign["tenant"])
 	for _, route := range churchRoutes(t) {
 		path := strings.NewReplacer(":id", foreign["branch"], ":task", "add_members").Replace(route.Path)
 		for name, token := range forged {
@@ -206,13 +209,47 @@ func TestForgedTokens(t *testing.T) {
 			if body := soundBodies[route.Method+" "+route.Path]; body != nil {
 				content = body
 			}
-			got := church{s, token}.call(route.Method, path, content, "If-Match: *")
-			if got.status != http.StatusUnauthorized {
-				t.Errorf("%s %s with a token %s: status %d, want 401\n%s", route.Method, route.Path, name, got.status, got.body)
+			got := teststack.Church{Stack: s, Token: token}.Call(route.Method, path, content, "If-Match: *")
+			if got.Status != http.StatusUnauthorized {
+				t.Errorf("%s %s with a token %s: status %d, want 401\n%s", route.Method, route.Path, name, got.Status, got.Body)
 			}
 		}
 	}
-	if b.snapshot(foreign["tenant"]) != before {
+	if snapshot(b, foreign["tenant"]) != before {
 		t.Error("B's rows are not what they were")
+	}
+}
+
+// TestDataOfOneChurchIsNowhereElse signs two churches up and looks for each one's data in every table
+// of the other's database.
+func TestDataOfOneChurchIsNowhereElse(t *testing.T) {
+	t.Parallel()
+	s := teststack.New(t)
+	a, b := s.Register(teststack.Applicant()), s.Register(teststack.Applicant())
+	rowsOf := func(session map[string]any) string {
+		var all strings.Builder
+		db := s.Tenant(session["tenantId"].(string))
+		for _, table := range tenantTables {
+			var rows string
+			teststack.Row(t, db, `SELECT coalesce(string_agg(t::text, ' '), '') FROM `+table+` t`, nil, &rows)
+			all.WriteString(rows)
+		}
+		return all.String()
+	}
+	for _, pair := range [][2]map[string]any{{a, b}, {b, a}} {
+		own, other := rowsOf(pair[0]), rowsOf(pair[1])
+		if id := pair[0]["adminId"].(string); !strings.Contains(own, id) || strings.Contains(other, id) {
+			t.Errorf("admin %s: in its own church's database %t, in the other's %t; want true, false", id, strings.Contains(own, id), strings.Contains(other, id))
+		}
+	}
+	// A's role cannot enter B's database.
+	config, err := pgx.ParseConfig(s.Tenant(a["tenantId"].(string)).Config().ConnString())
+	if err != nil {
+		t.Fatal(err)
+	}
+	config.Database = "tenant_" + b["tenantId"].(string)
+	if conn, err := pgx.ConnectConfig(t.Context(), config); err == nil {
+		conn.Close(context.Background())
+		t.Error("church A's role has entered church B's database")
 	}
 }

@@ -1,4 +1,4 @@
-package httpapi_test
+package systemtest
 
 import (
 	"net/http"
@@ -12,6 +12,7 @@ import (
 	sdk "go.temporal.io/sdk/temporal"
 
 	"narthex/internal/codec"
+	"narthex/internal/dev/teststack"
 	"narthex/internal/saga"
 )
 
@@ -20,7 +21,7 @@ import (
 func TestOperatorsReadWhatASignupDoes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		fault      fault
+		fault      teststack.Fault
 		status     int
 		checklist  []string
 		summaries  []string
@@ -33,7 +34,7 @@ func TestOperatorsReadWhatASignupDoes(t *testing.T) {
 			attributes: map[string]string{"SignupOutcome": "created", "SignupStep": "CreateDatabase", "FailedStep": ""},
 		},
 		"rolled back": {
-			fault: failsAfter, status: http.StatusInternalServerError,
+			fault: teststack.FailsAfter, status: http.StatusInternalServerError,
 			checklist: []string{"- [x] create role and database {database} on {server}; undo: done\n",
 				"- [ ] enter in the registry where {database} is: **failed**; undo: done\n", "- [ ] open the church\n"},
 			summaries:  []string{"enter in the registry where {database} is", "undo: drop database and role {database} on {server}"},
@@ -42,18 +43,18 @@ func TestOperatorsReadWhatASignupDoes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := newStack(t)
-			s.faults.always("CreateTenant", c.fault)
-			body := applicant()
-			if got := s.post("/api/auth/register", body); got.status != c.status {
-				t.Fatalf("register: status %d, want %d\n%s", got.status, c.status, got.body)
+			s := teststack.New(t)
+			s.Faults.Always("CreateTenant", c.fault)
+			body := teststack.Applicant()
+			if got := s.Post("/api/auth/register", body); got.Status != c.status {
+				t.Fatalf("register: status %d, want %d\n%s", got.Status, c.status, got.Body)
 			}
-			tenantID := s.inputOf(body["email"].(string)).TenantID
-			config := s.server.Config().ConnConfig
+			tenantID := inputOf(s, body["email"].(string)).TenantID
+			config := s.Server.Config().ConnConfig
 			fill := strings.NewReplacer("{database}", "tenant_"+tenantID, "{server}", config.Host+":"+strconv.Itoa(int(config.Port))).Replace
 
-			workflowID, runID := s.newest(body["email"])
-			described, err := s.temporal.DescribeWorkflow(t.Context(), workflowID, runID)
+			workflowID, runID := newest(s, body["email"])
+			described, err := s.Temporal.DescribeWorkflow(t.Context(), workflowID, runID)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -63,7 +64,7 @@ func TestOperatorsReadWhatASignupDoes(t *testing.T) {
 			if details, err := described.GetStaticDetails(); err != nil || !strings.Contains(details, "- database and role: `tenant_"+tenantID+"`") {
 				t.Errorf("details %q (%v), want the database's name in them", details, err)
 			}
-			answer, err := s.temporal.QueryWorkflow(t.Context(), workflowID, runID, "__temporal_workflow_metadata")
+			answer, err := s.Temporal.QueryWorkflow(t.Context(), workflowID, runID, "__temporal_workflow_metadata")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +73,7 @@ func TestOperatorsReadWhatASignupDoes(t *testing.T) {
 				t.Fatal(err)
 			}
 			wantIn(t, "the checklist", metadata.CurrentDetails, fill, c.checklist)
-			wantIn(t, "the activities' summaries", s.summaries(workflowID, runID), fill, c.summaries)
+			wantIn(t, "the activities' summaries", summaries(s, workflowID, runID), fill, c.summaries)
 			for key, want := range c.attributes {
 				got, _ := described.TypedSearchAttributes.GetKeyword(sdk.NewSearchAttributeKeyKeyword(key))
 				if got != want {
@@ -96,18 +97,18 @@ func wantIn(t *testing.T, where, text string, fill func(string) string, wanted [
 }
 
 // summaries returns the summaries of a run's activities, a line each.
-func (s *stack) summaries(workflowID, runID string) string {
-	s.t.Helper()
-	opening := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), codec.New(s.keys))
+func summaries(s *teststack.Stack, workflowID, runID string) string {
+	s.T.Helper()
+	opening := converter.NewCodecDataConverter(converter.GetDefaultDataConverter(), codec.New(s.Keys))
 	var lines strings.Builder
-	for _, event := range s.history(workflowID, runID).Events {
+	for _, event := range history(s, workflowID, runID).Events {
 		quick := event.GetMarkerRecordedEventAttributes().GetMarkerName() == "LocalActivity"
 		if !quick && event.EventType != enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED {
 			continue
 		}
 		var summary string
 		if err := opening.FromPayload(event.GetUserMetadata().GetSummary(), &summary); err != nil {
-			s.t.Fatalf("read the summary of event %d: %v", event.EventId, err)
+			s.T.Fatalf("read the summary of event %d: %v", event.EventId, err)
 		}
 		lines.WriteString(summary + "\n")
 	}

@@ -1,0 +1,61 @@
+package httpapi_test
+
+import (
+	"net/http"
+	"testing"
+	"time"
+
+	"narthex/internal/dev/teststack"
+)
+
+// A church that a newer release has migrated answers 503 from this one, at login too, and nobody is told that the
+// password was wrong.
+func TestANewerSchemaIsAnsweredWith503(t *testing.T) {
+	t.Parallel()
+	s := teststack.New(t)
+	body := teststack.Applicant()
+	token := s.Register(body)["accessToken"].(string)
+	if _, err := s.Registry.Exec(t.Context(), `UPDATE tenants SET schema_version = schema_version + 1`); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // as long as it may take to be heard of
+	for _, got := range []teststack.Answer{
+		s.Get("/api/auth/me", token),
+		s.Post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]}),
+	} {
+		teststack.WantProblem(t, got, http.StatusServiceUnavailable, "schema-ahead")
+		if got.Header.Get("Retry-After") == "" {
+			t.Error("the answer has no Retry-After")
+		}
+	}
+}
+
+// TestSuspensionReachesEveryProcess suspends a tenant that two API processes have just served.
+func TestSuspensionReachesEveryProcess(t *testing.T) {
+	t.Parallel()
+	s := teststack.New(t)
+	body := teststack.Applicant()
+	session := s.Register(body)
+	processes := []*teststack.Stack{s, s.Another()}
+	token := session["accessToken"].(string)
+	for _, process := range processes {
+		if got := process.Get("/api/auth/me", token); got.Status != http.StatusOK {
+			t.Fatalf("me: status %d, want 200\n%s", got.Status, got.Body)
+		}
+	}
+	if _, err := s.Registry.Exec(t.Context(), `UPDATE tenants SET status = 'suspended'`); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(time.Second) // as long as it may take
+	for _, process := range processes {
+		teststack.WantProblem(t, process.Get("/api/auth/me", token), http.StatusForbidden, "tenant-inactive")
+		process.WantEnded(session["refreshToken"])
+		teststack.WantProblem(t, process.Post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]}),
+			http.StatusUnauthorized, "invalid-credentials")
+	}
+	var detail string
+	teststack.Row(t, s.Registry, `SELECT detail FROM audit_log WHERE event = 'tenant_status_changed' AND tenant_id = $1`, []any{session["tenantId"]}, &detail)
+	if detail != "active to suspended" {
+		t.Errorf("the audit log says %q, want \"active to suspended\"", detail)
+	}
+}

@@ -1,0 +1,78 @@
+package systemtest
+
+import (
+	"net/http"
+	"slices"
+	"testing"
+	"time"
+
+	"narthex/internal/dev/teststack"
+	"narthex/internal/signup"
+)
+
+// cancelling is a fault that cancels the signup of an email while an attempt is at work.
+func cancelling(s *teststack.Stack, email any) teststack.Fault {
+	s.T.Helper()
+	hash, err := s.Keys.EmailIndex(email.(string))
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	return func(run func() error) error {
+		if err := s.Temporal.CancelWorkflow(s.T.Context(), signup.WorkflowID(hash), ""); err != nil {
+			s.T.Errorf("cancel: %v", err)
+		}
+		time.Sleep(200 * time.Millisecond) // the cancel arrives while the step is at work
+		return run()
+	}
+}
+
+// TestCancelRollsBack cancels a signup while each of its steps is at work as an activity: its quick attempt,
+// and all earlier ones, have ended.
+func TestCancelRollsBack(t *testing.T) {
+	t.Parallel()
+	for _, step := range signup.Steps[:len(signup.Steps)-1] { // after the last there is nothing to stop
+		t.Run("during "+step.Do, func(t *testing.T) {
+			t.Parallel()
+			s := teststack.New(t)
+			body := teststack.Applicant()
+			s.Faults.AsActivity(step.Do, cancelling(s, body["email"]))
+			teststack.WantProblem(t, s.Post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+			wantNothingLeft(s)
+			if got, want := s.Faults.Succeeded(allUndos()...), allUndos(); !slices.Equal(got, want) {
+				t.Errorf("compensations ran as\n  %v, want\n  %v", got, want)
+			}
+			s.Faults.Reset()
+			s.Register(body)
+		})
+	}
+}
+
+// TestCancelOfQuickSteps cancels a signup while a quick step is at work. Temporal hears of the cancel before it
+// hears of the steps, and has the workflow task done anew. Where the church was open by then, the cancel has
+// come too late; where a later step fails for good, nothing is left, of the steps after it either.
+func TestCancelOfQuickSteps(t *testing.T) {
+	t.Parallel()
+	for _, step := range signup.Steps {
+		t.Run("that all work, during "+step.Do, func(t *testing.T) {
+			t.Parallel()
+			s := teststack.New(t)
+			body := teststack.Applicant()
+			s.Faults.First(1, step.Do, cancelling(s, body["email"]))
+			wantWhole(s, s.Register(body))
+		})
+	}
+	t.Run("before one that fails", func(t *testing.T) {
+		t.Parallel()
+		s := teststack.New(t)
+		body := teststack.Applicant()
+		s.Faults.First(1, "CreateDatabase", cancelling(s, body["email"]))
+		s.Faults.Always("ActivateTenant", teststack.FailsBefore)
+		teststack.WantProblem(t, s.Post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+		wantNothingLeft(s)
+		if got, want := s.Faults.Succeeded(allUndos()...), allUndos(); !slices.Equal(got, want) {
+			t.Errorf("compensations ran as\n  %v, want\n  %v", got, want)
+		}
+		s.Faults.Reset()
+		wantWhole(s, s.Register(body))
+	})
+}

@@ -1,0 +1,83 @@
+package systemtest
+
+import (
+	"net/http"
+	"testing"
+
+	"narthex/internal/dev/teststack"
+	"narthex/internal/signup"
+)
+
+// TestZombieMakesNothing cuts an attempt off before its effect, lets Temporal give up on it and roll
+// back, and then lets the attempt go on: it must make nothing, and harm nothing of a new signup.
+func TestZombieMakesNothing(t *testing.T) {
+	t.Parallel()
+	for _, step := range signup.Steps {
+		for way, prepare := range waysToMakeDatabases {
+			if way != "" && step.Do != "CreateDatabase" && step.Do != "MigrateDatabase" {
+				continue // how the database was made is nothing to it
+			}
+			t.Run(step.Do+way, func(t *testing.T) {
+				t.Parallel()
+				s := teststack.New(t)
+				prepare(s)
+				testZombie(s, step.Do)
+			})
+		}
+	}
+}
+
+func testZombie(s *teststack.Stack, step string) {
+	s.T.Helper()
+	goOn, gone := make(chan struct{}), make(chan error, 10)
+	s.Faults.Always(step, func(run func() error) error {
+		<-goOn
+		err := run()
+		gone <- err
+		return err
+	})
+	body := teststack.Applicant()
+	teststack.WantProblem(s.T, s.Post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+	attempts := s.Faults.AttemptsOf(step)
+	close(goOn)
+	for range attempts {
+		if err := <-gone; err == nil {
+			s.T.Errorf("a late attempt of %s ended well, want an error", step)
+		}
+	}
+	wantNothingLeft(s)
+	s.Faults.Reset()
+	wantWhole(s, s.Register(body))
+}
+
+// TestLateCompensationHarmsNoOtherSignup runs a compensation of a rolled-back signup once more after
+// the same email, and then the same input, has signed up anew.
+func TestLateCompensationHarmsNoOtherSignup(t *testing.T) {
+	t.Parallel()
+	s := teststack.New(t)
+	var late []func() error
+	for _, undo := range allUndos() {
+		s.Faults.Set(undo, func(int) teststack.Fault {
+			return func(run func() error) error {
+				late = append(late, run) // compensations of one signup run one after the other
+				return run()
+			}
+		})
+	}
+	s.Faults.Always("ActivateTenant", teststack.FailsBefore)
+	body := teststack.Applicant()
+	teststack.WantProblem(t, s.Post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
+	input := inputOf(s, body["email"].(string))
+	s.Faults.Reset()
+	replay(s, input)
+	for _, undo := range late {
+		if err := undo(); err != nil {
+			t.Errorf("a late compensation failed: %v", err)
+		}
+	}
+	login := s.Post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]})
+	if login.Status != http.StatusOK {
+		t.Fatalf("login after late compensations: status %d, want 200\n%s", login.Status, login.Body)
+	}
+	wantWhole(s, login.JSON(t))
+}

@@ -1,0 +1,326 @@
+// Package teststack runs Narthex for tests: API and worker on one client, whose steps a test makes fail, and whose traffic is
+// held to the contract.
+package teststack
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/sdk/client"
+	sdkinterceptor "go.temporal.io/sdk/interceptor"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/worker"
+
+	"narthex/activities"
+	"narthex/httpapi"
+	"narthex/httpapi/services"
+	"narthex/internal/codec"
+	"narthex/internal/config"
+	"narthex/internal/dev/testenv"
+	"narthex/internal/idempotency"
+	"narthex/internal/registry"
+	"narthex/internal/saga"
+	"narthex/internal/searchattributes"
+	"narthex/internal/secrets"
+	"narthex/internal/sessions"
+	"narthex/internal/telemetry"
+	"narthex/internal/tenantdb"
+	"narthex/internal/tenantserver"
+	"narthex/internal/throttle"
+	"narthex/internal/tokens"
+	"narthex/migrations"
+	"narthex/workflows"
+)
+
+// ReadySize is how many databases a stack's workers keep ready. None are made unless a test says so.
+const ReadySize = 3
+
+// Stack is Narthex as it runs, API and worker on one client, on a registry of its own. The PostgreSQL
+// and the Temporal server are shared by the package's tests. On a cluster a second worker runs beside
+// the first, and a second API answers every other request.
+type Stack struct {
+	T           *testing.T
+	URL         string
+	Second      string        // URL of the second API; empty where there is one alone
+	sent        *atomic.Int64 // requests
+	RegistryURL string
+	Queue       string // Temporal's task queue
+	Temporal    client.Client
+	Registry    *pgxpool.Pool // the registry database, as its owner
+	Server      *pgxpool.Pool // the PostgreSQL server, as superuser
+	Keys        *secrets.Keys
+	Signer      tokens.Keys
+	Tokens      *tokens.Issuer
+	Faults      *Faults
+	Clock       *Clock                 // of the workers
+	Tenants     []*tenantserver.Server // as the workers see it
+	Log         *syncBuffer
+	Watch       *telemetry.Telemetry
+}
+
+const readLimit = 10 * time.Second // of a request
+
+// StuckAfter is how long a compensation may fail before it is called stuck.
+const StuckAfter = 10 * time.Second
+
+// Unhurried is for what only a loaded machine makes slow.
+const Unhurried = 5 * time.Minute
+
+// Option changes an API's options.
+type Option func(*httpapi.Options)
+
+// WithWait sets how long a register request waits for its signup.
+func WithWait(wait time.Duration) Option {
+	return func(o *httpapi.Options) { o.SignupWait = wait }
+}
+
+// WithThrottle counts attempts from this machine too.
+func WithThrottle(o *httpapi.Options) { o.SpareLoopback = false }
+
+// New runs Narthex on a registry of its own.
+func New(t *testing.T, options ...Option) *Stack {
+	t.Helper()
+	return NewOn(t, testenv.PostgresURL(t), options...)
+}
+
+// NewOn makes the tenants' databases on a PostgreSQL server of the caller's.
+func NewOn(t *testing.T, serverURL string, options ...Option) *Stack {
+	t.Helper()
+	ctx := t.Context()
+	s := &Stack{T: t, Faults: newFaults(), Clock: &Clock{}, Log: &syncBuffer{}, sent: &atomic.Int64{}}
+	t.Cleanup(s.showErrors)
+	logger := s.Logger()
+	s.Watch = s.StartWatch()
+
+	home := testenv.PostgresURL(t)
+	s.Server = OpenPool(t, home)
+	var serviceURL string
+	s.RegistryURL, serviceURL = s.makeService(home)
+	if serverURL != home {
+		s.Server = OpenPool(t, serverURL)
+		_, serviceURL = s.makeService(serverURL)
+	}
+	if err := registry.Migrate(ctx, s.RegistryURL); err != nil {
+		t.Fatalf("migrate the registry: %v", err)
+	}
+	s.Registry = OpenPool(t, s.RegistryURL)
+	s.Keys = testenv.Keys(t)
+	if err := s.OpenRegistry().CheckKeys(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.Temporal = dial(t, logger, s.Keys, s.Watch)
+	s.Queue = "signups-" + strings.ToLower(rand.Text())
+	s.work(s.Temporal, serviceURL)
+
+	key, err := tokens.NewKey()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Signer.UnmarshalText([]byte(key)); err != nil {
+		t.Fatal(err)
+	}
+	s.Tokens = tokens.New(s.Signer, "narthex", "narthex-api", time.Now)
+	s.URL = s.serve(options...)
+	if testenv.Cluster() {
+		s.work(dial(t, logger, s.Keys, s.Watch), serviceURL)
+		s.Second = s.Another(options...).URL
+	}
+	return s
+}
+
+// work runs a worker of the stack.
+func (s *Stack) work(temporal client.Client, serviceURL string) {
+	s.T.Helper()
+	reg := s.OpenRegistry()
+	installation, err := reg.Installation(s.T.Context())
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	server, err := tenantserver.Open(s.T.Context(), serviceURL, installation, migrations.Tenant)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	s.T.Cleanup(server.Close)
+	s.Tenants = append(s.Tenants, server)
+	w := worker.New(temporal, s.Queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.Faults}})
+	(&workflows.Workflows{Server: server.Name(), Patience: StuckAfter, Pause: time.Millisecond}).Register(w)
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.Keys, Temporal: temporal,
+		ReadyDatabases: ReadySize, Now: s.Clock.now})
+	if err := w.Start(); err != nil {
+		s.T.Fatalf("start the worker: %v", err)
+	}
+	s.T.Cleanup(w.Stop)
+}
+
+// serve runs an API process of the stack, which shares nothing with others but the servers and the keys,
+// and returns its URL.
+func (s *Stack) serve(options ...Option) (url string) {
+	s.T.Helper()
+	logger := s.Logger()
+	reg := s.OpenRegistry()
+	router := tenantdb.NewRouter(reg, s.Keys, 50, logger)
+	s.T.Cleanup(router.Close)
+	s.Watch.Metrics.MustRegister(router)
+	o := httpapi.Options{Temporal: s.Temporal, Registry: reg, Router: router, Sessions: sessions.New(reg.Pool()),
+		Throttle: throttle.New(reg.Pool()), Reservations: idempotency.New(reg.Pool(), s.Keys), Keys: s.Keys, Tokens: s.Tokens,
+		TaskQueue: s.Queue, SignupWait: Unhurried, AnswerLimit: Unhurried, Log: logger, Now: time.Now, SpareLoopback: true,
+		Services: services.Routes(), Metrics: s.Watch.Metrics, Traces: s.Watch.Traces}
+	for _, option := range options {
+		option(&o)
+	}
+	handler, err := httpapi.New(o)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	api := httptest.NewUnstartedServer(handler)
+	api.Config.ReadTimeout = readLimit
+	api.Start()
+	s.T.Cleanup(api.Close)
+	return api.URL
+}
+
+// Another is the same stack seen through another API process.
+func (s *Stack) Another(options ...Option) *Stack {
+	s.T.Helper()
+	other := *s
+	other.Watch = s.StartWatch()
+	other.URL, other.Second = other.serve(options...), ""
+	return &other
+}
+
+// Logger writes to the stack's log.
+func (s *Stack) Logger() *slog.Logger {
+	return telemetry.NewLogger(s.Log, config.Log{LogLevel: slog.LevelDebug})
+}
+
+// StartWatch starts the measuring of a process.
+func (s *Stack) StartWatch() *telemetry.Telemetry {
+	s.T.Helper()
+	watch, err := telemetry.Start(s.T.Context(), s.Logger())
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	return watch
+}
+
+// OpenRegistry opens the registry as Narthex does.
+func (s *Stack) OpenRegistry() *registry.Registry {
+	s.T.Helper()
+	reg, err := registry.Open(s.T.Context(), s.RegistryURL, s.Keys)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	s.T.Cleanup(reg.Close)
+	return reg
+}
+
+// showErrors prints what was logged as an error, if the test has failed.
+func (s *Stack) showErrors() {
+	if !s.T.Failed() {
+		return
+	}
+	for line := range strings.Lines(s.Log.String()) {
+		if strings.Contains(line, `"level":"ERROR"`) {
+			s.T.Logf("%.500s", strings.TrimSpace(line))
+		}
+	}
+}
+
+// makeService makes a role like the one that Narthex works as, and a registry database of its own.
+func (s *Stack) makeService(serverURL string) (registryURL, serviceURL string) {
+	s.T.Helper()
+	name := "service_" + strings.ToLower(rand.Text())
+	s.Exec(fmt.Sprintf(`CREATE ROLE %s LOGIN CREATEDB CREATEROLE PASSWORD 'service'`, name))
+	s.Exec(fmt.Sprintf(`CREATE DATABASE %[1]s OWNER %[1]s`, name))
+	u, err := url.Parse(serverURL)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	u.User = url.UserPassword(name, "service")
+	serviceURL = u.String()
+	u.Path = "/" + name
+	return u.String(), serviceURL
+}
+
+// Exec runs SQL on the PostgreSQL server, as superuser.
+func (s *Stack) Exec(sql string) {
+	s.T.Helper()
+	if _, err := s.Server.Exec(s.T.Context(), sql); err != nil {
+		s.T.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// OpenPool connects to a database until the test ends.
+func OpenPool(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(context.Background(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+func dial(t *testing.T, logger *slog.Logger, keys *secrets.Keys, watch *telemetry.Telemetry) client.Client {
+	t.Helper()
+	return DialAt(t, testenv.TemporalAddress(t), logger, keys, watch)
+}
+
+// DialAt connects to Temporal at an address, as Narthex does.
+func DialAt(t *testing.T, address string, logger *slog.Logger, keys *secrets.Keys, watch *telemetry.Telemetry) client.Client {
+	t.Helper()
+	options := client.Options{HostPort: address, Logger: log.NewStructuredLogger(logger), Identity: "narthex"}
+	codec.Seal(&options, keys)
+	if err := watch.Instrument(&options); err != nil {
+		t.Fatal(err)
+	}
+	c, err := client.Dial(options)
+	if err != nil {
+		t.Fatalf("dial Temporal: %v", err)
+	}
+	t.Cleanup(c.Close)
+	if err := searchattributes.Ensure(t.Context(), c, "default", saga.SearchAttributes()); err != nil {
+		t.Fatalf("register search attributes: %v", err)
+	}
+	return c
+}
+
+// Eventually waits until ok, for something that nothing announces.
+func Eventually(t *testing.T, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(Unhurried); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if ok() {
+			return
+		}
+	}
+	t.Fatalf("%s: not so after %s", what, Unhurried)
+}
+
+// syncBuffer keeps what is logged.
+type syncBuffer struct {
+	mu     sync.Mutex
+	buffer bytes.Buffer
+}
+
+func (b *syncBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.Write(p)
+}
+
+func (b *syncBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.buffer.String()
+}

@@ -75,6 +75,9 @@ func (a *Activities) CreateInvitedTenantAdmin(ctx context.Context, in invitation
 		err = a.Registry.Permit(ctx, invitationOwner(in))
 	}
 	if err == nil {
+		err = a.Registry.PermitInvitee(ctx, invitationOwner(in))
+	}
+	if err == nil {
 		err = a.inTenant(ctx, in.TenantID, func(conn *pgx.Conn) error {
 			return tenantdb.InsertInvitedAdmin(ctx, conn, a.Keys, in.TenantID, admin)
 		})
@@ -82,9 +85,16 @@ func (a *Activities) CreateInvitedTenantAdmin(ctx context.Context, in invitation
 	return forward("create invited tenant admin", err)
 }
 
-// DeleteInvitedTenantAdmin removes the admin from the tenant's own database.
+// DeleteInvitedTenantAdmin removes the admin from the tenant's own database. There no row says which invitation made
+// it, but the registry's does: a replay, which makes the same admin, begins with that one.
 func (a *Activities) DeleteInvitedTenantAdmin(ctx context.Context, in invitation.StepInput) error {
 	err := a.Registry.Tombstone(ctx, invitationOwner(in))
+	if err == nil {
+		err = a.Registry.PermitInvitee(ctx, invitationOwner(in))
+	}
+	if errors.Is(err, registry.ErrNotOwned) {
+		return nil
+	}
 	if err == nil {
 		err = a.inTenant(ctx, in.TenantID, func(conn *pgx.Conn) error {
 			return tenantdb.DeleteAdmin(ctx, conn, in.AdminID)

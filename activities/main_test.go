@@ -1,9 +1,136 @@
 package activities_test
 
 import (
+	"errors"
+	"log/slog"
+	"net/url"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+
+	"narthex/activities"
 	"narthex/internal/dev/testenv"
+	"narthex/internal/ids"
+	"narthex/internal/registry"
+	"narthex/internal/tenantserver"
+	"narthex/migrations"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }
+
+// bundle is the activities with a registry of their own, and a server of tenants' databases that they see as a role of
+// their own, with no more rights than Narthex needs.
+type bundle struct {
+	t        *testing.T
+	do       *activities.Activities
+	env      *testsuite.TestActivityEnvironment
+	server   *tenantserver.Server
+	admin    *pgxpool.Pool // the server, as its superuser
+	role     string        // the activities' on it
+	registry *pgxpool.Pool // the registry, as its superuser
+}
+
+func setup(t *testing.T) *bundle {
+	t.Helper()
+	registryURL := testenv.NewDatabase(t)
+	if err := registry.Migrate(t.Context(), registryURL); err != nil {
+		t.Fatal(err)
+	}
+	b := &bundle{t: t, admin: connect(t, testenv.PostgresURL(t)), registry: connect(t, registryURL), role: "service_" + ids.New()}
+	keys := testenv.Keys(t)
+	reg, err := registry.Open(t.Context(), registryURL, keys)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(reg.Close)
+	service, err := url.Parse(testenv.PostgresURL(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	service.User = url.UserPassword(b.role, "service")
+	b.exec(`CREATE ROLE ` + b.role + ` LOGIN CREATEDB CREATEROLE PASSWORD 'service'`)
+	b.server, err = tenantserver.Open(t.Context(), service.String(), ids.New(), migrations.Tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(b.server.Close)
+	b.do = &activities.Activities{Registry: reg, Server: b.server, Keys: keys, Now: time.Now}
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	b.env = suite.NewTestActivityEnvironment()
+	b.env.RegisterActivity(b.do)
+	return b
+}
+
+func connect(t *testing.T, url string) *pgxpool.Pool {
+	t.Helper()
+	pool, err := pgxpool.New(t.Context(), url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
+// exec runs a statement on the server.
+func (b *bundle) exec(sql string) {
+	b.t.Helper()
+	if _, err := b.admin.Exec(b.t.Context(), sql); err != nil {
+		b.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+// wantAnswer runs an activity that answers yes or no, once.
+func (b *bundle) wantAnswer(when, activity string, in any, want bool) {
+	b.t.Helper()
+	answer, err := b.env.ExecuteActivity(activity, in)
+	var yes bool
+	if err == nil {
+		err = answer.Get(&yes)
+	}
+	if err != nil || yes != want {
+		b.t.Errorf("%s, %s answers %t (%v), want %t", when, activity, yes, err, want)
+	}
+}
+
+// want runs an activity once, and compares the type of the error that the workflow sees, "" for none.
+func (b *bundle) want(when, activity string, in any, kind string) {
+	b.t.Helper()
+	_, err := b.env.ExecuteActivity(activity, in)
+	if got := kindOf(err); got != kind {
+		b.t.Errorf("%s, %s fails with %q (%v), want %q", when, activity, got, err, kind)
+	}
+}
+
+func kindOf(err error) string { return failureOf(err).kind }
+
+// failure is an activity's error as the workflow sees it.
+type failure struct {
+	kind    string // "" for none
+	retried bool
+	benign  bool // not logged as an error
+}
+
+func failureOf(err error) failure {
+	application, ok := errors.AsType[*temporal.ApplicationError](err)
+	switch {
+	case err == nil:
+		return failure{}
+	case !ok:
+		return failure{kind: "no application error"}
+	}
+	return failure{application.Type(), !application.NonRetryable(), application.Category() == temporal.ApplicationErrorCategoryBenign}
+}
+
+// wantFailure runs an activity once, and compares what the workflow sees of its error.
+func (b *bundle) wantFailure(activity string, in any, want failure) {
+	b.t.Helper()
+	_, err := b.env.ExecuteActivity(activity, in)
+	if got := failureOf(err); got != want {
+		b.t.Errorf("%s fails with %+v (%v), want %+v", activity, got, err, want)
+	}
+}

@@ -11,7 +11,6 @@ import (
 
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/testsuite"
 
 	"narthex/internal/ids"
 	"narthex/internal/orphan"
@@ -20,14 +19,14 @@ import (
 	"narthex/migrations"
 )
 
-// temporal is a Temporal that knows only which tenant's signup is running.
-type temporal struct {
+// fakeTemporal is a Temporal that knows only which tenant's signup is running.
+type fakeTemporal struct {
 	client.Client
 	running string
 	down    bool
 }
 
-func (c *temporal) CountWorkflow(
+func (c *fakeTemporal) CountWorkflow(
 	_ context.Context, in *workflowservice.CountWorkflowExecutionsRequest,
 ) (*workflowservice.CountWorkflowExecutionsResponse, error) {
 	if c.down {
@@ -40,22 +39,18 @@ func (c *temporal) CountWorkflow(
 	return answer, nil
 }
 
-// orphanage is the two activities of a sweep, each alone, on a registry and a server of their own.
+// orphanage is the two activities of a sweep, each alone.
 type orphanage struct {
-	*keeper
-	temporal *temporal
-	env      *testsuite.TestActivityEnvironment
+	*bundle
+	temporal *fakeTemporal
 	ahead    atomic.Int64 // of the clock
 }
 
 func newOrphanage(t *testing.T) *orphanage {
 	t.Helper()
-	o := &orphanage{keeper: newKeeper(t), temporal: &temporal{}}
+	o := &orphanage{bundle: setup(t), temporal: &fakeTemporal{}}
 	o.do.Temporal = o.temporal
 	o.do.Now = func() time.Time { return time.Now().Add(time.Duration(o.ahead.Load())) }
-	var suite testsuite.WorkflowTestSuite
-	o.env = suite.NewTestActivityEnvironment()
-	o.env.RegisterActivity(o.do)
 	return o
 }
 

@@ -3,83 +3,37 @@ package activities_test
 import (
 	"context"
 	"fmt"
-	"net/url"
 	"testing"
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-	"go.temporal.io/sdk/testsuite"
 
-	"narthex/activities"
-	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/registry"
 	"narthex/internal/tenantserver"
 	"narthex/migrations"
 )
 
-// keeper is the activity alone with a registry and a server of tenants' databases, which it sees as a role of its own.
-type keeper struct {
-	t      *testing.T
-	server *tenantserver.Server
-	admin  *pgxpool.Pool
-	do     *activities.Activities
-}
+// keeper is the activity alone, which keeps some databases ready.
+type keeper struct{ *bundle }
 
 const readySize = 2
 
 func newKeeper(t *testing.T) *keeper {
 	t.Helper()
-	ctx := t.Context()
-	registryURL := testenv.NewDatabase(t)
-	if err := registry.Migrate(ctx, registryURL); err != nil {
-		t.Fatal(err)
-	}
-	reg, err := registry.Open(ctx, registryURL, testenv.Keys(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(reg.Close)
-	admin, err := pgxpool.New(ctx, testenv.PostgresURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(admin.Close)
-	service, err := url.Parse(testenv.PostgresURL(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	service.User = url.UserPassword("service_"+ids.New(), "service")
-	k := &keeper{t: t, admin: admin}
-	k.exec(`CREATE ROLE ` + service.User.Username() + ` LOGIN CREATEDB CREATEROLE PASSWORD 'service'`)
-	k.server, err = tenantserver.Open(ctx, service.String(), ids.New(), migrations.Tenant)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(k.server.Close)
-	k.do = &activities.Activities{Registry: reg, Server: k.server, ReadyDatabases: readySize, Now: time.Now}
+	k := &keeper{setup(t)}
+	k.do.ReadyDatabases = readySize
 	return k
-}
-
-func (k *keeper) exec(sql string) {
-	k.t.Helper()
-	if _, err := k.admin.Exec(k.t.Context(), sql); err != nil {
-		k.t.Fatalf("%s: %v", sql, err)
-	}
 }
 
 // runUntil runs a round until what it must bring about is there.
 func (k *keeper) runUntil(what string, there func() bool) {
 	k.t.Helper()
-	var suite testsuite.WorkflowTestSuite
-	env := suite.NewTestActivityEnvironment()
-	env.RegisterActivity(k.do)
 	stop := make(chan struct{})
-	env.SetWorkerStopChannel(stop)
+	k.env.SetWorkerStopChannel(stop)
 	done := make(chan error)
 	go func() {
-		_, err := env.ExecuteActivity(k.do.KeepPoolFilled)
+		_, err := k.env.ExecuteActivity(k.do.KeepPoolFilled)
 		done <- err
 	}()
 	deadline := time.Now().Add(30 * time.Second)
@@ -170,10 +124,10 @@ func TestKeepPoolFilledRemakesADroppedTemplate(t *testing.T) {
 	}
 }
 
+// dropTemplate leaves the template's role: the keeper, who is at work meanwhile, replaces both.
 func (k *keeper) dropTemplate() {
 	k.t.Helper()
 	template := pgx.Identifier{k.server.Template()}.Sanitize()
 	k.exec(`ALTER DATABASE ` + template + ` IS_TEMPLATE false`)
 	k.exec(`DROP DATABASE ` + template + ` WITH (FORCE)`)
-	k.exec(`DROP ROLE ` + template)
 }

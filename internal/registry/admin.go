@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -52,6 +53,21 @@ func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) er
 	})
 	if err != nil {
 		return fmt.Errorf("insert admin: %w", err)
+	}
+	return nil
+}
+
+// PermitInvitee returns nil if owner's invitation has made its admin, or nobody has. Errors: ErrNotOwned.
+func (r *Registry) PermitInvitee(ctx context.Context, owner Owner) error {
+	var runID string
+	err := r.pool.QueryRow(ctx, ownerOfAdmin, pgx.NamedArgs{"id": owner.InviteeID}).Scan(&runID)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil
+	case err != nil:
+		return fmt.Errorf("look whose the admin is: %w", err)
+	case runID != owner.RunID:
+		return ErrNotOwned
 	}
 	return nil
 }

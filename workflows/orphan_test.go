@@ -22,8 +22,10 @@ type sweeper struct {
 	t      *testing.T
 	env    *testsuite.TestWorkflowEnvironment
 	found  []orphan.Found
+	look   func() error
 	remove func(orphan.Orphan) (orphan.Action, error)
 
+	asked   orphan.Sweep
 	removed []string
 }
 
@@ -36,9 +38,11 @@ func newSweeper(t *testing.T, found ...orphan.Orphan) *sweeper {
 	for _, o := range found {
 		s.found = append(s.found, orphan.Judge(o, s.env.Now()))
 	}
+	s.look = func() error { return nil }
 	s.remove = func(o orphan.Orphan) (orphan.Action, error) { return o.Due(s.env.Now()), nil }
-	s.env.RegisterActivityWithOptions(func(context.Context, orphan.Sweep) (orphan.Result, error) {
-		return orphan.Result{Found: s.found}.Cut(), nil
+	s.env.RegisterActivityWithOptions(func(_ context.Context, in orphan.Sweep) (orphan.Result, error) {
+		s.asked = in
+		return orphan.Result{Found: s.found}.Cut(), s.look()
 	}, activity.RegisterOptions{Name: orphan.Find})
 	s.env.RegisterActivityWithOptions(func(_ context.Context, o orphan.Orphan) (orphan.Action, error) {
 		action, err := s.remove(o)
@@ -114,6 +118,32 @@ func TestADryRunRemovesNothing(t *testing.T) {
 	s := newSweeper(t, rows("rows", long))
 	result, _ := s.run(orphan.Sweep{DryRun: true})
 	s.want(result, nil, orphan.Delete)
+}
+
+// Without having looked, nothing is removed: what was seen yesterday may be a church today.
+func TestASweepThatCannotLookRemovesNothing(t *testing.T) {
+	for name, c := range map[string]struct {
+		failures int
+		removed  []string
+	}{
+		"at first": {4, []string{"rows"}},
+		"at all":   {5, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := newSweeper(t, rows("rows", long))
+			looks := 0
+			s.look = func() error {
+				if looks++; looks <= c.failures {
+					return errors.New("a server is away")
+				}
+				return nil
+			}
+			s.env.ExecuteWorkflow(new(Workflows).SweepOrphans, orphan.Sweep{})
+			if err := s.env.GetWorkflowError(); (err == nil) != (c.removed != nil) || !slices.Equal(s.removed, c.removed) {
+				t.Errorf("it ends with %v, having removed %v; want %v removed", err, s.removed, c.removed)
+			}
+		})
+	}
 }
 
 // A cancel that comes between two removals leaves the rest, and says so.
@@ -194,6 +224,9 @@ func TestARemovalByHandDoesNotPause(t *testing.T) {
 	start := s.env.Now()
 	result, _ := s.run(orphan.Sweep{Only: "a"})
 	s.want(result, []string{"a", "a"}, orphan.Delete, orphan.Rename)
+	if s.asked.Only != "a" {
+		t.Errorf("it looks for %+v, want a alone", s.asked)
+	}
 	if took := s.env.Now().Sub(start); took > 5*time.Second {
 		t.Errorf("it took %s, want no pause", took)
 	}

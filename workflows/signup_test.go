@@ -33,6 +33,7 @@ type play struct {
 
 	mu       sync.Mutex
 	env      *testsuite.TestWorkflowEnvironment
+	inputs   []map[string]any // of all attempts
 	attempts map[string]int
 	worked   []string
 	outcomes []string
@@ -56,11 +57,11 @@ func (p *play) run(t *testing.T, workflow, input any) error {
 		}
 	}
 	for _, name := range names {
-		act := func(context.Context, signup.StepInput) error { return p.act(name) }
+		act := func(_ context.Context, in map[string]any) error { return p.act(name, in) }
 		p.env.RegisterActivityWithOptions(act, activity.RegisterOptions{Name: name})
 	}
-	p.env.RegisterActivityWithOptions(func(context.Context, signup.StepInput) (bool, error) {
-		return p.isDone, p.act(p.question)
+	p.env.RegisterActivityWithOptions(func(_ context.Context, in map[string]any) (bool, error) {
+		return p.isDone, p.act(p.question, in)
 	}, activity.RegisterOptions{Name: p.question})
 	p.env.OnUpsertTypedSearchAttributes(mock.Anything).Return(nil).Run(func(arguments mock.Arguments) {
 		changed := arguments.Get(0).(temporal.SearchAttributes)
@@ -78,9 +79,10 @@ func (p *play) run(t *testing.T, workflow, input any) error {
 	return p.env.GetWorkflowError()
 }
 
-func (p *play) act(name string) error {
+func (p *play) act(name string, in map[string]any) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.inputs = append(p.inputs, in)
 	p.attempts[name]++
 	if name == p.cancelAt && p.attempts[name] == 1 {
 		p.env.CancelWorkflow()
@@ -102,11 +104,11 @@ func kinds() map[string]func(t *testing.T, p *play) error {
 	return map[string]func(t *testing.T, p *play) error{
 		signup.Workflow: func(t *testing.T, p *play) error {
 			p.steps, p.question = signup.Steps, signup.IsTenantOpen
-			return p.run(t, new(Workflows).Signup, signup.Input{TenantID: "t1"})
+			return p.run(t, new(Workflows).Signup, signup.Input{TenantID: "t1", AdminID: "a1"})
 		},
 		invitation.Workflow: func(t *testing.T, p *play) error {
 			p.steps, p.question = invitation.Steps, invitation.IsOffered
-			return p.run(t, new(Workflows).Invitation, invitation.Input{TenantID: "t1"})
+			return p.run(t, new(Workflows).Invitation, invitation.Input{TenantID: "t1", AdminID: "a1"})
 		},
 	}
 }
@@ -149,6 +151,40 @@ func TestASagaDoesItsSteps(t *testing.T) {
 		p := &play{}
 		if err := run(t, p); err != nil {
 			t.Errorf("it ends with %v", err)
+		}
+		p.want(t, []string{saga.OutcomeCreated}, done(p.steps)...)
+	})
+}
+
+// Retries, replays and resets are the same function of the same input. (The run's id is tested on a real Temporal: it
+// is empty in this environment.)
+func TestASagaGivesEachActivityItsInput(t *testing.T) {
+	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
+		steps := &play{}
+		_ = run(t, steps)
+		commitPoint := steps.steps[len(steps.steps)-1].Do
+		p := &play{failures: map[string]error{commitPoint: temporal.NewNonRetryableApplicationError("no", saga.ErrorDatabase, nil)}}
+		if run(t, p) == nil {
+			t.Error("it completes, want it rolled back")
+		}
+		if want := len(done(p.steps)) + len(undone(p.steps)) + 1; len(p.inputs) < want { // and the question
+			t.Errorf("%d attempts of activities, want %d or more", len(p.inputs), want)
+		}
+		for _, in := range p.inputs {
+			if in["tenantId"] != "t1" || in["adminId"] != "a1" {
+				t.Errorf("an activity is given %v, want the tenant t1 and the admin a1", in)
+			}
+		}
+	})
+}
+
+func TestASagaRetriesAStep(t *testing.T) {
+	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
+		steps := &play{}
+		_ = run(t, steps)
+		p := &play{stalls: map[string]int{steps.steps[1].Do: 3}}
+		if err := run(t, p); err != nil {
+			t.Errorf("it ends with %v, want it completed: the step works at the fourth attempt", err)
 		}
 		p.want(t, []string{saga.OutcomeCreated}, done(p.steps)...)
 	})

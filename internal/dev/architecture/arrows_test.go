@@ -1,0 +1,127 @@
+package architecture
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+)
+
+// arrows are all imports between this module's packages, tests' own aside. Each row allows each of its packages on the
+// left to import each of those on the right, for the reason given. A new arrow needs a row, and with it a reason; a row
+// whose arrows are gone goes too. Names are relative to the module, and to internal.
+var arrows = []struct{ from, to, reason string }{
+	// Programs wire the layers, and hold no rules.
+	{"cmd/narthex cmd/narthex-dev", "cmd/internal/process", "Both programs run the same processes."},
+	{"cmd/internal/process", "httpapi httpapi/services workflows activities", "An API and a worker are made of the layers."},
+	{"cmd/internal/process", "registry sessions idempotency throttle tenantdb tenantserver migrations", "The layers work on these."},
+	{"cmd/internal/process", "config secrets tokens codec release telemetry redact", "A process has settings, keys, a release and logs."},
+	{"cmd/internal/process", "orphan readydb", "A worker makes sure that what runs all the time is scheduled."},
+	{"cmd/narthex", "signup runs orphan email", "Commands call the functions that HTTP calls."},
+	{"cmd/narthex", "registry tenantdb hardening", "Migrations, new keys and rights are the commands' to check and bring about."},
+	{"cmd/narthex", "config secrets codec release telemetry ids redact", "Commands have settings, keys and logs too."},
+
+	// What happens, in order, knows names; the activities have the means.
+	{"workflows", "saga signup invitation orphan readydb", "A workflow runs its subject's steps."},
+	{"activities", "saga signup invitation orphan readydb", "An activity is given its subject's input, and fails with the saga's errors."},
+	{"activities", "registry tenantserver tenantdb schema", "A step makes rows and databases."},
+	{"activities", "secrets ids", "Inputs are sealed, and what is made is known by its ids."},
+	{"activities", "redact sqlstate", "A failure says what PostgreSQL reported, without values, and whether to retry."},
+
+	// HTTP decodes, calls and answers.
+	{"httpapi", "signup invitation runs", "Starts what a request asks for, and waits for it."},
+	{"httpapi", "registry sessions throttle audit tenantdb", "Looks up who asks, and opens their church's database."},
+	{"httpapi", "email password text", "Checks what a request brings by the rules of its fields."},
+	{"httpapi", "tokens secrets ids", "Checks and issues tokens, and hashes what is looked up."},
+	{"httpapi", "codec", "Opens payloads for Temporal's UI."},
+	{"httpapi", "loopback redact telemetry", "Guards local addresses, and reports what goes wrong."},
+	{"httpapi/services", "httpapi tenantdb tokens", "A service is given its church's database and who asks, and answers as all routes do."},
+	{"httpapi/services", "email phone text ids", "Services check fields by the same rules."},
+
+	// A subject is what a workflow starts with, and what one can do with its runs.
+	{"signup invitation", "runs saga secrets ids", "A subject has steps, runs, sealed input, and ids made before the start."},
+	{"runs", "saga codec secrets release ids", "A run is found by attributes and read with the codec; a release's worker goes on."},
+	{"saga", "ids", "A database is called by its name in texts for people."},
+	{"idempotency", "signup secrets", "A key reserves a signup, which is stored sealed."},
+
+	// What is kept in the registry's database, each with its SQL.
+	{"registry sessions throttle idempotency audit", "postgres", "Connections survive a failover."},
+	{"registry sessions", "audit", "A change and its entry in the audit log are one transaction."},
+	{"registry", "sessions", "A removed admin's sessions end in the same transaction."},
+	{"sessions", "ids", "A session has an id."},
+	{"registry", "invitation orphan", "Rows are stored as their subject has them."},
+
+	// Databases.
+	{"registry tenantdb", "secrets reseal", "Columns are sealed on their way in, and sealed again under a new key."},
+	{"registry tenantdb tenantserver", "migrations", "A database has a schema version."},
+	{"registry tenantdb tenantserver", "sqlstate sqltrace", "What PostgreSQL reports is told apart, and traced."},
+	{"registry tenantdb", "redact", "Logs hold no values."},
+	{"registry tenantserver", "schema", "Migrations are applied to the registry and to new databases."},
+	{"tenantdb tenantserver schema", "postgres", "Connections survive a failover."},
+	{"tenantdb", "registry", "The registry says where a church's database is."},
+	{"tenantserver", "ids", "A database is named after its tenant."},
+	{"postgres redact schema", "sqlstate", "One table says what an error of PostgreSQL means."},
+	{"sqltrace", "redact", "Spans hold no values."},
+
+	// Keys, settings and what is measured.
+	{"codec reseal", "secrets", "Payloads and columns are sealed under the same keys."},
+	{"config", "secrets tokens", "Settings hold keysets, which are checked when they are read."},
+	{"tokens", "ids", "A token's claims are checked ids."},
+	{"telemetry", "config redact", "Logs have a format, and hold no values."},
+	{"telemetry", "saga orphan", "Stuck rollbacks and orphans are counted by what their subjects call them."},
+	{"telemetry", "loopback", "Metrics on a local address answer only local requests."},
+	{"email password", "text", "Fields have one notion of a line of text."},
+
+	// Development and tests.
+	{"cmd/narthex-dev cmd/narthex-bench", "dev/children dev/localpg dev/devstack", "Both run servers on this machine."},
+	{"cmd/narthex-dev cmd/narthex-bench", "config registry secrets saga searchattributes", "Both prepare a registry and a namespace."},
+	{"cmd/narthex-dev", "dev/localtemporal telemetry", "The stack has a Temporal server, and a log."},
+	{"cmd/narthex-bench", "dev/program signup migrations", "It measures the program, beside a plain one that makes the same databases."},
+	{"cmd/narthex-bench", "httpapi httpapi/services sessions idempotency throttle tenantdb tokens ids", "It measures routed reads in-process."},
+	{"dev/localpg dev/localtemporal dev/testenv", "dev/children", "A server dies with whoever started it."},
+	{"dev/devstack", "registry config secrets hardening", "A new stack has keys, a registry and hardened databases."},
+	{"dev/testenv", "dev/localpg dev/program secrets", "Tests get a server, programs and keys."},
+	{"dev/teststack", "httpapi httpapi/services workflows activities", "Tests of the whole system run all layers in their process."},
+	{"dev/teststack", "registry sessions idempotency throttle tenantdb tenantserver migrations", "It wires them as a process does."},
+	{"dev/teststack", "config secrets tokens codec telemetry", "So it has settings, keys and metrics."},
+	{"dev/teststack", "saga searchattributes signup invitation dev/testenv", "So it has servers, a namespace, and runs to wait for."},
+}
+
+func TestArrowsHaveReasons(t *testing.T) {
+	t.Parallel()
+	unused := map[string]bool{}
+	for _, row := range arrows {
+		if !strings.HasSuffix(row.reason, ".") {
+			t.Errorf("%s → %s has the reason %q, want a sentence", row.from, row.to, row.reason)
+		}
+		for _, from := range strings.Fields(row.from) {
+			for _, to := range strings.Fields(row.to) {
+				arrow := from + " → " + to
+				if unused[arrow] {
+					t.Errorf("%s has two reasons", arrow)
+				}
+				unused[arrow] = true
+			}
+		}
+	}
+	allowed := maps.Clone(unused)
+	for _, p := range list(t, "narthex/...") {
+		for _, imported := range p.Imports {
+			if !within(imported, "narthex") {
+				continue
+			}
+			arrow := short(p.ImportPath) + " → " + short(imported)
+			if !allowed[arrow] {
+				t.Errorf("%s is a new arrow: does it belong there? Then add it to arrows, with its reason", arrow)
+			}
+			delete(unused, arrow)
+		}
+	}
+	for _, arrow := range slices.Sorted(maps.Keys(unused)) {
+		t.Errorf("nothing uses %s any more: take it out of arrows", arrow)
+	}
+}
+
+func short(path string) string {
+	return strings.TrimPrefix(strings.TrimPrefix(path, "narthex/"), "internal/")
+}

@@ -10,6 +10,7 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/fleet/ledger"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/internal/signup"
@@ -23,6 +24,10 @@ type Activities struct {
 	Server   *tenantserver.Server // where databases are made
 	Keys     *secrets.Keys
 	Temporal client.Client // tells which signups are running
+	Ledger   *ledger.Ledger
+
+	FleetLimits tenantserver.Limits // of a change of a church's schema; zero for the default
+	Statements  map[string]string   // the services' own, by name, with which canaries are probed
 
 	ReadyDatabases int // how many are kept in stock on Server; with 0 none are kept, and none claimed
 

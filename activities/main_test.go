@@ -14,6 +14,7 @@ import (
 
 	"narthex/activities"
 	"narthex/internal/dev/testenv"
+	"narthex/internal/fleet/ledger"
 	"narthex/internal/ids"
 	"narthex/internal/registry"
 	"narthex/internal/tenantserver"
@@ -32,6 +33,8 @@ type bundle struct {
 	admin    *pgxpool.Pool // the server, as its superuser
 	role     string        // the activities' on it
 	registry *pgxpool.Pool // the registry, as its superuser
+
+	url, installation string // of the server, as the activities see it
 }
 
 func setup(t *testing.T) *bundle {
@@ -40,7 +43,7 @@ func setup(t *testing.T) *bundle {
 	if err := registry.Migrate(t.Context(), registryURL); err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{t: t, admin: connect(t, testenv.PostgresURL(t)), registry: connect(t, registryURL), role: "service_" + ids.New()}
+	b := &bundle{t: t, admin: connect(t, testenv.PostgresURL(t)), registry: connect(t, registryURL), role: "service_" + ids.New(), installation: ids.New()}
 	keys := testenv.Keys(t)
 	reg, err := registry.Open(t.Context(), registryURL, keys)
 	if err != nil {
@@ -53,12 +56,13 @@ func setup(t *testing.T) *bundle {
 	}
 	service.User = url.UserPassword(b.role, "service")
 	b.exec(`CREATE ROLE ` + b.role + ` LOGIN CREATEDB CREATEROLE PASSWORD 'service'`)
-	b.server, err = tenantserver.Open(t.Context(), service.String(), ids.New(), migrations.Tenant)
+	b.url = service.String()
+	b.server, err = tenantserver.Open(t.Context(), b.url, b.installation, migrations.Tenant)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(b.server.Close)
-	b.do = &activities.Activities{Registry: reg, Server: b.server, Keys: keys, Now: time.Now}
+	b.do = &activities.Activities{Registry: reg, Server: b.server, Keys: keys, Ledger: ledger.New(reg.Pool()), Now: time.Now}
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	b.env = suite.NewTestActivityEnvironment()

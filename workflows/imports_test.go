@@ -16,6 +16,7 @@ func TestImportsNothingThatVaries(t *testing.T) {
 		"errors", "strings", "go.temporal.io/api/enums/v1", "go.temporal.io/sdk/temporal", "go.temporal.io/sdk/workflow",
 		"time", "narthex/internal/ids", // for durations and names: workflowcheck finds their clock and their chance
 		"narthex/internal/saga", "narthex/internal/signup", "narthex/internal/invitation", "narthex/internal/orphan", "narthex/internal/readydb",
+		"narthex/internal/fleet",
 	}
 	for _, folder := range []string{".", "../internal/saga"} {
 		files, err := filepath.Glob(filepath.Join(folder, "*.go"))

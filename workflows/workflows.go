@@ -7,6 +7,7 @@ import (
 
 	"go.temporal.io/sdk/workflow"
 
+	"narthex/internal/fleet"
 	"narthex/internal/invitation"
 	"narthex/internal/orphan"
 	"narthex/internal/readydb"
@@ -28,6 +29,7 @@ func (w *Workflows) Register(to interface {
 	to.RegisterWorkflowWithOptions(w.Signup, workflow.RegisterOptions{Name: signup.Workflow})
 	to.RegisterWorkflowWithOptions(w.Invitation, workflow.RegisterOptions{Name: invitation.Workflow})
 	to.RegisterWorkflowWithOptions(w.SweepOrphans, workflow.RegisterOptions{Name: orphan.Workflow})
+	to.RegisterWorkflowWithOptions(w.FleetMigration, workflow.RegisterOptions{Name: fleet.Workflow})
 	to.RegisterWorkflowWithOptions(w.KeepPool, workflow.RegisterOptions{Name: readydb.Workflow})
 }
 

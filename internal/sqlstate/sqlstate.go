@@ -6,6 +6,7 @@ package sqlstate
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
 )
@@ -107,6 +108,12 @@ func AlreadyThere(err error) bool {
 func Retry(err error) bool {
 	var reported *pgconn.PgError
 	return !errors.As(err, &reported) || meaningOf(reported).retry
+}
+
+// Outage reports whether err says that a server was away or had no room, and nothing of what was asked of it.
+func Outage(err error) bool {
+	state := Of(err)
+	return state == "" || strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P")
 }
 
 // Words say what PostgreSQL reported, like "PostgreSQL refused: its disk is full (53100)". They are "" for

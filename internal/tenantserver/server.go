@@ -75,6 +75,12 @@ func (s *Server) Name() string {
 // SchemaVersion is the version of the newest schema that the server's databases can have.
 func (s *Server) SchemaVersion() int { return migrations.Newest(s.files) }
 
+// Ping asks the server whether it answers.
+func (s *Server) Ping(ctx context.Context) error {
+	_, err := s.pool.Exec(ctx, `SELECT`)
+	return err
+}
+
 // Close closes the server's connections.
 func (s *Server) Close() { s.pool.Close() }
 

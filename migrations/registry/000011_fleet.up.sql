@@ -19,6 +19,7 @@ CREATE TABLE fleet_changes (
     run_id       text NOT NULL REFERENCES fleet_runs (id),
     tenant_id    text NOT NULL, -- without a reference: it outlives the church
     from_version integer NOT NULL,
+    to_version   integer NOT NULL,
     wave         integer NOT NULL, -- 0 is the canaries
     position     integer NOT NULL, -- in the wave
     state        text NOT NULL DEFAULT 'waiting',

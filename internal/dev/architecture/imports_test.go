@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"narthex/activities"
+	"narthex/internal/fleet"
 	"narthex/internal/invitation"
 	"narthex/internal/orphan"
 	"narthex/internal/readydb"
@@ -109,7 +110,8 @@ func TestProductionProgramLinksNoTemporalServer(t *testing.T) {
 // activity must be used.
 func TestStepsAndActivitiesMatch(t *testing.T) {
 	t.Parallel()
-	named := []string{signup.IsTenantOpen, invitation.IsOffered, orphan.Find, orphan.Remove, readydb.Keep}
+	named := []string{signup.IsTenantOpen, invitation.IsOffered, orphan.Find, orphan.Remove, readydb.Keep,
+		fleet.Open, fleet.Extend, fleet.Change, fleet.Enter, fleet.Requeue, fleet.Probe}
 	var written []string
 	for _, step := range slices.Concat(signup.Steps, invitation.Steps) {
 		named = append(named, step.Do)

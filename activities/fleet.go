@@ -1,0 +1,187 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/temporal"
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+
+	"narthex/internal/fleet"
+	"narthex/internal/fleet/ledger"
+	"narthex/internal/saga"
+	"narthex/internal/schema"
+	"narthex/internal/sqlstate"
+	"narthex/internal/tenantserver"
+)
+
+// OpenFleetRun makes sure that new churches get the run's schema, and enters the run and its churches in the ledger.
+// Idempotent.
+func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Tally, error) {
+	server, err := a.fleetServer(in.Server)
+	if err != nil {
+		return fleet.Tally{}, err
+	}
+	if in.Undoes == "" && in.Version != server.SchemaVersion() {
+		return fleet.Tally{}, temporal.NewNonRetryableApplicationError(
+			fmt.Sprintf("the run is to version %d, and the worker's release has %d", in.Version, server.SchemaVersion()), saga.ErrorNotOwned, nil)
+	}
+	if server == a.Server && in.Undoes == "" {
+		if err := server.EnsureTemplate(ctx); err != nil {
+			return fleet.Tally{}, forward("make the template", err)
+		}
+		if err := a.tidyReady(ctx); err != nil {
+			return fleet.Tally{}, forward("drop ready databases of the older schema", err)
+		}
+	}
+	err = a.Ledger.Open(ctx, in)
+	if errors.Is(err, ledger.ErrBusy) {
+		return fleet.Tally{}, temporal.NewNonRetryableApplicationError(err.Error(), saga.ErrorNotOwned, nil)
+	}
+	if err != nil {
+		return fleet.Tally{}, forward("open the run", err)
+	}
+	return a.tally(ctx, in.RunID)
+}
+
+// ExtendFleetRun adds the churches that signups have made of an older schema since the run began. Idempotent.
+func (a *Activities) ExtendFleetRun(ctx context.Context, in fleet.Input) (fleet.Tally, error) {
+	if err := a.Ledger.Extend(ctx, in); err != nil {
+		return fleet.Tally{}, forward("extend the run", err)
+	}
+	return a.tally(ctx, in.RunID)
+}
+
+// EnterFleetState tells the ledger where a run is. From then on ChangeChurches claims a church only if it is running.
+func (a *Activities) EnterFleetState(ctx context.Context, at fleet.Progress) error {
+	return undo("enter the run's state", a.Ledger.Enter(ctx, at))
+}
+
+// RequeueFailed lets a run's failed churches wait again. Idempotent.
+func (a *Activities) RequeueFailed(ctx context.Context, runID string) (fleet.Tally, error) {
+	if err := a.Ledger.Requeue(ctx, runID); err != nil {
+		return fleet.Tally{}, forward("requeue failed churches", err)
+	}
+	return a.tally(ctx, runID)
+}
+
+func (a *Activities) tally(ctx context.Context, runID string) (fleet.Tally, error) {
+	counted, err := a.Ledger.Tally(ctx, runID)
+	return counted, forward("count the run's churches", err)
+}
+
+// ChangeChurches changes the schema of one church of a wave after the other, until none is left, the run is not running
+// any more, too many have failed, or fleet.SliceTime is over. It fails if the server is away; a church that fails alone is
+// entered as failed.
+func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fleet.Result, error) {
+	server, err := a.fleetServer(slice.Server)
+	if err != nil {
+		return fleet.Result{}, err
+	}
+	if err := server.Ping(ctx); err != nil { // before a church is claimed: an outage is none of its attempts
+		return fleet.Result{}, undo("reach the server", err)
+	}
+	if err := a.Ledger.GiveBack(ctx, slice.RunID, ""); err != nil {
+		return fleet.Result{}, undo("take up an interrupted slice", err)
+	}
+	limiter := rate.NewLimiter(rate.Inf, 1)
+	if slice.Rate > 0 {
+		limiter.SetLimit(rate.Limit(slice.Rate))
+	}
+	until := time.Now().Add(fleet.SliceTime)
+	changing, changeCtx := errgroup.WithContext(ctx)
+	for range slice.AtOnce {
+		changing.Go(func() error {
+			for time.Now().Before(until) {
+				if err := limiter.Wait(changeCtx); err != nil {
+					return err
+				}
+				more, err := a.changeNext(changeCtx, server, slice)
+				if err != nil || !more {
+					return err
+				}
+				activity.RecordHeartbeat(ctx)
+			}
+			return nil
+		})
+	}
+	if err := changing.Wait(); err != nil {
+		return fleet.Result{}, undo("change churches", err)
+	}
+	return a.result(ctx, slice)
+}
+
+func (a *Activities) result(ctx context.Context, slice fleet.Slice) (fleet.Result, error) {
+	counted, err := a.Ledger.Tally(ctx, slice.RunID)
+	if err != nil {
+		return fleet.Result{}, undo("count the run's churches", err)
+	}
+	left, err := a.Ledger.Left(ctx, slice.RunID, slice.Wave)
+	return fleet.Result{Tally: counted, Left: left}, undo("count what is left of the wave", err)
+}
+
+const (
+	changeLimit  = 5 * time.Minute // for one church, all its files and its waits for locks
+	mostAttempts = 5               // at a church that breaks its connection each time
+)
+
+// changeNext claims a church and changes it, and reports whether there was one. A change that has begun is finished even if
+// the slice ends. It fails only if the server is away: the church then waits again.
+func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server, slice fleet.Slice) (more bool, err error) {
+	claimed, ok, err := a.Ledger.Claim(ctx, slice)
+	if err != nil || !ok {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeLimit)
+	defer cancel()
+	cause := tenantserver.ErrGone
+	if claimed.SignupID != "" {
+		d := tenantserver.Database{TenantID: claimed.TenantID, SignupID: claimed.SignupID}
+		change := tenantserver.Change{From: claimed.FromVersion, To: claimed.ToVersion}
+		cause = server.ChangeSchema(ctx, d, change, a.limits())
+	}
+	if isAway(cause) && claimed.Attempts < mostAttempts && server.Ping(ctx) != nil {
+		return false, errors.Join(cause, a.Ledger.GiveBack(ctx, slice.RunID, claimed.TenantID))
+	}
+	return true, a.enterChange(ctx, slice.RunID, claimed, cause)
+}
+
+func (a *Activities) enterChange(ctx context.Context, runID string, claimed ledger.Claimed, cause error) error {
+	switch {
+	case cause == nil:
+		return a.Ledger.Changed(ctx, runID, claimed.TenantID)
+	case isAway(cause) && claimed.Attempts < mostAttempts:
+		return a.Ledger.GiveBack(ctx, runID, claimed.TenantID)
+	}
+	return a.Ledger.Failed(ctx, runID, claimed.TenantID, cause)
+}
+
+// isAway reports whether an error says nothing of the church: its connection broke, or could not be made.
+func isAway(err error) bool {
+	if errors.Is(err, tenantserver.ErrGone) || errors.Is(err, tenantserver.ErrNotOwned) || errors.Is(err, schema.ErrDirty) || errors.Is(err, schema.ErrVersion) {
+		return false
+	}
+	return err != nil && sqlstate.Outage(err)
+}
+
+func (a *Activities) limits() tenantserver.Limits {
+	if a.FleetLimits == (tenantserver.Limits{}) {
+		return tenantserver.DefaultLimits
+	}
+	return a.FleetLimits
+}
+
+// fleetServer returns the server of this name. Another worker may have one that this one lacks.
+func (a *Activities) fleetServer(name string) (*tenantserver.Server, error) {
+	servers := a.servers()
+	i := slices.IndexFunc(servers, func(s *tenantserver.Server) bool { return s.Name() == name })
+	if i < 0 {
+		return nil, temporal.NewApplicationError("this worker is not told of the server "+name+": see OTHER_TENANT_SERVER_URLS", saga.ErrorDatabase)
+	}
+	return servers[i], nil
+}

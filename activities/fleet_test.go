@@ -1,0 +1,349 @@
+package activities_test
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/fstest"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/fleet"
+	"narthex/internal/ids"
+	"narthex/internal/registry"
+	"narthex/internal/tenantserver"
+)
+
+// Two releases of a small tenant schema.
+var (
+	oldSchema = fstest.MapFS{
+		"000001_first.up.sql":   {Data: []byte(`CREATE TABLE branches (id text)`)},
+		"000001_first.down.sql": {Data: []byte(`DROP TABLE branches`)},
+	}
+	newSchema = fstest.MapFS{
+		"000001_first.up.sql": oldSchema["000001_first.up.sql"], "000001_first.down.sql": oldSchema["000001_first.down.sql"],
+		"000002_planted.up.sql":   {Data: []byte(`ALTER TABLE branches ADD COLUMN planted date`)},
+		"000002_planted.down.sql": {Data: []byte("-- safe for data: it is a test\nALTER TABLE branches DROP COLUMN planted")},
+	}
+)
+
+// testFleet is the churches of one server, and the activities of the next release.
+type testFleet struct {
+	*bundle
+	old *tenantserver.Server // the same, as the last release has it
+}
+
+func newTestFleet(t *testing.T, churches int) (f *testFleet, tenantIDs []string) {
+	t.Helper()
+	f = &testFleet{bundle: setup(t)}
+	f.old = f.serverOf(oldSchema)
+	f.server = f.serverOf(newSchema)
+	f.do.Server = f.server
+	f.do.FleetLimits = tenantserver.Limits{Lock: 20 * time.Millisecond, Statement: 10 * time.Second, Patience: 100 * time.Millisecond}
+	var group sync.WaitGroup
+	ids := make([]string, churches)
+	for i := range ids {
+		group.Go(func() { ids[i] = f.church() })
+	}
+	group.Wait()
+	return f, ids
+}
+
+func (f *testFleet) serverOf(files fstest.MapFS) *tenantserver.Server {
+	f.t.Helper()
+	server, err := tenantserver.Open(f.t.Context(), f.url, f.installation, files)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.t.Cleanup(server.Close)
+	return server
+}
+
+// church opens a church on the last release's schema.
+func (f *testFleet) church() (tenantID string) {
+	f.t.Helper()
+	ctx := f.t.Context()
+	d := tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: "5ecret"}
+	owner := registry.Owner{RunID: d.SignupID, TenantID: d.TenantID}
+	email := d.TenantID + "@example.org"
+	url, host, port, name := f.old.Location(d)
+	_, err := f.old.Create(ctx, d, func(context.Context) error { return nil }, nil)
+	for _, step := range []func() error{
+		func() error { return f.old.Migrate(ctx, d) },
+		func() error {
+			return f.do.Registry.InsertChurch(ctx, owner, registry.Church{Name: "Grace Chapel", Email: email, EmailHash: email, CreatedAt: time.Now()})
+		},
+		func() error {
+			return f.do.Registry.InsertTenant(ctx, owner, registry.NewTenant{
+				Name: "Grace Chapel", Email: email, DatabaseURL: url, DatabaseHost: host, DatabasePort: port, DatabaseName: name,
+				SchemaVersion: f.old.SchemaVersion(), CreatedAt: time.Now(),
+			})
+		},
+		func() error { return f.do.Registry.ActivateTenant(ctx, owner, ids.New()) },
+	} {
+		if err == nil {
+			err = step()
+		}
+	}
+	if err != nil {
+		f.t.Error(err)
+	}
+	return d.TenantID
+}
+
+func (f *testFleet) open(in fleet.Input) (tally fleet.Tally) {
+	f.t.Helper()
+	value, err := f.env.ExecuteActivity(f.do.OpenFleetRun, in)
+	if err == nil {
+		err = value.Get(&tally)
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return tally
+}
+
+func (f *testFleet) change(runID string) (result fleet.Result) {
+	f.t.Helper()
+	slice := fleet.Slice{RunID: runID, Server: f.server.Name(), Wave: fleet.LastWave, AtOnce: 4, Budget: 3}
+	value, err := f.env.ExecuteActivity(f.do.ChangeChurches, slice)
+	if err == nil {
+		err = value.Get(&result)
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return result
+}
+
+func (f *testFleet) run() fleet.Input {
+	return fleet.Input{RunID: ids.New(), Server: f.server.Name(), Version: f.server.SchemaVersion()}
+}
+
+func (f *testFleet) wantTally(got, want fleet.Tally) {
+	f.t.Helper()
+	if got != want {
+		f.t.Errorf("the tally is %+v, want %+v", got, want)
+	}
+}
+
+// wantVersions checks the registry and each church's database.
+func (f *testFleet) wantVersions(want map[string]int) {
+	f.t.Helper()
+	for id, version := range want {
+		tenant, err := f.do.Registry.Tenant(f.t.Context(), id)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		conn, err := pgx.Connect(f.t.Context(), tenant.DatabaseURL)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		var there int
+		err = conn.QueryRow(f.t.Context(), `SELECT version FROM narthex_migrations.versions WHERE NOT dirty`).Scan(&there)
+		conn.Close(context.Background())
+		if err != nil || tenant.SchemaVersion != version || there != version {
+			f.t.Errorf("%s is at %d, and at %d by the registry (%v), want %d", id, there, tenant.SchemaVersion, err, version)
+		}
+	}
+}
+
+func (f *testFleet) exec(tenantID, sql string) {
+	f.t.Helper()
+	conn := f.connect(tenantID)
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(f.t.Context(), sql); err != nil {
+		f.t.Fatalf("%s: %v", sql, err)
+	}
+}
+
+func (f *testFleet) connect(tenantID string) *pgx.Conn {
+	f.t.Helper()
+	config := f.admin.Config().ConnConfig
+	config.Database = ids.DatabaseName(tenantID)
+	conn, err := pgx.ConnectConfig(f.t.Context(), config)
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return conn
+}
+
+func all(tenantIDs []string, version int) map[string]int {
+	versions := map[string]int{}
+	for _, id := range tenantIDs {
+		versions[id] = version
+	}
+	return versions
+}
+
+func TestAFleetIsChangedOnceAndTakenBack(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 12)
+	run := f.run()
+	f.wantTally(f.open(run), fleet.Tally{Waiting: 12})
+	f.wantTally(f.open(run), fleet.Tally{Waiting: 12}) // again
+	f.wantTally(f.change(run.RunID).Tally, fleet.Tally{Changed: 12})
+	f.wantVersions(all(churches, 2))
+
+	late := f.church()
+	if _, err := f.env.ExecuteActivity(f.do.ExtendFleetRun, run); err != nil {
+		t.Fatal(err)
+	}
+	f.wantTally(f.change(run.RunID).Tally, fleet.Tally{Changed: 13})
+
+	f.end(run.RunID)
+	newer := f.run()
+	f.wantTally(f.open(newer), fleet.Tally{})
+	f.end(newer.RunID)
+	untouched := f.church()
+	f.exec(untouched, `ALTER TABLE branches ADD COLUMN planted date; UPDATE narthex_migrations.versions SET version = 2`)
+	undo := fleet.Input{RunID: ids.New(), Server: run.Server, Undoes: run.RunID}
+	f.wantTally(f.open(undo), fleet.Tally{Waiting: 13})
+	f.wantTally(f.change(undo.RunID).Tally, fleet.Tally{Changed: 13})
+	f.wantVersions(all(append(churches, late), 1))
+}
+
+// end enters a run as completed.
+func (f *testFleet) end(runID string) {
+	f.t.Helper()
+	err := f.do.Ledger.Enter(f.t.Context(), fleet.Progress{RunID: runID, Stage: fleet.Done, State: fleet.Completed})
+	if err != nil {
+		f.t.Fatal(err)
+	}
+}
+
+// A church that fails is degraded alone, and is named with its reason. A second attempt takes exactly the failed ones.
+func TestAChurchThatFailsIsDegradedAlone(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 6)
+	broken, locked := churches[1], churches[4]
+	f.exec(broken, `ALTER TABLE branches ADD COLUMN planted date`)
+	conn := f.connect(locked)
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), `BEGIN; SELECT FROM branches`); err != nil {
+		t.Fatal(err)
+	}
+	run := f.run()
+	f.open(run)
+	f.wantTally(f.change(run.RunID).Tally, fleet.Tally{Changed: 4, Failed: 2})
+	want := all(churches, 2)
+	want[broken], want[locked] = 1, 1
+	f.wantVersions(want)
+	failures, err := f.do.Ledger.Failures(t.Context(), run.RunID, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	states := map[string]string{}
+	for _, failure := range failures {
+		states[failure.TenantID] = failure.SQLState
+		t.Log(failure.Error)
+	}
+	if fmt.Sprint(states) != fmt.Sprint(map[string]string{broken: "42701", locked: "55P03"}) {
+		t.Errorf("the failures are %v, want %s to fail with 42701 and %s with 55P03", states, broken, locked)
+	}
+
+	if _, err := conn.Exec(t.Context(), `ROLLBACK`); err != nil {
+		t.Fatal(err)
+	}
+	f.end(run.RunID)
+	retry := f.run()
+	retry.Retries = run.RunID
+	f.wantTally(f.open(retry), fleet.Tally{Waiting: 2})
+	f.wantTally(f.change(retry.RunID).Tally, fleet.Tally{Changed: 1, Failed: 1})
+}
+
+// Once too many have failed, or the run isn't running, no church is claimed.
+func TestARunStopsWhereItIs(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 8)
+	for _, id := range churches {
+		f.exec(id, `ALTER TABLE branches ADD COLUMN planted date`)
+	}
+	run := f.run()
+	f.open(run)
+	for _, state := range []fleet.State{fleet.Paused, fleet.Halted, fleet.Cancelled} {
+		if err := f.do.Ledger.Enter(t.Context(), fleet.Progress{RunID: run.RunID, Stage: fleet.Waves, State: state}); err != nil {
+			t.Fatal(err)
+		}
+		f.wantTally(f.change(run.RunID).Tally, fleet.Tally{Waiting: 8})
+	}
+	if err := f.do.Ledger.Enter(t.Context(), fleet.Progress{RunID: run.RunID, Stage: fleet.Waves, State: fleet.Running}); err != nil {
+		t.Fatal(err)
+	}
+	tally := f.change(run.RunID).Tally
+	if tally.Failed < 3 || tally.Failed > 3+3 { // those that were being changed when the third failed
+		t.Errorf("%d churches failed, want the run to stop after 3", tally.Failed)
+	}
+}
+
+// A church that was removed has not failed, and one that an attempt was at when it was killed is changed by the next.
+func TestWhatAnInterruptedAttemptLeft(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 3)
+	run := f.run()
+	f.open(run)
+	slice := fleet.Slice{RunID: run.RunID, Wave: fleet.LastWave, Budget: 3}
+	if _, ok, err := f.do.Ledger.Claim(t.Context(), slice); err != nil || !ok {
+		t.Fatalf("nothing is claimed (%v)", err)
+	}
+	f.remove(churches[2])
+	f.wantTally(f.change(run.RunID).Tally, fleet.Tally{Changed: 2, Gone: 1})
+	f.wantVersions(all(churches[:2], 2))
+}
+
+func (f *testFleet) remove(tenantID string) {
+	f.t.Helper()
+	ctx := f.t.Context()
+	for _, statement := range []string{`DELETE FROM tenants WHERE id = $1`, `DELETE FROM churches WHERE id = $1`} {
+		if _, err := f.registry.Exec(ctx, statement, tenantID); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+}
+
+func TestARunOfAnotherReleaseIsRefused(t *testing.T) {
+	t.Parallel()
+	f, _ := newTestFleet(t, 1)
+	run := f.run()
+	run.Version++
+	if _, err := f.env.ExecuteActivity(f.do.OpenFleetRun, run); err == nil {
+		t.Error("a run to a version that this release lacks was opened, want it refused")
+	}
+	first, second := f.run(), f.run()
+	f.open(first)
+	if _, err := f.env.ExecuteActivity(f.do.OpenFleetRun, second); err == nil {
+		t.Error("two runs over one server are open, want the second refused")
+	}
+}
+
+// The statements of a release that needs the new schema are refused before the change, and not after it.
+func TestCanariesAreProbed(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 1)
+	f.do.Statements = map[string]string{"branches by planting": `SELECT id FROM branches WHERE planted > $1`, "all": `SELECT id FROM branches`}
+	run := f.run()
+	f.open(run)
+	slice := fleet.Slice{RunID: run.RunID, Server: run.Server, Wave: 0, AtOnce: 1, Budget: 3}
+	if _, err := f.env.ExecuteActivity(f.do.ChangeChurches, slice); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		damage string
+		want   string
+	}{
+		{`SELECT`, `[]`},
+		{`ALTER TABLE branches DROP COLUMN planted`, `[` + churches[0] + `: branches by planting: PostgreSQL refused: a column is missing (42703)]`},
+	} {
+		f.exec(churches[0], c.damage)
+		var problems []string
+		value, err := f.env.ExecuteActivity(f.do.ProbeCanaries, run)
+		if err == nil {
+			err = value.Get(&problems)
+		}
+		if err != nil || fmt.Sprint(problems) != c.want {
+			t.Errorf("after %s the canaries' problems are %v (%v), want %s", c.damage, problems, err, c.want)
+		}
+	}
+}

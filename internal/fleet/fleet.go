@@ -1,0 +1,197 @@
+// Package fleet is what a run over the whole fleet is: it brings the churches of one PostgreSQL server to one version of
+// the tenant schema, canaries first, and can be paused, resumed, cancelled, repeated for what failed, and taken back. The
+// registry's ledger says what was done with each church. It imports no database.
+package fleet
+
+import (
+	"fmt"
+	"math"
+	"slices"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+)
+
+// Workflow is the registered name of a run. It takes an Input and returns a Progress. Its id is WorkflowID.
+const Workflow = "FleetMigration"
+
+// A run's activities.
+const (
+	Open    = "OpenFleetRun"    // Input → Tally: enters the run and its churches in the ledger
+	Extend  = "ExtendFleetRun"  // Input → Tally: adds churches that signups have made meanwhile
+	Change  = "ChangeChurches"  // Slice → Tally: changes the schema of one church after the other
+	Enter   = "EnterFleetState" // Progress → nothing: writes to the ledger where the run is
+	Requeue = "RequeueFailed"   // run id → Tally: the failed churches wait again
+	Probe   = "ProbeCanaries"   // run id → what is wrong with the canaries, in words
+)
+
+// Signals that a run takes, without content. To stop it for good, cancel the workflow.
+const (
+	Pause  = "pause"
+	Resume = "resume"
+	Retry  = "retry-failed"
+)
+
+// Query asks a run for its Progress.
+const Query = "progress"
+
+// WorkflowID returns the id under which runs over a server's churches go on, one at a time.
+func WorkflowID(server string) string { return "fleet-" + server }
+
+// StateAttribute is the search attribute that has a run's State.
+var StateAttribute = temporal.NewSearchAttributeKeyKeyword("FleetState")
+
+// Stage is where a run is.
+type Stage string
+
+// The stages, in their order.
+const (
+	Preparing Stage = "preparing" // the template and the ledger
+	Canaries  Stage = "canaries"
+	Soaking   Stage = "soaking" // the canaries are watched
+	Waves     Stage = "waves"
+	Late      Stage = "late" // churches that signups have made meanwhile
+	Done      Stage = "done"
+)
+
+var stages = []Stage{Preparing, Canaries, Soaking, Waves, Late, Done}
+
+// State is what a run is doing there.
+type State string
+
+// The states.
+const (
+	Running   State = "running"
+	Paused    State = "paused"    // an operator asked for it
+	Halted    State = "halted"    // too much failed: an operator decides
+	Completed State = "completed" // with or without failed churches
+	Cancelled State = "cancelled"
+)
+
+// Ended reports whether a run in this state is over.
+func (s State) Ended() bool { return s == Completed || s == Cancelled }
+
+// Shares are what share of all churches but the canaries has been changed when each wave but the last has ended. Wave 0 is
+// the canaries.
+var Shares = []float64{0.01, 0.1}
+
+// LastWave is the number of the last wave.
+const LastWave = 3
+
+// Options are how a run goes about it.
+type Options struct {
+	Canaries []string      `json:"canaries,omitempty"` // tenant ids; otherwise the DefaultCanaries least used
+	Soak     time.Duration `json:"soak,omitempty"`     // for which the canaries are watched; 0 skips it
+	AtOnce   int           `json:"atOnce,omitempty"`   // databases that are changed at a time; 0 is DefaultAtOnce
+	Rate     float64       `json:"rate,omitempty"`     // churches a second at most; 0 is no limit
+	HaltAt   float64       `json:"haltAt,omitempty"`   // share of churches whose failure halts the run; 0 is DefaultHaltAt
+}
+
+// What a run does unless it is told otherwise.
+const (
+	DefaultCanaries = 3
+	DefaultSoak     = 15 * time.Minute
+	DefaultAtOnce   = 4
+	DefaultHaltAt   = 0.02
+	leastFailures   = 3 // that halt a run, however few churches there are
+)
+
+// Input is what a run starts with.
+type Input struct {
+	RunID   string  `json:"runId"`             // a ULID; the ledger's
+	Server  string  `json:"server"`            // host:port
+	Version int     `json:"version"`           // to which churches are brought; 0 for an undo: each goes back to where it was
+	Undoes  string  `json:"undoes,omitempty"`  // the run to take back: its changed churches, and no others
+	Retries string  `json:"retries,omitempty"` // the run to repeat: its failed churches, and no others
+	Options Options `json:"options"`
+
+	Resumed *Position `json:"resumed,omitempty"` // when the workflow continues as new
+}
+
+// Position is where a run is, and goes on after it has continued as new.
+type Position struct {
+	Progress  Progress  `json:"progress"`
+	Wave      int       `json:"wave"`
+	SoakUntil time.Time `json:"soakUntil,omitzero"`
+	Patience  int       `json:"patience"` // failures at which it halts
+}
+
+// Progress is how far a run is.
+type Progress struct {
+	RunID  string `json:"runId"`
+	Server string `json:"server"`
+	Stage  Stage  `json:"stage"`
+	State  State  `json:"state"`
+	Reason string `json:"reason,omitempty"` // why it is paused or halted
+	Tally  Tally  `json:"tally"`
+}
+
+// Next returns the stage after this one. A run that has no church to change is done once it is prepared.
+func (p Progress) Next() Stage {
+	if p.Stage == Preparing && p.Tally.Waiting == 0 {
+		return Done
+	}
+	return stages[slices.Index(stages, p.Stage)+1]
+}
+
+// Tally counts a run's churches.
+type Tally struct {
+	Waiting int `json:"waiting"` // or being changed
+	Changed int `json:"changed"`
+	Failed  int `json:"failed"`
+	Gone    int `json:"gone"` // their church was removed before it was their turn
+}
+
+// All is how many churches the run has.
+func (t Tally) All() int { return t.Waiting + t.Changed + t.Failed + t.Gone }
+
+// Budget is how many failures halt a run of so many churches.
+func (o Options) Budget(churches int) int {
+	return max(leastFailures, int(math.Ceil(o.HaltAt*float64(churches))))
+}
+
+// WithDefaults returns the options with what was left out.
+func (o Options) WithDefaults() Options {
+	if o.AtOnce == 0 {
+		o.AtOnce = DefaultAtOnce
+	}
+	if o.HaltAt == 0 {
+		o.HaltAt = DefaultHaltAt
+	}
+	return o
+}
+
+// Slice is what one activity does of a wave.
+type Slice struct {
+	RunID  string  `json:"runId"`
+	Server string  `json:"server"`
+	Wave   int     `json:"wave"`
+	AtOnce int     `json:"atOnce"`
+	Rate   float64 `json:"rate"`
+	Budget int     `json:"budget"` // failures at which it stops
+}
+
+// Result is what an activity hands back.
+type Result struct {
+	Tally Tally `json:"tally"`
+	Left  int   `json:"left"` // of the wave
+}
+
+// SliceTime is after how long an activity hands back, so that the next may run on another release's worker.
+const SliceTime = time.Minute
+
+// ProbePause is how often the canaries are looked at while they soak, and SignupTime how long a signup of a worker that
+// doesn't know the new schema may go on after the last wave.
+const (
+	ProbePause = 30 * time.Second
+	SignupTime = 30 * time.Second
+)
+
+// Words say how far a run is, for people: "120 of 300 churches, 1 failed".
+func (t Tally) Words() string {
+	words := fmt.Sprintf("%d of %d churches", t.Changed+t.Gone, t.All())
+	if t.Failed > 0 {
+		words += fmt.Sprintf(", %d failed", t.Failed)
+	}
+	return words
+}

@@ -1,0 +1,368 @@
+// Package ledger keeps, in the registry database, what runs over the fleet do and did with each church. What a run is,
+// and in which order it goes on, is decided elsewhere.
+package ledger
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/fleet"
+	"narthex/internal/postgres"
+	"narthex/internal/redact"
+	"narthex/internal/sqlstate"
+)
+
+// ErrBusy means that another run goes on over the same server's churches.
+var ErrBusy = errors.New("another run goes on over this server's churches")
+
+// ErrNotFound means that there is no such run.
+var ErrNotFound = errors.New("no such run")
+
+// Ledger is the ledger of all servers. It is safe for concurrent use.
+type Ledger struct{ db *postgres.Pool }
+
+// New returns the ledger in the registry database.
+func New(registry *postgres.Pool) *Ledger { return &Ledger{registry} }
+
+const (
+	insertRun = `
+		INSERT INTO fleet_runs (id, server, version, undoes, retries, stage, state)
+		VALUES (@run, @server, @version, nullif(@undoes, ''), nullif(@retries, ''), 'preparing', 'running')
+		ON CONFLICT (id) DO NOTHING`
+	updateRun = `UPDATE fleet_runs SET stage = $2, state = $3, reason = $4, updated_at = now() WHERE id = $1`
+	selectRun = `
+		SELECT id, server, version, coalesce(undoes, '') AS undoes, coalesce(retries, '') AS retries, stage, state, reason, created_at, updated_at
+		FROM fleet_runs`
+	oneRun     = selectRun + ` WHERE id = $1`
+	recentRuns = selectRun + ` ORDER BY created_at DESC LIMIT $1`
+
+	// The churches of a run: those that are behind, or those of another run that changed or that failed.
+	churchesBehind = `
+		SELECT id, schema_version, @version::int AS to_version, last_accessed_at FROM tenants
+		WHERE database_host = @host AND database_port = @port AND schema_version < @version AND status <> 'deleted'`
+	churchesChanged = `
+		SELECT t.id, t.schema_version, c.from_version AS to_version, t.last_accessed_at
+		FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
+		WHERE c.run_id = @undoes AND c.state = 'changed' AND t.schema_version = c.to_version`
+	churchesFailed = `
+		SELECT t.id, t.schema_version, @version::int AS to_version, t.last_accessed_at
+		FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
+		WHERE c.run_id = @retries AND c.state = 'failed' AND t.schema_version < @version`
+	// The least used come first, and the canaries before all.
+	insertChanges = `
+		WITH chosen AS (
+			SELECT *, CASE WHEN @canaries::text[] = '{}' THEN row_number() OVER (ORDER BY last_accessed_at NULLS FIRST, id) <= @few
+				ELSE id = ANY(@canaries) END AS canary FROM (%s) churches),
+		ranked AS (
+			SELECT *, row_number() OVER (PARTITION BY canary ORDER BY last_accessed_at NULLS FIRST, id) - 1 AS position,
+				count(*) OVER (PARTITION BY canary) AS churches FROM chosen)
+		INSERT INTO fleet_changes (run_id, tenant_id, from_version, to_version, wave, position)
+		SELECT @run, id, schema_version, to_version,
+			CASE WHEN canary THEN 0 ELSE 1 + (SELECT count(*) FROM unnest(@shares::float8[]) share WHERE position >= ceil(share * churches)) END,
+			position
+		FROM ranked ON CONFLICT DO NOTHING`
+	insertLate = `
+		INSERT INTO fleet_changes (run_id, tenant_id, from_version, to_version, wave, position)
+		SELECT @run, id, schema_version, to_version, @last_wave, row_number() OVER (ORDER BY id) FROM (%s) churches ON CONFLICT DO NOTHING`
+
+	// What a request waits for is first, in whichever wave it is; but not before the canaries are done.
+	claim = `
+		WITH wanted AS (
+			SELECT tenant_id FROM fleet_changes WHERE run_id = @run AND state = 'waiting' AND wanted_at IS NOT NULL AND @wave > 0
+			ORDER BY wanted_at LIMIT 1 FOR UPDATE SKIP LOCKED),
+		next AS (
+			SELECT tenant_id FROM fleet_changes WHERE run_id = @run AND state = 'waiting' AND wave <= @wave AND NOT EXISTS (SELECT FROM wanted)
+			ORDER BY wave, position LIMIT 1 FOR UPDATE SKIP LOCKED),
+		one AS (SELECT tenant_id FROM wanted UNION ALL SELECT tenant_id FROM next)
+		UPDATE fleet_changes c SET state = 'changing', attempts = attempts + 1, updated_at = now()
+		FROM one LEFT JOIN tenants t ON t.id = one.tenant_id
+		WHERE c.run_id = @run AND c.tenant_id = one.tenant_id
+		AND EXISTS (SELECT FROM fleet_runs WHERE id = @run AND state = 'running')
+		AND (SELECT count(*) FROM fleet_changes WHERE run_id = @run AND state = 'failed') < @budget
+		RETURNING c.tenant_id, c.from_version, c.to_version, c.attempts, coalesce(t.signup_id, '') AS signup_id`
+	// The registry hears of the new version in the same statement, and by it the routers. What fails because its church was
+	// removed meanwhile has not failed.
+	finish = `
+		WITH done AS (
+			UPDATE fleet_changes SET sqlstate = @sqlstate, error = @error, updated_at = now(),
+				state = CASE WHEN @state = 'failed' AND NOT EXISTS (SELECT FROM tenants WHERE id = @tenant) THEN 'gone' ELSE @state END
+			WHERE run_id = @run AND tenant_id = @tenant AND state = 'changing' RETURNING to_version)
+		UPDATE tenants SET schema_version = to_version, schema_changed_at = now(), updated_at = now() FROM done
+		WHERE id = @tenant AND @state = 'changed' AND schema_version <> to_version`
+	giveBack    = `UPDATE fleet_changes SET state = 'waiting', updated_at = now() WHERE run_id = $1 AND tenant_id = $2 AND state = 'changing'`
+	giveAllBack = `UPDATE fleet_changes SET state = 'waiting', updated_at = now() WHERE run_id = $1 AND state = 'changing'`
+	requeue     = `UPDATE fleet_changes SET state = 'waiting', attempts = 0, updated_at = now() WHERE run_id = $1 AND state = 'failed'`
+	want        = `UPDATE fleet_changes SET wanted_at = now() WHERE tenant_id = $1 AND state = 'waiting' AND wanted_at IS NULL`
+	tally       = `
+		SELECT count(*) FILTER (WHERE state IN ('waiting', 'changing')) AS waiting, count(*) FILTER (WHERE state = 'changed') AS changed,
+			count(*) FILTER (WHERE state = 'failed') AS failed, count(*) FILTER (WHERE state = 'gone') AS gone
+		FROM fleet_changes WHERE run_id = $1`
+	selectCanaries = `
+		SELECT t.id AS tenant_id, t.signup_id FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
+		WHERE c.run_id = $1 AND c.wave = 0 AND c.state = 'changed' ORDER BY t.id`
+	leftOfWave   = `SELECT count(*) FROM fleet_changes WHERE run_id = $1 AND wave <= $2 AND state = 'waiting'`
+	selectFailed = `
+		SELECT tenant_id, attempts, sqlstate, error, updated_at FROM fleet_changes
+		WHERE run_id = $1 AND state = 'failed' ORDER BY updated_at LIMIT $2`
+	countVersions = `
+		SELECT database_host, database_port, schema_version, count(*) AS churches, min(schema_changed_at) AS since
+		FROM tenants WHERE status <> 'deleted' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`
+)
+
+// Open enters a run and its churches. Idempotent. Errors: ErrBusy.
+func (l *Ledger) Open(ctx context.Context, in fleet.Input) error {
+	args, err := arguments(in)
+	if err != nil {
+		return err
+	}
+	source := churchesBehind
+	switch {
+	case in.Undoes != "":
+		source = churchesChanged
+	case in.Retries != "":
+		source = churchesFailed
+	}
+	err = l.db.InTx(ctx, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, insertRun, args); err != nil {
+			return err
+		}
+		_, err := tx.Exec(ctx, fmt.Sprintf(insertChanges, source), args)
+		return err
+	})
+	if sqlstate.Of(err) == sqlstate.UniqueViolation {
+		return ErrBusy
+	}
+	if err != nil {
+		return fmt.Errorf("open fleet run: %w", err)
+	}
+	return nil
+}
+
+// Extend adds to a run the churches that are behind its version by now, at the end. Idempotent.
+func (l *Ledger) Extend(ctx context.Context, in fleet.Input) error {
+	args, err := arguments(in)
+	if err != nil {
+		return err
+	}
+	if _, err := l.db.Exec(ctx, fmt.Sprintf(insertLate, churchesBehind), args); err != nil {
+		return fmt.Errorf("extend fleet run: %w", err)
+	}
+	return nil
+}
+
+func arguments(in fleet.Input) (pgx.NamedArgs, error) {
+	host, portText, err := net.SplitHostPort(in.Server)
+	if err != nil {
+		return nil, fmt.Errorf("the server %q is not host:port", in.Server)
+	}
+	port, err := strconv.Atoi(portText)
+	if err != nil {
+		return nil, fmt.Errorf("the server %q is not host:port", in.Server)
+	}
+	canaries := in.Options.Canaries
+	if canaries == nil {
+		canaries = []string{}
+	}
+	return pgx.NamedArgs{
+		"run": in.RunID, "server": in.Server, "host": host, "port": port, "version": in.Version, "undoes": in.Undoes, "retries": in.Retries,
+		"canaries": canaries, "few": fleet.DefaultCanaries, "shares": fleet.Shares, "last_wave": fleet.LastWave,
+	}, nil
+}
+
+// Enter writes where a run is. Idempotent.
+func (l *Ledger) Enter(ctx context.Context, at fleet.Progress) error {
+	if _, err := l.db.Exec(ctx, updateRun, at.RunID, at.Stage, at.State, at.Reason); err != nil {
+		return fmt.Errorf("enter fleet run: %w", err)
+	}
+	return nil
+}
+
+// Claimed is a church whose turn it is.
+type Claimed struct {
+	TenantID    string
+	SignupID    string // empty where the church is gone
+	FromVersion int
+	ToVersion   int
+	Attempts    int
+}
+
+// Claim takes the next church of a wave. It reports false if there is none left, if the run is not running, or if as
+// many have failed as its budget allows.
+func (l *Ledger) Claim(ctx context.Context, slice fleet.Slice) (claimed Claimed, ok bool, err error) {
+	claimed, err = postgres.One(ctx, l.db, pgx.RowToStructByName[Claimed], claim, pgx.NamedArgs{
+		"run": slice.RunID, "wave": slice.Wave, "budget": slice.Budget,
+	})
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Claimed{}, false, nil
+	}
+	if err != nil {
+		return Claimed{}, false, fmt.Errorf("claim church: %w", err)
+	}
+	return claimed, true, nil
+}
+
+// Canary is a church of wave 0.
+type Canary struct {
+	TenantID string
+	SignupID string
+}
+
+// Canaries returns a run's canaries that were changed.
+func (l *Ledger) Canaries(ctx context.Context, runID string) ([]Canary, error) {
+	canaries, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Canary], selectCanaries, runID)
+	if err != nil {
+		return nil, fmt.Errorf("list canaries: %w", err)
+	}
+	return canaries, nil
+}
+
+// Changed records that a church has its new version, and tells the registry.
+func (l *Ledger) Changed(ctx context.Context, runID, tenantID string) error {
+	return l.finish(ctx, runID, tenantID, "changed", nil)
+}
+
+// Failed records why a church could not be changed, unless it was removed.
+func (l *Ledger) Failed(ctx context.Context, runID, tenantID string, cause error) error {
+	return l.finish(ctx, runID, tenantID, "failed", cause)
+}
+
+func (l *Ledger) finish(ctx context.Context, runID, tenantID, state string, cause error) error {
+	words := ""
+	if cause != nil {
+		words = redact.Error(cause)
+	}
+	_, err := l.db.Exec(ctx, finish, pgx.NamedArgs{
+		"run": runID, "tenant": tenantID, "state": state, "sqlstate": sqlstate.Of(cause), "error": words,
+	})
+	if err != nil {
+		return fmt.Errorf("enter church as %s: %w", state, err)
+	}
+	return nil
+}
+
+// GiveBack lets a claimed church wait again, or, without a tenant id, all that an interrupted attempt had claimed.
+func (l *Ledger) GiveBack(ctx context.Context, runID, tenantID string) error {
+	statement, args := giveBack, []any{runID, tenantID}
+	if tenantID == "" {
+		statement, args = giveAllBack, args[:1]
+	}
+	if _, err := l.db.Exec(ctx, statement, args...); err != nil {
+		return fmt.Errorf("give church back: %w", err)
+	}
+	return nil
+}
+
+// Requeue lets a run's failed churches wait again.
+func (l *Ledger) Requeue(ctx context.Context, runID string) error {
+	if _, err := l.db.Exec(ctx, requeue, runID); err != nil {
+		return fmt.Errorf("requeue failed churches: %w", err)
+	}
+	return nil
+}
+
+// Want moves a church to the head of the queue, where a run has it in one. Idempotent.
+func (l *Ledger) Want(ctx context.Context, tenantID string) error {
+	if _, err := l.db.Exec(ctx, want, tenantID); err != nil {
+		return fmt.Errorf("want church: %w", err)
+	}
+	return nil
+}
+
+// Tally counts a run's churches.
+func (l *Ledger) Tally(ctx context.Context, runID string) (fleet.Tally, error) {
+	counted, err := postgres.One(ctx, l.db, pgx.RowToStructByName[fleet.Tally], tally, runID)
+	if err != nil {
+		return fleet.Tally{}, fmt.Errorf("count a run's churches: %w", err)
+	}
+	return counted, nil
+}
+
+// Left returns how many churches up to a wave still wait.
+func (l *Ledger) Left(ctx context.Context, runID string, wave int) (left int, err error) {
+	if err := l.db.QueryRow(ctx, leftOfWave, runID, wave).Scan(&left); err != nil {
+		return 0, fmt.Errorf("count what is left of a wave: %w", err)
+	}
+	return left, nil
+}
+
+// Run is a run as the ledger knows it.
+type Run struct {
+	ID        string      `json:"id"`
+	Server    string      `json:"server"`
+	Version   int         `json:"version"`
+	Undoes    string      `json:"undoes,omitempty"`
+	Retries   string      `json:"retries,omitempty"`
+	Stage     fleet.Stage `json:"stage"`
+	State     fleet.State `json:"state"`
+	Reason    string      `json:"reason,omitempty"`
+	CreatedAt time.Time   `json:"createdAt"`
+	UpdatedAt time.Time   `json:"updatedAt"`
+}
+
+// Run returns a run. Errors: ErrNotFound.
+func (l *Ledger) Run(ctx context.Context, id string) (Run, error) {
+	run, err := postgres.One(ctx, l.db, pgx.RowToStructByName[Run], oneRun, id)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return Run{}, ErrNotFound
+	}
+	if err != nil {
+		return Run{}, fmt.Errorf("select fleet run: %w", err)
+	}
+	return run, nil
+}
+
+// Runs returns the newest runs, newest first.
+func (l *Ledger) Runs(ctx context.Context, most int) ([]Run, error) {
+	runs, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Run], recentRuns, most)
+	if err != nil {
+		return nil, fmt.Errorf("list fleet runs: %w", err)
+	}
+	return runs, nil
+}
+
+// Failure is a church that could not be changed.
+type Failure struct {
+	TenantID  string    `json:"tenantId"`
+	Attempts  int       `json:"attempts"`
+	SQLState  string    `json:"sqlstate,omitempty" db:"sqlstate"`
+	Error     string    `json:"error"`
+	UpdatedAt time.Time `json:"updatedAt"`
+}
+
+// Failures returns a run's failed churches, at most so many.
+func (l *Ledger) Failures(ctx context.Context, runID string, most int) ([]Failure, error) {
+	failures, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Failure], selectFailed, runID, most)
+	if err != nil {
+		return nil, fmt.Errorf("list a run's failures: %w", err)
+	}
+	return failures, nil
+}
+
+// Versions is how many churches of a server have a version.
+type Versions struct {
+	DatabaseHost  string
+	DatabasePort  int
+	SchemaVersion int
+	Churches      int
+	Since         time.Time // when the first of them got it
+}
+
+// Server is the server's host:port.
+func (v Versions) Server() string {
+	return net.JoinHostPort(v.DatabaseHost, strconv.Itoa(v.DatabasePort))
+}
+
+// Versions counts the churches on each version, server by server.
+func (l *Ledger) Versions(ctx context.Context) ([]Versions, error) {
+	versions, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Versions], countVersions)
+	if err != nil {
+		return nil, fmt.Errorf("count churches by version: %w", err)
+	}
+	return versions, nil
+}

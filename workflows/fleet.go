@@ -1,0 +1,250 @@
+package workflows
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/workflow"
+
+	"narthex/internal/fleet"
+)
+
+// FleetMigration brings the churches of one server to one version of the schema: first the template of new ones, then a
+// few canaries, which are watched for a while, then the others in growing waves, and last those that signups have made
+// meanwhile. It has no compensations: a church works at both versions, so a run can stop anywhere, and an operator takes
+// it back with another run.
+func (w *Workflows) FleetMigration(ctx workflow.Context, in fleet.Input) (fleet.Progress, error) {
+	r, err := newFleetRun(ctx, in)
+	if err != nil {
+		return fleet.Progress{}, err
+	}
+	err = r.run(ctx)
+	if temporal.IsCanceledError(err) {
+		ctx, _ = workflow.NewDisconnectedContext(ctx)
+		err = errors.Join(r.enter(ctx, fleet.Cancelled, "an operator cancelled it"), err)
+	}
+	return r.Progress, err
+}
+
+// fleetRun is a run, and where it is.
+type fleetRun struct {
+	in fleet.Input
+	fleet.Position
+	entering workflow.Mutex
+	slices   int // since the workflow last continued as new
+}
+
+func newFleetRun(ctx workflow.Context, in fleet.Input) (*fleetRun, error) {
+	r := &fleetRun{in: in, entering: workflow.NewMutex(ctx)}
+	r.in.Options = in.Options.WithDefaults()
+	r.Progress = fleet.Progress{RunID: in.RunID, Server: in.Server, Stage: fleet.Preparing, State: fleet.Running}
+	if in.Resumed != nil {
+		r.Position = *in.Resumed
+	}
+	err := workflow.SetQueryHandler(ctx, fleet.Query, func() (fleet.Progress, error) { return r.Progress, nil })
+	workflow.Go(ctx, r.listen)
+	return r, err
+}
+
+// run goes from stage to stage. A run that has continued as new goes on with the stage it was at.
+func (r *fleetRun) run(ctx workflow.Context) error {
+	for r.Progress.Stage != fleet.Done {
+		if err := r.enter(ctx, r.Progress.State, r.Progress.Reason); err != nil {
+			return err
+		}
+		if err := r.do(ctx); err != nil {
+			return err
+		}
+		r.Progress.Stage = r.Progress.Next()
+	}
+	return r.enter(ctx, fleet.Completed, "")
+}
+
+func (r *fleetRun) do(ctx workflow.Context) error {
+	switch r.Progress.Stage {
+	case fleet.Preparing:
+		return r.open(ctx)
+	case fleet.Canaries:
+		return r.changeWave(ctx, 0)
+	case fleet.Soaking:
+		return r.soak(ctx)
+	case fleet.Waves:
+		return r.changeWaves(ctx)
+	default:
+		return r.changeLate(ctx)
+	}
+}
+
+// open enters the run and its churches in the ledger.
+func (r *fleetRun) open(ctx workflow.Context) error {
+	if err := do(ctx, fleet.Open, r.in, &r.Progress.Tally, "list the churches"); err != nil {
+		return err
+	}
+	r.Patience = r.in.Options.Budget(r.Progress.Tally.All())
+	return nil
+}
+
+func (r *fleetRun) changeWaves(ctx workflow.Context) error {
+	for r.Wave = max(1, r.Wave); r.Wave <= fleet.LastWave; r.Wave++ {
+		if err := r.changeWave(ctx, r.Wave); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// changeWave changes the churches up to a wave, slice by slice, while the run is running.
+func (r *fleetRun) changeWave(ctx workflow.Context, wave int) error {
+	for {
+		if err := r.awaitRunning(ctx); err != nil {
+			return err
+		}
+		slice := fleet.Slice{
+			RunID: r.in.RunID, Server: r.in.Server, Wave: wave, Budget: r.Patience,
+			AtOnce: r.in.Options.AtOnce, Rate: r.in.Options.Rate,
+		}
+		var result fleet.Result
+		if err := do(ctx, fleet.Change, slice, &result, "change churches: "+r.Progress.Tally.Words()); err != nil {
+			return err
+		}
+		r.Progress.Tally = result.Tally
+		workflow.SetCurrentDetails(ctx, result.Tally.Words())
+		if result.Tally.Failed >= r.Patience {
+			if err := r.halt(ctx, fmt.Sprintf("%d churches failed", result.Tally.Failed)); err != nil {
+				return err
+			}
+		} else if result.Left == 0 && r.Progress.State == fleet.Running {
+			return nil
+		}
+		r.slices++
+	}
+}
+
+// soak watches the canaries.
+func (r *fleetRun) soak(ctx workflow.Context) error {
+	if r.SoakUntil.IsZero() {
+		r.SoakUntil = workflow.Now(ctx).Add(r.in.Options.Soak)
+	}
+	for {
+		left := r.SoakUntil.Sub(workflow.Now(ctx))
+		if left <= 0 {
+			return nil
+		}
+		if err := sleep(ctx, min(left, fleet.ProbePause), "watch the canaries"); err != nil {
+			return err
+		}
+		if err := r.awaitRunning(ctx); err != nil {
+			return err
+		}
+		var problems []string
+		if err := do(ctx, fleet.Probe, r.in, &problems, "look at the canaries"); err != nil {
+			return err
+		}
+		if len(problems) > 0 {
+			if err := r.halt(ctx, "the canaries are worse than before: "+strings.Join(problems, "; ")); err != nil {
+				return err
+			}
+		}
+		r.slices++
+	}
+}
+
+// changeLate changes churches that signups have made of the older schema meanwhile: those of workers of the last release.
+func (r *fleetRun) changeLate(ctx workflow.Context) error {
+	if r.in.Undoes != "" || r.in.Retries != "" {
+		return nil
+	}
+	for {
+		if err := sleep(ctx, fleet.SignupTime, "until signups that had begun have ended"); err != nil {
+			return err
+		}
+		if err := do(ctx, fleet.Extend, r.in, &r.Progress.Tally, "look for churches that signups have made meanwhile"); err != nil {
+			return err
+		}
+		if r.Progress.Tally.Waiting == 0 {
+			return nil
+		}
+		if err := r.changeWave(ctx, fleet.LastWave); err != nil {
+			return err
+		}
+	}
+}
+
+// listen heeds the signals, for as long as the run lasts.
+func (r *fleetRun) listen(ctx workflow.Context) {
+	signals := workflow.NewSelector(ctx)
+	heed := func(signal string, do func()) {
+		signals.AddReceive(workflow.GetSignalChannel(ctx, signal), func(c workflow.ReceiveChannel, _ bool) {
+			c.Receive(ctx, nil)
+			do()
+		})
+	}
+	heed(fleet.Pause, func() { _ = r.enter(ctx, fleet.Paused, "an operator paused it") })
+	heed(fleet.Resume, func() { _ = r.resume(ctx) })
+	heed(fleet.Retry, func() {
+		if do(ctx, fleet.Requeue, r.in.RunID, &r.Progress.Tally, "let failed churches wait again") == nil {
+			_ = r.resume(ctx)
+		}
+	})
+	for ctx.Err() == nil {
+		signals.Select(ctx)
+	}
+}
+
+// resume lets a run go on that was paused or halted. As many churches may fail as before.
+func (r *fleetRun) resume(ctx workflow.Context) error {
+	r.Patience = r.Progress.Tally.Failed + r.in.Options.Budget(r.Progress.Tally.All())
+	return r.enter(ctx, fleet.Running, "")
+}
+
+func (r *fleetRun) halt(ctx workflow.Context, reason string) error {
+	return r.enter(ctx, fleet.Halted, reason)
+}
+
+// awaitRunning waits until the run may go on. Then, once its history is long, it continues as new.
+func (r *fleetRun) awaitRunning(ctx workflow.Context) error {
+	err := workflow.Await(ctx, func() bool { return r.Progress.State == fleet.Running })
+	if err != nil || r.slices < slicesOfAHistory {
+		return err
+	}
+	again := r.in
+	again.Resumed = &r.Position
+	return workflow.NewContinueAsNewError(ctx, fleet.Workflow, again)
+}
+
+const slicesOfAHistory = 100
+
+// enter records where the run is, for people and for ChangeChurches, which claims a church only if the run is running.
+func (r *fleetRun) enter(ctx workflow.Context, state fleet.State, reason string) error {
+	r.Progress.State, r.Progress.Reason = state, reason
+	if err := r.entering.Lock(ctx); err != nil {
+		return err
+	}
+	defer r.entering.Unlock()
+	state = r.Progress.State // the newest, if it has changed meanwhile
+	if err := workflow.UpsertTypedSearchAttributes(ctx, fleet.StateAttribute.ValueSet(string(state))); err != nil {
+		return err
+	}
+	return do(ctx, fleet.Enter, r.Progress, nil, string(r.Progress.Stage)+": "+string(state))
+}
+
+func sleep(ctx workflow.Context, d time.Duration, summary string) error {
+	return workflow.NewTimerWithOptions(ctx, d, workflow.TimerOptions{Summary: summary}).Get(ctx, nil)
+}
+
+// do runs one of the run's activities, for as long as it takes. A cancel waits until what has begun is finished.
+func do(ctx workflow.Context, activity string, in, out any, summary string) error {
+	options := fleetWork
+	options.Summary = summary
+	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in).Get(ctx, out)
+}
+
+var fleetWork = workflow.ActivityOptions{
+	StartToCloseTimeout: time.Hour, // one church may take minutes
+	HeartbeatTimeout:    30 * time.Second,
+	WaitForCancellation: true,
+	RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second},
+}

@@ -2,7 +2,6 @@ package workflows
 
 import (
 	"errors"
-	"fmt"
 	"strings"
 	"time"
 
@@ -113,7 +112,7 @@ func (r *fleetRun) changeWave(ctx workflow.Context, wave int) error {
 		r.Progress.Tally = result.Tally
 		workflow.SetCurrentDetails(ctx, result.Tally.Words())
 		if result.Tally.Failed >= r.Patience {
-			if err := r.halt(ctx, fmt.Sprintf("%d churches failed", result.Tally.Failed)); err != nil {
+			if err := r.halt(ctx, result.Tally.TooMany()); err != nil {
 				return err
 			}
 		} else if result.Left == 0 && r.Progress.State == fleet.Running {

@@ -28,7 +28,6 @@ import (
 	"narthex/internal/dev/localpg"
 	"narthex/internal/dev/program"
 	"narthex/internal/registry"
-	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 )
 
@@ -149,7 +148,7 @@ func (s *stack) startTemporal(ctx context.Context) error {
 		return fmt.Errorf("connect to Temporal: %w", err)
 	}
 	s.stops = append(s.stops, s.temporal.Close)
-	return searchattributes.Ensure(ctx, s.temporal, client.DefaultNamespace, saga.SearchAttributes())
+	return searchattributes.Ensure(ctx, s.temporal, client.DefaultNamespace)
 }
 
 // startNarthex runs `narthex serve`. Its throttles are on: it takes this program's word on who its clients

@@ -23,7 +23,6 @@ import (
 	"narthex/internal/dev/localpg"
 	"narthex/internal/dev/localtemporal"
 	"narthex/internal/registry"
-	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
 	"narthex/internal/telemetry"
@@ -268,7 +267,7 @@ func ensureSearchAttributes(ctx context.Context, options client.Options) error {
 		return fmt.Errorf("no connection to Temporal at %s: start it, or unset TEMPORAL_ADDRESS", options.HostPort)
 	}
 	defer c.Close()
-	return searchattributes.Ensure(ctx, c, options.Namespace, saga.SearchAttributes())
+	return searchattributes.Ensure(ctx, c, options.Namespace)
 }
 
 // variables configure the stack's API and worker.

@@ -187,7 +187,7 @@ func TestSavedQueries(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, saga.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace); err != nil {
 		t.Fatal(err)
 	}
 	rows := savedQueries.FindAllSubmatch(page, -1)

@@ -20,7 +20,6 @@ import (
 
 	"narthex/internal/config"
 	"narthex/internal/dev/testenv"
-	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 )
 
@@ -308,7 +307,7 @@ func sharedTemporal(t *testing.T) string {
 		t.Fatal(err)
 	}
 	defer c.Close()
-	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, saga.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace); err != nil {
 		t.Fatal(err)
 	}
 	return address

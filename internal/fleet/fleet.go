@@ -187,6 +187,9 @@ const (
 	SignupTime = 30 * time.Second
 )
 
+// TooMany says why a run halts.
+func (t Tally) TooMany() string { return fmt.Sprintf("%d of %d churches failed", t.Failed, t.All()) }
+
 // Words say how far a run is, for people: "120 of 300 churches, 1 failed".
 func (t Tally) Words() string {
 	words := fmt.Sprintf("%d of %d churches", t.Changed+t.Gone, t.All())

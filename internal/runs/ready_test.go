@@ -8,7 +8,6 @@ import (
 
 	"narthex/internal/dev/testenv"
 	"narthex/internal/runs"
-	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 )
 
@@ -30,7 +29,7 @@ func TestReadyAsksForNamespaceAndSearchAttributes(t *testing.T) {
 	if err := runs.Ready(t.Context(), temporal); !errors.Is(err, runs.ErrNotPrepared) {
 		t.Errorf("without search attributes: %v, want ErrNotPrepared", err)
 	}
-	if err := searchattributes.Ensure(t.Context(), temporal, "default", saga.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), temporal, "default"); err != nil {
 		t.Fatal(err)
 	}
 	if err := runs.Ready(t.Context(), temporal); err != nil {

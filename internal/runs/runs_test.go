@@ -48,7 +48,7 @@ func newThings(t *testing.T) *things {
 		t.Fatal(err)
 	}
 	t.Cleanup(temporalClient.Close)
-	if err := searchattributes.Ensure(t.Context(), temporalClient, client.DefaultNamespace, saga.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), temporalClient, client.DefaultNamespace); err != nil {
 		t.Fatal(err)
 	}
 	s := &things{t: t, fate: map[string]string{}}

@@ -13,7 +13,6 @@ import (
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/runs"
-	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 	"narthex/internal/signup"
 )
@@ -35,7 +34,7 @@ func newService(t *testing.T) *signup.Service {
 		t.Fatal(err)
 	}
 	t.Cleanup(temporal.Close)
-	if err := searchattributes.Ensure(t.Context(), temporal, client.DefaultNamespace, saga.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), temporal, client.DefaultNamespace); err != nil {
 		t.Fatal(err)
 	}
 	return &signup.Service{Operator: runs.Operator{

@@ -17,6 +17,7 @@ import (
 	"narthex/activities"
 	"narthex/internal/codec"
 	"narthex/internal/config"
+	"narthex/internal/fleet/ledger"
 	"narthex/internal/orphan"
 	"narthex/internal/readydb"
 	"narthex/internal/redact"
@@ -191,7 +192,7 @@ func startWorker(ctx context.Context, c Config, temporal client.Client, reg *reg
 		OnFatalError:      func(err error) { fail(fmt.Errorf("the worker cannot go on: %w", err)) },
 	})
 	(&workflows.Workflows{Server: servers[0].Name()}).Register(w)
-	w.RegisterActivity(&activities.Activities{Registry: reg, Server: servers[0], Others: servers[1:], Keys: keys, Temporal: temporal,
+	w.RegisterActivity(&activities.Activities{Registry: reg, Server: servers[0], Others: servers[1:], Keys: keys, Temporal: temporal, Ledger: ledger.New(reg.Pool()),
 		ReadyDatabases: int(c.Worker.ReadyDatabases), Now: time.Now})
 	if err := startWhenReachable(ctx, w, c.Log); err != nil {
 		closeServers()

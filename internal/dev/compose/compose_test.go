@@ -14,7 +14,7 @@ import (
 
 	"narthex/internal/config"
 	"narthex/internal/hardening"
-	"narthex/internal/saga"
+	"narthex/internal/searchattributes"
 )
 
 const file = "../../../docker-compose.temporal.yml"
@@ -156,7 +156,7 @@ func TestEnvironmentsAreComplete(t *testing.T) {
 
 func TestSearchAttributesAreRegistered(t *testing.T) {
 	script := strings.Join(load(t).Services["temporal-namespace"].Command, " ")
-	for name, kind := range saga.SearchAttributes() {
+	for name, kind := range searchattributes.All() {
 		if want := "--name " + name + " --type " + kind.String(); !strings.Contains(script, want) {
 			t.Errorf("the namespace job lacks %q", want)
 		}

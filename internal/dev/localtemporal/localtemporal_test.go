@@ -12,7 +12,6 @@ import (
 	"testing"
 	"time"
 
-	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/api/workflowservice/v1"
 	"go.temporal.io/sdk/client"
 	sdktemporal "go.temporal.io/sdk/temporal"
@@ -20,6 +19,7 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"narthex/internal/dev/localtemporal"
+	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 )
 
@@ -57,15 +57,13 @@ func greet(_ workflow.Context, name string) (string, error) { return "Welcome, "
 func TestWorkflowOutlivesRestart(t *testing.T) {
 	dir := t.TempDir()
 	_, c, stop := start(t, dir)
-	church := sdktemporal.NewSearchAttributeKeyKeyword("Church")
-	wanted := map[string]enumspb.IndexedValueType{church.GetName(): church.GetValueType()}
 	for range 2 { // the second time finds them there
-		if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace, wanted); err != nil {
+		if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_, err := c.ExecuteWorkflow(t.Context(), client.StartWorkflowOptions{
-		ID: "greet", TaskQueue: queue, TypedSearchAttributes: sdktemporal.NewSearchAttributes(church.ValueSet("Grace Chapel")),
+		ID: "greet", TaskQueue: queue, TypedSearchAttributes: sdktemporal.NewSearchAttributes(saga.TenantID.ValueSet("Grace Chapel")),
 	}, greet, "Pat")
 	if err != nil {
 		t.Fatalf("start with a search attribute that was registered just now: %v", err)

@@ -30,7 +30,6 @@ import (
 	"narthex/internal/dev/testenv"
 	"narthex/internal/idempotency"
 	"narthex/internal/registry"
-	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
 	"narthex/internal/sessions"
@@ -290,7 +289,7 @@ func DialAt(t *testing.T, address string, logger *slog.Logger, keys *secrets.Key
 		t.Fatalf("dial Temporal: %v", err)
 	}
 	t.Cleanup(c.Close)
-	if err := searchattributes.Ensure(t.Context(), c, "default", saga.SearchAttributes()); err != nil {
+	if err := searchattributes.Ensure(t.Context(), c, "default"); err != nil {
 		t.Fatalf("register search attributes: %v", err)
 	}
 	return c

@@ -1,0 +1,240 @@
+package workflows
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"strconv"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+	"go.temporal.io/sdk/log"
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/testsuite"
+	"go.temporal.io/sdk/workflow"
+
+	"narthex/internal/fleet"
+)
+
+// fleetPlay runs FleetMigration, on a clock that skips waiting, over churches that change ten in a slice.
+type fleetPlay struct {
+	t   *testing.T
+	env *testsuite.TestWorkflowEnvironment
+
+	tally    fleet.Tally
+	late     int               // churches that signups make meanwhile
+	failing  int               // churches that fail, one a slice
+	problems []string          // of the canaries
+	during   map[string]func() // what happens during an activity, once
+
+	did []string
+}
+
+func newFleetPlay(t *testing.T, churches int) *fleetPlay {
+	t.Helper()
+	p := &fleetPlay{t: t, tally: fleet.Tally{Waiting: churches}, during: map[string]func(){}}
+	var suite testsuite.WorkflowTestSuite
+	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	p.env = suite.NewTestWorkflowEnvironment()
+	p.env.SetTestTimeout(30 * time.Second)
+	p.register(fleet.Open, func(context.Context, fleet.Input) (fleet.Tally, error) { return p.tally, p.note("open") })
+	p.register(fleet.Extend, func(context.Context, fleet.Input) (fleet.Tally, error) {
+		p.tally.Waiting, p.late = p.tally.Waiting+p.late, 0
+		return p.tally, p.note("extend")
+	})
+	p.register(fleet.Enter, func(_ context.Context, at fleet.Progress) error {
+		return p.note(string(at.Stage) + " " + string(at.State))
+	})
+	p.register(fleet.Requeue, func(context.Context, string) (fleet.Tally, error) {
+		p.tally.Waiting, p.tally.Failed = p.tally.Waiting+p.tally.Failed, 0
+		return p.tally, p.note("requeue")
+	})
+	p.register(fleet.Probe, func(context.Context, fleet.Input) ([]string, error) { return p.problems, p.note("probe") })
+	p.register(fleet.Change, p.change)
+	return p
+}
+
+func (p *fleetPlay) register(name string, do any) {
+	p.env.RegisterActivityWithOptions(do, activity.RegisterOptions{Name: name})
+}
+
+func (p *fleetPlay) note(what string) error {
+	p.did = append(p.did, what)
+	if happen, ok := p.during[what]; ok {
+		delete(p.during, what)
+		happen()
+		time.Sleep(50 * time.Millisecond) // so that the workflow hears of it first
+	}
+	return nil
+}
+
+func (p *fleetPlay) change(_ context.Context, slice fleet.Slice) (fleet.Result, error) {
+	if err := p.note("wave " + strconv.Itoa(slice.Wave)); err != nil {
+		return fleet.Result{}, err
+	}
+	most := 10
+	if slice.Wave == 0 {
+		most = 3
+	}
+	n := min(most, p.tally.Waiting)
+	p.tally.Waiting, p.tally.Changed = p.tally.Waiting-n, p.tally.Changed+n
+	if p.failing > 0 && n > 0 {
+		p.failing--
+		p.tally.Changed, p.tally.Failed = p.tally.Changed-1, p.tally.Failed+1
+	}
+	left := p.tally.Waiting
+	if slice.Wave < fleet.LastWave {
+		left = 0
+	}
+	return fleet.Result{Tally: p.tally, Left: left}, nil
+}
+
+func (p *fleetPlay) run(options fleet.Options) (fleet.Progress, error) {
+	p.t.Helper()
+	p.env.ExecuteWorkflow(new(Workflows).FleetMigration, fleet.Input{RunID: "r1", Server: "db:5432", Version: 2, Options: options})
+	if !p.env.IsWorkflowCompleted() {
+		p.t.Fatal("the workflow did not end")
+	}
+	if err := p.env.GetWorkflowError(); err != nil {
+		return fleet.Progress{}, err
+	}
+	var progress fleet.Progress
+	if err := p.env.GetWorkflowResult(&progress); err != nil {
+		p.t.Fatal(err)
+	}
+	return progress, nil
+}
+
+func (p *fleetPlay) wantDone(progress fleet.Progress, err error, want fleet.Tally, did ...string) {
+	p.t.Helper()
+	if err != nil || progress.State != fleet.Completed || progress.Tally != want {
+		p.t.Errorf("the run ends as %+v (%v), want it completed with %+v", progress, err, want)
+	}
+	if len(did) > 0 && !slices.Equal(p.did, did) {
+		p.t.Errorf("it did\n  %v, want\n  %v", p.did, did)
+	}
+}
+
+func TestAFleetIsChangedInWaves(t *testing.T) {
+	p := newFleetPlay(t, 25)
+	p.late = 2
+	progress, err := p.run(fleet.Options{})
+	p.wantDone(progress, err, fleet.Tally{Changed: 27},
+		"preparing running", "open",
+		"canaries running", "wave 0",
+		"soaking running",
+		"waves running", "wave 1", "wave 2", "wave 3",
+		"late running", "extend", "wave 3", "extend",
+		"done completed")
+}
+
+func TestACurrentFleetIsLeftAlone(t *testing.T) {
+	p := newFleetPlay(t, 0)
+	progress, err := p.run(fleet.Options{Soak: time.Hour})
+	p.wantDone(progress, err, fleet.Tally{}, "preparing running", "open", "done completed")
+}
+
+func TestTheCanariesAreWatched(t *testing.T) {
+	p := newFleetPlay(t, 13)
+	start := p.env.Now()
+	progress, err := p.run(fleet.Options{Soak: 15 * time.Minute})
+	p.wantDone(progress, err, fleet.Tally{Changed: 13})
+	probes := 0
+	for _, did := range p.did {
+		if did == "probe" {
+			probes++
+		}
+	}
+	if took := p.env.Now().Sub(start); probes != 30 || took < 15*time.Minute {
+		t.Errorf("they were looked at %d times, in a run of %s: want 30 times in 15 minutes", probes, took)
+	}
+}
+
+// Canaries that are worse than before halt the run, until an operator lets it go on.
+func TestBadCanariesHaltTheRun(t *testing.T) {
+	p := newFleetPlay(t, 13)
+	p.problems = []string{"t1: a column is missing"}
+	p.during["soaking halted"] = func() {
+		p.problems = nil
+		p.env.RegisterDelayedCallback(func() { p.env.SignalWorkflow(fleet.Resume, nil) }, time.Hour)
+	}
+	progress, err := p.run(fleet.Options{Soak: time.Minute})
+	p.wantDone(progress, err, fleet.Tally{Changed: 13})
+	if i, j := slices.Index(p.did, "soaking halted"), slices.Index(p.did, "wave 1"); i < 0 || i > j {
+		t.Errorf("it did %v, want it halted before the first wave", p.did)
+	}
+}
+
+// A run halts when too many fail, and says why. The operator lets the failed ones be tried again.
+func TestTooManyFailuresHaltTheRun(t *testing.T) {
+	p := newFleetPlay(t, 100)
+	p.failing = 3
+	p.during["waves halted"] = func() {
+		p.env.RegisterDelayedCallback(func() {
+			if progress := p.ask(); progress.Reason != "3 of 100 churches failed" || progress.State != fleet.Halted {
+				t.Errorf("halted, the progress is %+v, want the reason in it", progress)
+			}
+			p.env.SignalWorkflow(fleet.Retry, nil)
+		}, time.Hour)
+	}
+	progress, err := p.run(fleet.Options{})
+	p.wantDone(progress, err, fleet.Tally{Changed: 100})
+}
+
+func (p *fleetPlay) ask() (progress fleet.Progress) {
+	p.t.Helper()
+	answer, err := p.env.QueryWorkflow(fleet.Query)
+	if err == nil {
+		err = answer.Get(&progress)
+	}
+	if err != nil {
+		p.t.Error(err)
+	}
+	return progress
+}
+
+func TestARunIsPausedAndResumed(t *testing.T) {
+	p := newFleetPlay(t, 100)
+	var atPause fleet.Tally
+	p.during["wave 3"] = func() { p.env.SignalWorkflow(fleet.Pause, nil) }
+	p.during["waves paused"] = func() {
+		p.env.RegisterDelayedCallback(func() { atPause = p.ask().Tally }, time.Minute)
+		p.env.RegisterDelayedCallback(func() {
+			if now := p.ask(); now.Tally != atPause || now.State != fleet.Paused {
+				t.Errorf("an hour after the pause it is %+v, want it paused at %+v", now, atPause)
+			}
+			p.env.SignalWorkflow(fleet.Resume, nil)
+		}, time.Hour)
+	}
+	progress, err := p.run(fleet.Options{})
+	p.wantDone(progress, err, fleet.Tally{Changed: 100})
+}
+
+func TestACancelEndsARun(t *testing.T) {
+	p := newFleetPlay(t, 100)
+	p.during["wave 2"] = p.env.CancelWorkflow
+	_, err := p.run(fleet.Options{})
+	var canceled *temporal.CanceledError
+	if !errors.As(err, &canceled) {
+		t.Errorf("a cancelled run ends with %v, want it cancelled", err)
+	}
+	if last := p.did[len(p.did)-1]; last != "waves cancelled" {
+		t.Errorf("the ledger was last told %q, want it told of the cancel", last)
+	}
+}
+
+// However many churches there are, a history stays short.
+func TestALongRunContinuesAsNew(t *testing.T) {
+	p := newFleetPlay(t, 5000)
+	_, err := p.run(fleet.Options{})
+	var again *workflow.ContinueAsNewError
+	if !errors.As(err, &again) {
+		t.Fatalf("a run of 500 slices ends with %v, want it to continue as new", err)
+	}
+	slices := len(p.did)
+	if slices > 2*slicesOfAHistory {
+		t.Errorf("it did %d things before, want about %d", slices, slicesOfAHistory)
+	}
+}

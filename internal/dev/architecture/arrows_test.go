@@ -14,7 +14,7 @@ var arrows = []struct{ from, to, reason string }{
 	// Programs wire the layers, and hold no rules.
 	{"cmd/narthex cmd/narthex-dev", "cmd/internal/process", "Both programs run the same processes."},
 	{"cmd/internal/process", "httpapi httpapi/services workflows activities", "An API and a worker are made of the layers."},
-	{"cmd/internal/process", "registry sessions idempotency throttle tenantdb tenantserver migrations", "The layers work on these."},
+	{"cmd/internal/process", "registry sessions idempotency throttle fleet/ledger tenantdb tenantserver migrations", "The layers work on these."},
 	{"cmd/internal/process", "config secrets tokens codec release telemetry redact", "A process has settings, keys, a release and logs."},
 	{"cmd/internal/process", "orphan readydb", "A worker makes sure that what runs all the time is scheduled."},
 	{"cmd/narthex", "signup runs orphan email", "Commands call the functions that HTTP calls."},
@@ -22,9 +22,9 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/narthex", "config secrets codec release telemetry ids redact", "Commands have settings, keys and logs too."},
 
 	// What happens, in order, knows names; the activities have the means.
-	{"workflows", "saga signup invitation orphan readydb", "A workflow runs its subject's steps."},
-	{"activities", "saga signup invitation orphan readydb", "An activity is given its subject's input, and fails with the saga's errors."},
-	{"activities", "registry tenantserver tenantdb schema", "A step makes rows and databases."},
+	{"workflows", "saga signup invitation orphan readydb fleet", "A workflow runs its subject's steps."},
+	{"activities", "saga signup invitation orphan readydb fleet", "An activity is given its subject's input, and fails with the saga's errors."},
+	{"activities", "registry fleet/ledger tenantserver tenantdb schema", "A step makes rows and databases."},
 	{"activities", "secrets ids", "Inputs are sealed, and what is made is known by its ids."},
 	{"activities", "redact sqlstate", "A failure says what PostgreSQL reported, without values, and whether to retry."},
 
@@ -42,13 +42,15 @@ var arrows = []struct{ from, to, reason string }{
 	{"signup invitation", "runs saga secrets ids", "A subject has steps, runs, sealed input, and ids made before the start."},
 	{"runs", "saga codec secrets release ids", "A run is found by attributes and read with the codec; a release's worker goes on."},
 	{"saga", "ids", "A database is called by its name in texts for people."},
+	{"searchattributes", "saga fleet", "Each subject says which attributes its runs have."},
 	{"idempotency", "signup secrets", "A key reserves a signup, which is stored sealed."},
 
 	// What is kept in the registry's database, each with its SQL.
-	{"registry sessions throttle idempotency audit", "postgres", "Connections survive a failover."},
+	{"registry sessions throttle idempotency audit fleet/ledger", "postgres", "Connections survive a failover."},
 	{"registry sessions", "audit", "A change and its entry in the audit log are one transaction."},
 	{"registry", "sessions", "A removed admin's sessions end in the same transaction."},
 	{"sessions", "ids", "A session has an id."},
+	{"fleet/ledger", "fleet sqlstate redact", "The ledger says of a church what a run did, and in words why it failed."},
 	{"registry", "invitation orphan", "Rows are stored as their subject has them."},
 
 	// Databases.
@@ -74,7 +76,7 @@ var arrows = []struct{ from, to, reason string }{
 
 	// Development and tests.
 	{"cmd/narthex-dev cmd/narthex-bench", "dev/children dev/localpg dev/devstack", "Both run servers on this machine."},
-	{"cmd/narthex-dev cmd/narthex-bench", "config registry secrets saga searchattributes", "Both prepare a registry and a namespace."},
+	{"cmd/narthex-dev cmd/narthex-bench", "config registry secrets searchattributes", "Both prepare a registry and a namespace."},
 	{"cmd/narthex-dev", "dev/localtemporal telemetry", "The stack has a Temporal server, and a log."},
 	{"cmd/narthex-bench", "dev/program signup migrations", "It measures the program, beside a plain one that makes the same databases."},
 	{"cmd/narthex-bench", "httpapi httpapi/services sessions idempotency throttle tenantdb tokens ids", "It measures routed reads in-process."},
@@ -84,7 +86,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"dev/teststack", "httpapi httpapi/services workflows activities", "Tests of the whole system run all layers in their process."},
 	{"dev/teststack", "registry sessions idempotency throttle tenantdb tenantserver migrations", "It wires them as a process does."},
 	{"dev/teststack", "config secrets tokens codec telemetry", "So it has settings, keys and metrics."},
-	{"dev/teststack", "saga searchattributes signup invitation dev/testenv", "So it has servers, a namespace, and runs to wait for."},
+	{"dev/teststack", "searchattributes signup invitation dev/testenv", "So it has servers, a namespace, and runs to wait for."},
 }
 
 func TestArrowsHaveReasons(t *testing.T) {

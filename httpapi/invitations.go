@@ -9,13 +9,13 @@ import (
 
 	"github.com/gin-gonic/gin"
 
+	"narthex/internal/audit"
 	"narthex/internal/email"
 	"narthex/internal/invitation"
 	"narthex/internal/password"
 	"narthex/internal/registry"
 	"narthex/internal/tenantdb"
 	"narthex/internal/text"
-	"narthex/internal/throttle"
 	"narthex/internal/tokens"
 )
 
@@ -38,10 +38,10 @@ type acceptRequest struct {
 }
 
 var (
-	errInviting    = newProblem(http.StatusConflict, "invitation-in-progress", "An invitation of this email is under way", "Wait until it has ended.")
-	errNotInvited  = newProblem(http.StatusInternalServerError, "invitation-rolled-back", "The invitation failed and was undone", "Nothing was kept; the same request can be sent again.")
-	errInvitation  = newProblem(http.StatusNotFound, "invitation-not-found", "There is no such invitation", "It may have expired, or been accepted or taken back: ask for another.")
-	acceptanceOnly = limits{"accept", loginLimits.address, throttle.Limit{}} // there is no account to guess at
+	errInviting   = newProblem(http.StatusConflict, "invitation-in-progress", "An invitation of this email is under way", "Wait until it has ended.")
+	errNotInvited = newProblem(http.StatusInternalServerError, "invitation-rolled-back", "The invitation failed and was undone", "Nothing was kept; the same request can be sent again.")
+	errInvitation = newProblem(http.StatusNotFound, "invitation-not-found", "There is no such invitation", "It may have expired, or been accepted or taken back: ask for another.")
+	acceptLimits  = limits{"accept", loginLimits.address, loginLimits.account} // an account is a link, good or not
 )
 
 func (r *invitationRequest) normalise() (wrong Fields) {
@@ -96,8 +96,11 @@ func (a *api) invite(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject
 	return nil
 }
 
-// acceptInvitation lets the bearer of an invitation's token choose a password, once, and logs them in.
+// acceptInvitation lets the bearer of an invitation's token choose a password, and logs them in. Sent again with that
+// password, it logs them in again, because the answer may have been lost. A wrong token and a wrong password are refused
+// in the same words, after the same time.
 func (a *api) acceptInvitation(c *gin.Context) error {
+	arrived := time.Now()
 	var request acceptRequest
 	if err := Decode(c, &request); err != nil {
 		return err
@@ -108,39 +111,67 @@ func (a *api) acceptInvitation(c *gin.Context) error {
 	if err := wrong.Err(); err != nil {
 		return err
 	}
-	if err := a.throttle(c, acceptanceOnly, ""); err != nil {
+	if err := a.throttle(c, acceptLimits, request.InvitationToken); err != nil {
 		return err
 	}
 	ctx := c.Request.Context()
-	found, err := a.Registry.Invitation(ctx, request.InvitationToken)
-	if err != nil {
-		return noInvitation(err)
+	s, err := a.accept(ctx, request)
+	if err == nil {
+		err = a.writeSession(c, http.StatusOK, s)
 	}
-	tenant, err := a.Router.Acquire(ctx, found.TenantID)
-	if err != nil {
-		return err
-	}
-	defer tenant.Release()
-	hash, err := a.hasher.Hash(ctx, request.Password)
-	if err != nil {
-		return err
-	}
-	err = a.Registry.AcceptInvitation(ctx, request.InvitationToken, string(hash), func() error {
-		return tenant.SetPasswordHash(ctx, found.AdminID, "", string(hash))
-	})
-	if err != nil {
-		return noInvitation(err)
-	}
-	admin, err := tenant.Admin(ctx, found.AdminID)
-	if err != nil {
-		return err
-	}
-	return a.writeSession(c, http.StatusOK, session{admin: admin, church: tenant.Church})
-}
-
-func noInvitation(err error) error {
-	if errors.Is(err, registry.ErrNotFound) || errors.Is(err, tenantdb.ErrNoAdmin) {
+	if errors.Is(err, registry.ErrNotFound) || errors.Is(err, tenantdb.ErrNoAdmin) || errors.Is(err, errCredentials) {
+		waitUntil(ctx, arrived.Add(refusalFloor))
 		return errInvitation
 	}
 	return err
+}
+
+// accept goes from an invitation's token to its tenant, and there sets the password or compares it.
+// Errors: registry.ErrNotFound, tenantdb.ErrNoAdmin, errCredentials.
+func (a *api) accept(ctx context.Context, request acceptRequest) (session, error) {
+	invitee, err := a.Registry.Invitee(ctx, request.InvitationToken)
+	if err != nil {
+		return session{}, err
+	}
+	tenant, err := a.Router.Acquire(ctx, invitee.TenantID)
+	if errors.Is(err, tenantdb.ErrInactive) && invitee.Accepted {
+		return session{}, errCredentials // as at a login
+	}
+	if err != nil {
+		return session{}, err
+	}
+	defer tenant.Release()
+	admin, err := tenant.Admin(ctx, invitee.AdminID)
+	if err != nil {
+		return session{}, err
+	}
+	var event audit.Kind // that they have joined is recorded already
+	if admin.PasswordHash == "" {
+		admin, err = a.join(ctx, tenant, admin, request.Password)
+	} else {
+		event, err = audit.LoggedIn, a.provePassword(ctx, tenant.ID, admin, request.Password)
+	}
+	admin.Role = invitee.Role // what a token says is the registry's word
+	return session{admin: admin, church: tenant.Church, event: event}, err
+}
+
+// join gives an admin who was invited their password, unless another request is quicker: then it must be the same.
+func (a *api) join(ctx context.Context, tenant *tenantdb.Tenant, admin tenantdb.Admin, password string) (tenantdb.Admin, error) {
+	hash, err := a.hasher.Hash(ctx, password)
+	if err != nil {
+		return admin, err
+	}
+	err = tenant.AcceptInvitation(ctx, admin.ID, string(hash))
+	if err == nil {
+		admin.PasswordHash = string(hash)
+		return admin, nil
+	}
+	if !errors.Is(err, tenantdb.ErrNoAdmin) {
+		return admin, err
+	}
+	admin, err = tenant.Admin(ctx, admin.ID)
+	if err != nil {
+		return admin, err
+	}
+	return admin, a.provePassword(ctx, tenant.ID, admin, password)
 }

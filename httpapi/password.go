@@ -1,6 +1,7 @@
 package httpapi
 
 import (
+	"context"
 	"errors"
 	"net/http"
 
@@ -38,22 +39,18 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	if err := a.throttle(c, loginLimits, admin.Email); err != nil {
 		return err
 	}
-	if same, err := a.hasher.Matches(ctx, admin.PasswordHash, request.CurrentPassword); err != nil {
-		return err
-	} else if !same {
-		refused := audit.Event{TenantID: tenant.ID, AdminID: who.AdminID}
-		if err := a.Sessions.RecordRefusal(ctx, refused); err != nil {
-			return err // an outage is never told as a wrong password
-		}
+	err = a.provePassword(ctx, tenant.ID, admin, request.CurrentPassword)
+	if errors.Is(err, errCredentials) {
 		return errPassword
+	}
+	if err != nil {
+		return err
 	}
 	hash, err := a.hasher.Hash(ctx, request.NewPassword)
 	if err != nil {
 		return err
 	}
-	err = a.Registry.ChangePassword(ctx, tenant.ID, who.AdminID, string(hash), who.SessionID, func() error {
-		return tenant.SetPasswordHash(ctx, who.AdminID, admin.PasswordHash, string(hash))
-	})
+	err = tenant.ChangePassword(ctx, admin.ID, admin.PasswordHash, string(hash), who.SessionID)
 	if errors.Is(err, tenantdb.ErrNoAdmin) {
 		return errPassword // another change was quicker
 	}
@@ -62,4 +59,17 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	}
 	c.Status(http.StatusNoContent)
 	return nil
+}
+
+// provePassword compares a password with that of an admin who is known by a token, and records a refusal.
+// Errors: errCredentials; password.ErrBusy.
+func (a *api) provePassword(ctx context.Context, tenantID string, admin tenantdb.Admin, password string) error {
+	same, err := a.hasher.Matches(ctx, admin.PasswordHash, password)
+	if err != nil || same {
+		return err
+	}
+	if err := a.Sessions.RecordRefusal(ctx, audit.Event{TenantID: tenantID, AdminID: admin.ID}); err != nil {
+		return err // an outage is never reported as a wrong password
+	}
+	return errCredentials
 }

@@ -77,3 +77,36 @@ func TestChangePassword(t *testing.T) {
 	body["password"] = "another password"
 	s.LogIn(body)
 }
+
+// TestAChangeThatTheChurchMissed lets the registry commit a change of the password, and fails the church's commit.
+func TestAChangeThatTheChurchMissed(t *testing.T) {
+	t.Parallel()
+	s := teststack.New(t)
+	body := teststack.Applicant()
+	other, mine := s.Register(body), s.LogIn(body)
+	c := teststack.Church{Stack: s, Token: mine["accessToken"].(string)}
+	tenant := c.Tenant(c.TenantID())
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := tenant.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	exec(`
+		CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION 'no commit'; END $$;
+		CREATE CONSTRAINT TRIGGER refuse AFTER UPDATE OF password_hash ON admins DEFERRABLE INITIALLY DEFERRED
+			FOR EACH ROW EXECUTE FUNCTION refuse()`)
+	change := map[string]any{"currentPassword": body["password"], "newPassword": "another password"}
+	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/auth/password", change), http.StatusServiceUnavailable, "unavailable")
+	exec(`DROP TRIGGER refuse ON admins`)
+	c.WantEnded(other["refreshToken"])
+	mine = c.WantRefresh(mine["refreshToken"])
+	teststack.WantProblem(t, c.Post("/api/auth/login", map[string]any{"email": body["email"], "password": "another password"}),
+		http.StatusUnauthorized, "invalid-credentials")
+	third := c.LogIn(body) // with the old password
+	c.Want(http.StatusNoContent, http.MethodPost, "/api/auth/password", change)
+	c.WantEnded(third["refreshToken"])
+	c.WantRefresh(mine["refreshToken"])
+	body["password"] = "another password"
+	c.LogIn(body)
+}

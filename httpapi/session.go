@@ -70,8 +70,8 @@ func (a *api) writeSession(c *gin.Context, status int, s session) error {
 	return nil
 }
 
-// openSession opens a session, unless the password was changed since it was compared. Where the registry does
-// not know of the tenant's hash because a change was cut off, it is told first. Errors: errCredentials.
+// openSession opens a session, unless the password was changed since it was compared. If a change has reached only one
+// of registry and church, both get the church's hash first. Errors: errCredentials.
 func (a *api) openSession(ctx context.Context, s session) (sessions.Session, string, error) {
 	proven := sessions.Login{TenantID: s.church.ID, AdminID: s.admin.ID, Role: s.admin.Role, PasswordHash: s.admin.PasswordHash, Event: s.event}
 	opened, token, err := a.Sessions.Open(ctx, proven)
@@ -83,17 +83,14 @@ func (a *api) openSession(ctx context.Context, s session) (sessions.Session, str
 		return opened, "", err
 	}
 	defer tenant.Release()
-	now, err := tenant.Admin(ctx, s.admin.ID)
-	if err != nil && !errors.Is(err, tenantdb.ErrNoAdmin) {
-		return opened, "", err
+	err = tenant.AlignPasswordHash(ctx, s.admin.ID, s.admin.PasswordHash)
+	if err == nil {
+		opened, token, err = a.Sessions.Open(ctx, proven)
 	}
-	if err != nil || now.PasswordHash != s.admin.PasswordHash {
-		return opened, "", errCredentials
+	if errors.Is(err, tenantdb.ErrNoAdmin) || errors.Is(err, sessions.ErrEnded) {
+		err = errCredentials
 	}
-	if err := a.Registry.AlignPasswordHash(ctx, s.church.ID, s.admin.ID, s.admin.PasswordHash); err != nil {
-		return opened, "", err
-	}
-	return a.Sessions.Open(ctx, proven)
+	return opened, token, err
 }
 
 func (a *api) mint(s sessions.Session) (accessToken string, err error) {

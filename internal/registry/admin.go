@@ -36,6 +36,7 @@ const (
 		SELECT @id, @tenant_id, @email, @email_hash, @password_hash, @first_name, @last_name, @role, @signup_id, @created_at, @created_at` + permitted + `
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfAdmin       = `SELECT signup_id FROM admins WHERE id = @id`
+	lockPasswordHash   = `SELECT password_hash FROM admins WHERE id = $1 AND tenant_id = $2 FOR NO KEY UPDATE`
 	updatePasswordHash = `UPDATE admins SET password_hash = $3, updated_at = now() WHERE id = $1 AND tenant_id = $2`
 	deleteAdmin        = `DELETE FROM admins WHERE tenant_id = @tenant_id AND signup_id = @signup_id`
 )
@@ -72,37 +73,47 @@ func (r *Registry) PermitInvitee(ctx context.Context, owner Owner) error {
 	return nil
 }
 
-// AlignPasswordHash makes the hash the one that the tenant's own database has, after a change that was cut off
-// between the two. Idempotent.
-func (r *Registry) AlignPasswordHash(ctx context.Context, tenantID, adminID, hash string) error {
-	if _, err := r.pool.Exec(ctx, updatePasswordHash, adminID, tenantID, hash); err != nil {
-		return fmt.Errorf("align password hash: %w", err)
-	}
-	return nil
-}
-
-// ChangePassword replaces the hash of an admin's password and revokes their sessions, but for the one of id
-// except. change does the same in the tenant's own database, while no session can be opened. Errors:
-// ErrNotFound, change's: then nothing is changed here.
-func (r *Registry) ChangePassword(ctx context.Context, tenantID, adminID, passwordHash, except string, change func() error) error {
+// ChangePassword replaces the hash of an admin's password and revokes their sessions, except the one of this id.
+// Idempotent. Errors: ErrNotFound.
+func (r *Registry) ChangePassword(ctx context.Context, tenantID, adminID, hash, except string) error {
 	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		tag, err := tx.Exec(ctx, updatePasswordHash, adminID, tenantID, passwordHash)
-		if err == nil && tag.RowsAffected() == 0 {
-			err = ErrNotFound
-		}
+		tag, err := tx.Exec(ctx, updatePasswordHash, adminID, tenantID, hash)
 		if err != nil {
 			return err
+		}
+		if tag.RowsAffected() == 0 {
+			return ErrNotFound
 		}
 		if err := sessions.Revoke(ctx, tx, tenantID, adminID, except); err != nil {
 			return err
 		}
-		if err := audit.Write(ctx, tx, audit.Event{Kind: audit.PasswordChanged, TenantID: tenantID, AdminID: adminID}); err != nil {
-			return err
-		}
-		return change()
+		return audit.Write(ctx, tx, audit.Event{Kind: audit.PasswordChanged, TenantID: tenantID, AdminID: adminID})
 	})
 	if err != nil {
 		return fmt.Errorf("change password: %w", err)
+	}
+	return nil
+}
+
+// AlignPasswordHash makes the hash the one that the church's own database has. An admin who had none has joined by that.
+// Idempotent. Errors: ErrNotFound.
+func (r *Registry) AlignPasswordHash(ctx context.Context, tenantID, adminID, hash string) error {
+	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
+		var had string
+		err := tx.QueryRow(ctx, lockPasswordHash, adminID, tenantID).Scan(&had)
+		if errors.Is(err, pgx.ErrNoRows) {
+			return ErrNotFound
+		}
+		if err != nil {
+			return err
+		}
+		if _, err := tx.Exec(ctx, updatePasswordHash, adminID, tenantID, hash); err != nil || had != "" {
+			return err
+		}
+		return audit.Write(ctx, tx, audit.Event{Kind: audit.AdminJoined, TenantID: tenantID, AdminID: adminID})
+	})
+	if err != nil {
+		return fmt.Errorf("align password hash: %w", err)
 	}
 	return nil
 }

@@ -17,7 +17,8 @@ import (
 // ErrLastPrimary says that a church would be left without a PRIMARY admin.
 var ErrLastPrimary = errors.New("the last PRIMARY admin cannot be removed")
 
-// Invitation is the offer to become an admin, until it is accepted. Its token is kept hashed.
+// Invitation is the offer to become an admin. It stays until it expires, accepted or not, so that the answer to an
+// acceptance can be asked for again. Its token is kept hashed.
 type Invitation struct {
 	TokenHash []byte
 	TenantID  string
@@ -25,20 +26,32 @@ type Invitation struct {
 	ExpiresAt time.Time
 }
 
+// Invitee is whom an invitation is for.
+type Invitee struct {
+	TenantID string
+	AdminID  string
+	Role     string
+	Accepted bool
+}
+
 const (
 	insertInvitation = `
 		INSERT INTO invitations (id, tenant_id, admin_id, expires_at) VALUES ($1, $2, $3, $4) ON CONFLICT (admin_id) DO NOTHING`
-	selectInvitation = `SELECT tenant_id, admin_id, expires_at FROM invitations WHERE id = $1 AND expires_at > now()`
-	lockInvitation   = selectInvitation + ` FOR UPDATE`
-	deleteInvitation = `DELETE FROM invitations WHERE id = $1`
-	deleteExpired    = `
+	selectInvitee = `
+		SELECT i.tenant_id, i.admin_id, a.role, a.password_hash <> '' AS accepted
+		FROM invitations i JOIN admins a ON a.id = i.admin_id WHERE i.id = $1 AND i.expires_at > now()`
+	deleteAccepted = `
+		DELETE FROM invitations i USING admins a WHERE i.expires_at < now() AND a.id = i.admin_id AND a.password_hash <> ''`
+	deleteExpired = `
 		DELETE FROM invitations i USING admins a
 		WHERE i.id = $1 AND i.expires_at < now() AND a.id = i.admin_id AND a.password_hash = ''`
 	selectExpired = `
-		SELECT i.id AS token_hash, i.tenant_id, i.admin_id, i.expires_at FROM invitations i JOIN tenants t ON t.id = i.tenant_id
-		WHERE t.status = 'active' AND i.expires_at < now() AND (i.expires_at, i.id) > ($1, $2) ORDER BY i.expires_at, i.id LIMIT 100`
+		SELECT i.id AS token_hash, i.tenant_id, i.admin_id, i.expires_at
+		FROM invitations i JOIN tenants t ON t.id = i.tenant_id JOIN admins a ON a.id = i.admin_id
+		WHERE t.status = 'active' AND a.password_hash = '' AND i.expires_at < now() AND (i.expires_at, i.id) > ($1, $2)
+		ORDER BY i.expires_at, i.id LIMIT 100`
 
-	// All that changes who a church's admins are takes this lock first. Sessions can be opened meanwhile.
+	// All that removes a church's admins takes this lock first. Sessions can be opened meanwhile.
 	lockTenantRow = `SELECT id FROM tenants WHERE id = $1 FOR NO KEY UPDATE`
 	// Only an admin with a password can log in, so only they count.
 	otherPrimaries = `
@@ -73,69 +86,16 @@ func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation
 	return nil
 }
 
-// Invitation returns what a token invites to. Errors: ErrNotFound, also where it has expired or was used.
-func (r *Registry) Invitation(ctx context.Context, token string) (Invitation, error) {
-	return readInvitation(r.pool.QueryRow(ctx, selectInvitation, invitation.TokenHash(token)), token)
-}
-
-func readInvitation(row pgx.Row, token string) (Invitation, error) {
-	found := Invitation{TokenHash: invitation.TokenHash(token)}
-	err := row.Scan(&found.TenantID, &found.AdminID, &found.ExpiresAt)
+// Invitee returns whom a token invites, or has invited. Errors: ErrNotFound, also if it has expired or was taken back.
+func (r *Registry) Invitee(ctx context.Context, token string) (Invitee, error) {
+	invitee, err := postgres.One(ctx, r.pool, pgx.RowToStructByName[Invitee], selectInvitee, invitation.TokenHash(token))
 	if errors.Is(err, pgx.ErrNoRows) {
-		return found, fmt.Errorf("invitation: %w", ErrNotFound)
+		return Invitee{}, fmt.Errorf("invitation: %w", ErrNotFound)
 	}
 	if err != nil {
-		return found, fmt.Errorf("select invitation: %w", err)
+		return Invitee{}, fmt.Errorf("select invitation: %w", err)
 	}
-	return found, nil
-}
-
-// AcceptInvitation uses a token up: join, which must be idempotent, gives the admin the password of this
-// hash in the tenant's own database, and the registry follows. Errors: ErrNotFound, join's.
-func (r *Registry) AcceptInvitation(ctx context.Context, token, passwordHash string, join func() error) error {
-	joined := false
-	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		found, err := readInvitation(tx.QueryRow(ctx, lockInvitation, invitation.TokenHash(token)), token)
-		if err != nil {
-			return err
-		}
-		if !joined { // by a transaction that lost its connection
-			if err := join(); err != nil {
-				return err
-			}
-			joined = true
-		}
-		return conclude(ctx, tx, found, passwordHash)
-	})
-	if err != nil {
-		return fmt.Errorf("accept invitation: %w", err)
-	}
-	return nil
-}
-
-// ConcludeInvitation does the registry's part of an acceptance that was cut off after the tenant's. Idempotent.
-func (r *Registry) ConcludeInvitation(ctx context.Context, invitation Invitation, passwordHash string) error {
-	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockTenantRow, invitation.TenantID); err != nil {
-			return err
-		}
-		return conclude(ctx, tx, invitation, passwordHash)
-	})
-	if err != nil {
-		return fmt.Errorf("conclude invitation: %w", err)
-	}
-	return nil
-}
-
-func conclude(ctx context.Context, tx pgx.Tx, invitation Invitation, passwordHash string) error {
-	tag, err := tx.Exec(ctx, deleteInvitation, invitation.TokenHash)
-	if err != nil || tag.RowsAffected() == 0 {
-		return err
-	}
-	if _, err := tx.Exec(ctx, updatePasswordHash, invitation.AdminID, invitation.TenantID, passwordHash); err != nil {
-		return err
-	}
-	return audit.Write(ctx, tx, audit.Event{Kind: audit.AdminJoined, TenantID: invitation.TenantID, AdminID: invitation.AdminID})
+	return invitee, nil
 }
 
 // ExpiredInvitations lists invitations to active churches that nobody has accepted in time: the first of them that
@@ -146,6 +106,14 @@ func (r *Registry) ExpiredInvitations(ctx context.Context, after Invitation) ([]
 		return nil, fmt.Errorf("list expired invitations: %w", err)
 	}
 	return expired, nil
+}
+
+// DeleteAcceptedInvitations deletes invitations that were accepted and have expired. Idempotent.
+func (r *Registry) DeleteAcceptedInvitations(ctx context.Context) error {
+	if _, err := r.pool.Exec(ctx, deleteAccepted); err != nil {
+		return fmt.Errorf("delete accepted invitations: %w", err)
+	}
+	return nil
 }
 
 // RemoveAdmin ends an admin's log-in, sessions and invitation. Idempotent. Errors: ErrLastPrimary.

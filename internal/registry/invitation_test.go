@@ -30,8 +30,8 @@ func invite(t *testing.T, r *registry.Registry, tenantID string) registry.Owner 
 	return owner
 }
 
-// offer makes the token of an invitation good.
-func offerInvitation(t *testing.T, r *registry.Registry, owner registry.Owner, token string, expiresAt time.Time) registry.Invitation {
+// offerInvitation makes the token of an invitation good.
+func offerInvitation(t *testing.T, r *registry.Registry, owner registry.Owner, token string, expiresAt time.Time) {
 	t.Helper()
 	offered := registry.Invitation{
 		TokenHash: invitation.TokenHash(token), TenantID: owner.TenantID, AdminID: owner.InviteeID, ExpiresAt: expiresAt,
@@ -39,7 +39,6 @@ func offerInvitation(t *testing.T, r *registry.Registry, owner registry.Owner, t
 	if err := r.InsertInvitation(t.Context(), owner, offered); err != nil {
 		t.Fatal(err)
 	}
-	return offered
 }
 
 // An invitation that is being written may still be rolled back: whom it makes a PRIMARY doesn't count as one yet.
@@ -57,9 +56,9 @@ func TestOnlyAPrimaryWithAPasswordCounts(t *testing.T) {
 		}
 	}
 	wantLast("the invitation is being written")
-	invitation := offerInvitation(t, r, invited, "token", time.Now().Add(time.Hour))
+	offerInvitation(t, r, invited, "token", time.Now().Add(time.Hour))
 	wantLast("it was offered")
-	if err := r.ConcludeInvitation(t.Context(), invitation, "hash of Kim's"); err != nil {
+	if err := r.AlignPasswordHash(t.Context(), owner.TenantID, invited.InviteeID, "hash of Kim's"); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.RemoveAdmin(t.Context(), owner.TenantID, founder); err != nil {
@@ -83,9 +82,9 @@ func TestAcceptancesAndRemovalsRace(t *testing.T) {
 			t.Fatal(err)
 		}
 		invited := invite(t, r, owner.TenantID)
-		invitation := offerInvitation(t, r, invited, owner.TenantID, time.Now().Add(time.Hour))
+		offerInvitation(t, r, invited, owner.TenantID, time.Now().Add(time.Hour))
 		results := make(chan error, 3)
-		go func() { results <- r.ConcludeInvitation(t.Context(), invitation, "hash") }()
+		go func() { results <- r.AlignPasswordHash(t.Context(), owner.TenantID, invited.InviteeID, "hash") }()
 		go func() { results <- r.RemoveAdmin(t.Context(), owner.TenantID, invited.InviteeID) }()
 		go func() { results <- r.RemoveAdmin(t.Context(), owner.TenantID, founder) }()
 		for range 3 {
@@ -113,7 +112,8 @@ func TestARemovedAdminHasNoSession(t *testing.T) {
 	owner := newOwner()
 	enter(t, r, owner, "hash")
 	invited := invite(t, r, owner.TenantID)
-	if err := r.ConcludeInvitation(t.Context(), offerInvitation(t, r, invited, "token", time.Now().Add(time.Hour)), "hash"); err != nil {
+	offerInvitation(t, r, invited, "token", time.Now().Add(time.Hour))
+	if err := r.AlignPasswordHash(t.Context(), owner.TenantID, invited.InviteeID, "hash"); err != nil {
 		t.Fatal(err)
 	}
 	login, err := pool.Begin(t.Context())

@@ -51,7 +51,6 @@ const (
 		INSERT INTO admins (id, email, encrypted_email, email_hash, password_hash, first_name, last_name, role, created_at, updated_at)
 		VALUES (@id, @email, @encrypted_email, @email_hash, @password_hash, @first_name, @last_name, @role, @created_at, @created_at)
 		ON CONFLICT (id) DO NOTHING`
-	updatePasswordHash = `UPDATE admins SET password_hash = $3, updated_at = now() WHERE id = $1 AND password_hash = $2`
 	// The registry has given the email to this admin: another that still has it was removed there.
 	deleteNamesake = `DELETE FROM admins WHERE email_hash = $1 AND id <> $2`
 	deleteAdmin    = `DELETE FROM admins WHERE id = $1`
@@ -98,19 +97,6 @@ func (t *Tenant) open(row adminRow) (Admin, error) {
 func (t *Tenant) TouchLogin(ctx context.Context, adminID string) error {
 	if _, err := Exec(ctx, t, touchLogin, adminID); err != nil {
 		return fmt.Errorf("update last login: %w", err)
-	}
-	return nil
-}
-
-// SetPasswordHash replaces the hash of an admin's password, where it is still the one of old. Errors:
-// ErrNoAdmin, also where it is another.
-func (t *Tenant) SetPasswordHash(ctx context.Context, adminID, old, hash string) error {
-	rows, err := Exec(ctx, t, updatePasswordHash, adminID, old, hash)
-	if err != nil {
-		return fmt.Errorf("update password hash: %w", err)
-	}
-	if rows == 0 {
-		return ErrNoAdmin
 	}
 	return nil
 }

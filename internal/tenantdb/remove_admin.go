@@ -30,6 +30,9 @@ func (t *Tenant) RemoveAdmin(ctx context.Context, adminID string) error {
 // even if the registry hasn't heard of it. Idempotent; several may run it at once.
 // What goes wrong in one church doesn't stop it for others.
 func (r *Router) RemoveExpired(ctx context.Context) error {
+	if err := r.registry.DeleteAcceptedInvitations(ctx); err != nil {
+		return err
+	}
 	var first error
 	failed := 0
 	silent := map[string]bool{} // churches whose database doesn't answer
@@ -81,7 +84,7 @@ func (r *Router) removeExpired(ctx context.Context, invitation registry.Invitati
 	case err != nil:
 		return err // they may have a password
 	case admin.PasswordHash != "":
-		return r.registry.ConcludeInvitation(ctx, invitation, admin.PasswordHash)
+		return tenant.AlignPasswordHash(ctx, admin.ID, admin.PasswordHash)
 	}
 	rows, err := Exec(ctx, tenant, deleteInvited, invitation.AdminID)
 	if err != nil {

@@ -33,6 +33,11 @@ func TestExpiredInvitation(t *testing.T) {
 		t.Errorf("%d admins after the expired invitations were removed, want 2", n)
 	}
 	c.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", person)
+	var left int
+	teststack.Row(t, c.Registry, `SELECT count(*) FROM invitations WHERE expires_at < now()`, nil, &left)
+	if left != 0 {
+		t.Errorf("%d expired invitations are left, want none", left)
+	}
 }
 
 // TestCleanupKeepsWhomItCannotRead has an invitation accepted in the church's database alone, and expire. While the

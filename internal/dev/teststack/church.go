@@ -95,10 +95,16 @@ func (c Church) Join(role string) (other Church, id string) {
 	return other, invited["adminId"].(string)
 }
 
-// Accept accepts an invitation.
-func (c Church) Accept(token any) Answer {
-	c.T.Helper()
-	return c.Post("/api/auth/invitations/accept", map[string]any{"invitationToken": token, "password": "a password of mine"})
+// Accept accepts an invitation with a password of the invitee's.
+func (s *Stack) Accept(token any) Answer {
+	s.T.Helper()
+	return s.AcceptWith(token, "a password of mine")
+}
+
+// AcceptWith accepts an invitation with a password.
+func (s *Stack) AcceptWith(token any, password string) Answer {
+	s.T.Helper()
+	return s.Post("/api/auth/invitations/accept", map[string]any{"invitationToken": token, "password": password})
 }
 
 // Admins returns the ids of the church's admins.

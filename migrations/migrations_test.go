@@ -40,7 +40,9 @@ func TestEveryMigrationHasItsWayBack(t *testing.T) {
 }
 
 const (
-	publicTables = `SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname = 'public' AND c.relkind = 'r'`
+	publicTables = `
+		SELECT count(*) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+		WHERE n.nspname = 'public' AND c.relkind = 'r'`
 	publicThings = `
 		SELECT (SELECT count(*) FROM pg_class WHERE relnamespace = 'public'::regnamespace)
 			+ (SELECT count(*) FROM pg_type WHERE typnamespace = 'public'::regnamespace)
@@ -134,7 +136,9 @@ func open(t *testing.T) *pgx.Conn {
 	return db
 }
 
-func migrate(t *testing.T, db *pgx.Conn, files fs.FS, move func(context.Context, *pgx.ConnConfig, fs.FS, func(context.Context, *pgx.Conn) error) error) {
+type move = func(context.Context, *pgx.ConnConfig, fs.FS, schema.AfterConnect) error
+
+func migrate(t *testing.T, db *pgx.Conn, files fs.FS, move move) {
 	t.Helper()
 	if err := move(t.Context(), db.Config(), files, nil); err != nil {
 		t.Fatal(err)

@@ -241,7 +241,8 @@ func TestACancelledSagaRollsBack(t *testing.T) {
 		if _, ok := errors.AsType[*temporal.CanceledError](err); !ok {
 			t.Errorf("it ends with %v, want a CanceledError", err)
 		}
-		if !slices.Contains(p.worked, p.steps[0].Undo) || !slices.Contains(p.worked, p.steps[1].Undo) || slices.Contains(p.worked, p.steps[2].Do) {
+		worked := func(activity string) bool { return slices.Contains(p.worked, activity) }
+		if !worked(p.steps[0].Undo) || !worked(p.steps[1].Undo) || worked(p.steps[2].Do) {
 			t.Errorf("what worked: %v, want the first two steps undone, and nothing begun after the cancel", p.worked)
 		}
 		if want := []string{saga.OutcomeRolledBack}; !slices.Equal(p.outcomes, want) {

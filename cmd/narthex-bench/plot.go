@@ -40,7 +40,8 @@ type drawing struct {
 	Panels                            []plotPanel
 }
 
-const plotTemplate = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{.Width}} {{.Height}}" role="img" aria-label="How long things took, and how many were done in a second">
+const plotTemplate = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{.Width}} {{.Height}}" role="img"` +
+	` aria-label="How long things took, and how many were done in a second">
 <style>
   text { font: 13px system-ui, sans-serif; fill: #1f2328; }
   .title { font-weight: 600; }
@@ -52,7 +53,8 @@ const plotTemplate = `<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {{.Wi
 </style>
 {{range .Panels}}<text class="title" x="10" y="{{.Y}}">{{.Title}}</text>
 {{range .Rows}}<text x="10" y="{{.Y}}">{{.Label}}</text>
-{{range .Bars}}<rect class="{{.Class}}" x="{{$.BarsFrom}}" y="{{.Y}}" width="{{.Width}}" height="11"/><text x="{{$.TextFrom}}" dx="{{.Width}}" y="{{.Y}}" dy="10">{{.Value}}</text>
+{{range .Bars}}<rect class="{{.Class}}" x="{{$.BarsFrom}}" y="{{.Y}}" width="{{.Width}}" height="11"/>` +
+	`<text x="{{$.TextFrom}}" dx="{{.Width}}" y="{{.Y}}" dy="10">{{.Value}}</text>
 {{end}}{{end}}{{end}}</svg>
 `
 

@@ -119,8 +119,11 @@ func checkClosedToTenants(t *testing.T, s *runningStack) {
 	}
 	defer conn.Close(t.Context())
 	var databases, open int
-	if err := conn.QueryRow(t.Context(), `SELECT count(*), count(*) FILTER (WHERE has_database_privilege('public', oid, 'CONNECT'))
-		FROM pg_database WHERE datname IN ('temporal', 'temporal_visibility')`).Scan(&databases, &open); err != nil || databases != 2 || open != 0 {
+	const selectOpen = `
+		SELECT count(*), count(*) FILTER (WHERE has_database_privilege('public', oid, 'CONNECT'))
+		FROM pg_database WHERE datname IN ('temporal', 'temporal_visibility')`
+	err = conn.QueryRow(t.Context(), selectOpen).Scan(&databases, &open)
+	if err != nil || databases != 2 || open != 0 {
 		t.Errorf("%d databases of Temporal's, everybody may connect to %d (%v); want 2 and none", databases, open, err)
 	}
 }

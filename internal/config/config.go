@@ -271,8 +271,7 @@ func ParseFrom(config any, variables map[string]string) error {
 	environment, unread := withFiles(variables)
 	wrong := slices.Sorted(maps.Values(unread))
 	err := env.ParseWithOptions(config, env.Options{Environment: environment})
-	var all env.AggregateError
-	if errors.As(err, &all) {
+	if all, ok := errors.AsType[env.AggregateError](err); ok {
 		for _, one := range all.Errors {
 			name, problem := inWords(one, config, environment)
 			if unread[name] == "" { // once is enough

@@ -42,7 +42,9 @@ func set(t *testing.T, values map[string]string) {
 	for _, name := range names {
 		for _, variable := range []string{name, name + "_FILE"} {
 			t.Setenv(variable, "") // so that it is restored
-			os.Unsetenv(variable)
+			if err := os.Unsetenv(variable); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	for name, value := range values {

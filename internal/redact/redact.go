@@ -54,11 +54,10 @@ func kindOf(err error) string {
 // temporal says what Temporal answered. Its own words may hold an id or a value.
 func temporal(err error) string {
 	var answered serviceerror.ServiceError
-	var namespace *serviceerror.NamespaceNotFound
 	if !errors.As(err, &answered) {
 		return ""
 	}
-	if errors.As(err, &namespace) {
+	if _, ok := errors.AsType[*serviceerror.NamespaceNotFound](err); ok {
 		return "Temporal has no such namespace: see TEMPORAL_NAMESPACE"
 	}
 	switch code := answered.Status().Code(); code {

@@ -107,7 +107,8 @@ func Polls(ctx context.Context, temporal client.Client, taskQueue, buildID strin
 
 // makeCurrent fails while Temporal has not yet taken in all that the release's first worker asked for.
 func (d *Deployment) makeCurrent(ctx context.Context, token []byte) (current string, err error) {
-	_, err = d.handle().SetCurrentVersion(ctx, client.WorkerDeploymentSetCurrentVersionOptions{BuildID: d.version.BuildID, ConflictToken: token})
+	options := client.WorkerDeploymentSetCurrentVersionOptions{BuildID: d.version.BuildID, ConflictToken: token}
+	_, err = d.handle().SetCurrentVersion(ctx, options)
 	if err != nil {
 		return "", fmt.Errorf("make %s current: %w", d.version.BuildID, err)
 	}

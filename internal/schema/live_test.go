@@ -15,10 +15,13 @@ var live = fstest.MapFS{
 	"000001_first.down.sql": {Data: []byte(`DROP TABLE first`)},
 	"000002_planted.up.sql": {Data: []byte("ALTER TABLE first ADD COLUMN planted date;\nINSERT INTO first VALUES ('once')")},
 	"000002_planted.down.sql": {
-		Data: []byte("-- safe for data: nobody has written to it yet\nALTER TABLE first DROP COLUMN planted; DELETE FROM first WHERE id = 'once'"),
+		Data: []byte("-- safe for data: nobody has written to it yet\n" +
+			"ALTER TABLE first DROP COLUMN planted; DELETE FROM first WHERE id = 'once'"),
 	},
-	"000003_index.up.sql":   {Data: []byte("-- no transaction\nCREATE INDEX CONCURRENTLY first_planted_idx ON first (planted)")},
-	"000003_index.down.sql": {Data: []byte("-- no transaction\n-- safe for data: an index holds none\nDROP INDEX CONCURRENTLY IF EXISTS first_planted_idx")},
+	"000003_index.up.sql": {Data: []byte("-- no transaction\nCREATE INDEX CONCURRENTLY first_planted_idx ON first (planted)")},
+	"000003_index.down.sql": {
+		Data: []byte("-- no transaction\n-- safe for data: an index holds none\nDROP INDEX CONCURRENTLY IF EXISTS first_planted_idx"),
+	},
 }
 
 // atFirst is a database at version 1.

@@ -25,6 +25,9 @@ import (
 // database holds either all of that file or nothing of it; only the version table does not know which.
 var ErrDirty = errors.New("a migration was cut off half-way")
 
+// AfterConnect looks at each session before it is used. Its error refuses the session.
+type AfterConnect = func(context.Context, *pgx.Conn) error
+
 // The version table has a schema of its own, so that `public` holds the application's tables alone.
 const (
 	bookkeeping   = `CREATE SCHEMA IF NOT EXISTS narthex_migrations`
@@ -36,17 +39,17 @@ const (
 // Up applies every migration in files that config's database lacks. It is idempotent, and safe when
 // several callers race: one migrates, the others find it done. afterConnect, if not nil, may refuse
 // each connection before it is used. Errors: ErrDirty, or what PostgreSQL said.
-func Up(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect func(context.Context, *pgx.Conn) error) error {
+func Up(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect AfterConnect) error {
 	return run(ctx, config, files, afterConnect, (*migrate.Migrate).Up)
 }
 
 // Down takes every applied migration back. It is idempotent.
-func Down(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect func(context.Context, *pgx.Conn) error) error {
+func Down(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect AfterConnect) error {
 	return run(ctx, config, files, afterConnect, (*migrate.Migrate).Down)
 }
 
 // Wipe removes everything from a database that is not live, whatever state its migrations are in.
-func Wipe(ctx context.Context, config *pgx.ConnConfig, afterConnect func(context.Context, *pgx.Conn) error) error {
+func Wipe(ctx context.Context, config *pgx.ConnConfig, afterConnect AfterConnect) error {
 	db := open(ctx, config, afterConnect)
 	defer db.Close()
 	if _, err := db.ExecContext(ctx, wipe); err != nil {
@@ -55,7 +58,9 @@ func Wipe(ctx context.Context, config *pgx.ConnConfig, afterConnect func(context
 	return nil
 }
 
-func run(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect func(context.Context, *pgx.Conn) error, move func(*migrate.Migrate) error) error {
+type move func(*migrate.Migrate) error
+
+func run(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect AfterConnect, move move) error {
 	db := open(ctx, config, afterConnect)
 	defer db.Close()
 	if err := createBookkeeping(ctx, db); err != nil {
@@ -107,7 +112,7 @@ func Version(ctx context.Context, db interface {
 // open returns a handle on config's database. The tables go into public whatever the role is named:
 // PostgreSQL looks into a schema of the role's name first. golang-migrate takes no context, so the
 // context's deadline is handed to PostgreSQL as the statement timeout.
-func open(ctx context.Context, config *pgx.ConnConfig, afterConnect func(context.Context, *pgx.Conn) error) *sql.DB {
+func open(ctx context.Context, config *pgx.ConnConfig, afterConnect AfterConnect) *sql.DB {
 	config = config.Copy()
 	config.RuntimeParams["search_path"] = "public"
 	config.RuntimeParams["idle_session_timeout"] = postgres.IdleLimit

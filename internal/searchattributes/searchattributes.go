@@ -37,9 +37,9 @@ func Ensure(ctx context.Context, c client.Client, namespace string) error {
 	if len(missing) == 0 {
 		return nil
 	}
-	_, err = c.OperatorService().AddSearchAttributes(ctx, &operatorservice.AddSearchAttributesRequest{Namespace: namespace, SearchAttributes: missing})
-	var exists *serviceerror.AlreadyExists
-	if err != nil && !errors.As(err, &exists) {
+	request := &operatorservice.AddSearchAttributesRequest{Namespace: namespace, SearchAttributes: missing}
+	_, err = c.OperatorService().AddSearchAttributes(ctx, request)
+	if _, exist := errors.AsType[*serviceerror.AlreadyExists](err); err != nil && !exist {
 		return fmt.Errorf("add search attributes to namespace %s: %w", namespace, err)
 	}
 	return nil

@@ -32,7 +32,8 @@ func FuzzOpen(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	for _, seed := range [][]byte{nil, sealed, sealed[:5], sealed[:len(sealed)-1], append(bytes.Clone(sealed), 0), bytes.Repeat([]byte{1}, 100)} {
+	short, long := sealed[:len(sealed)-1], append(bytes.Clone(sealed), 0)
+	for _, seed := range [][]byte{nil, sealed, sealed[:5], short, long, bytes.Repeat([]byte{1}, 100)} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, value []byte) {

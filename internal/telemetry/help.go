@@ -6,7 +6,6 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
-	"google.golang.org/protobuf/proto"
 )
 
 // helpTexts are those of metrics that workflows and activities make: Temporal's SDK takes none for them.
@@ -31,7 +30,7 @@ func withHelp(from prometheus.Gatherer) prometheus.Gatherer {
 				help = temporalHelp
 			}
 			if text := cmp.Or(family.GetHelp(), help); text != "" {
-				family.Help = proto.String(text)
+				family.Help = new(text)
 			}
 		}
 		return families, err

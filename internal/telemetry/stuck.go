@@ -20,7 +20,8 @@ func (t *Telemetry) CountStuck(ctx context.Context, temporal client.Client, task
 		Name: "narthex_rollbacks_stuck", Help: "Rollbacks that are stuck now: a compensation has failed for over a minute.",
 	}, nil)
 	t.Metrics.MustRegister(stuck)
-	query := fmt.Sprintf("%s = '%s' AND ExecutionStatus = 'Running' AND TaskQueue = '%s'", saga.Outcome.GetName(), saga.OutcomeRollbackStuck, taskQueue)
+	query := fmt.Sprintf("%s = '%s' AND ExecutionStatus = 'Running' AND TaskQueue = '%s'",
+		saga.Outcome.GetName(), saga.OutcomeRollbackStuck, taskQueue)
 	keepCounting(ctx, pause, log, "rollbacks that are stuck", func(ctx context.Context) error {
 		counted, err := temporal.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Query: query})
 		if err != nil {

@@ -63,7 +63,8 @@ func traces(ctx context.Context) (*sdktrace.TracerProvider, error) {
 	if err != nil {
 		return nil, err
 	}
-	about, err := resource.New(ctx, resource.WithAttributes(attribute.String("service.name", "narthex")), resource.WithTelemetrySDK(), resource.WithFromEnv())
+	name := resource.WithAttributes(attribute.String("service.name", "narthex"))
+	about, err := resource.New(ctx, name, resource.WithTelemetrySDK(), resource.WithFromEnv())
 	if err != nil {
 		return nil, err
 	}

@@ -29,7 +29,9 @@ func (t *Telemetry) Instrument(options *client.Options) error {
 
 // temporalMetrics returns what takes the metrics of Temporal's SDK and of the workflows.
 func temporalMetrics(registry *prometheus.Registry) (client.MetricsHandler, error) {
-	exporter, err := otelprometheus.New(otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo())
+	exporter, err := otelprometheus.New(
+		otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo(),
+	)
 	if err != nil {
 		return nil, err
 	}

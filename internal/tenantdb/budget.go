@@ -33,7 +33,10 @@ type budget struct {
 }
 
 func newBudget(size int, makeRoom func()) *budget {
-	return &budget{size: size, places: semaphore.NewWeighted(int64(size)), makeRoom: makeRoom, dialer: net.Dialer{Timeout: dialLimit, KeepAlive: time.Minute}}
+	return &budget{
+		size: size, places: semaphore.NewWeighted(int64(size)), makeRoom: makeRoom,
+		dialer: net.Dialer{Timeout: dialLimit, KeepAlive: time.Minute},
+	}
 }
 
 // dial opens a connection that counts. Errors: ErrBusy, why the server was not reached.

@@ -75,7 +75,9 @@ func (w *world) enter(databaseURL string) (id string) {
 	}
 	email := owner.TenantID + "@example.org"
 	for _, err := range []error{
-		w.registry.InsertChurch(ctx, owner, registry.Church{Name: "Grace Chapel", Email: email, EmailHash: email, TrialEndsAt: now, CreatedAt: now}),
+		w.registry.InsertChurch(ctx, owner, registry.Church{
+			Name: "Grace Chapel", Email: email, EmailHash: email, TrialEndsAt: now, CreatedAt: now,
+		}),
 		w.registry.InsertTenant(ctx, owner, registry.NewTenant{Name: "Grace Chapel", Email: email, DatabaseURL: databaseURL,
 			DatabaseHost: u.Hostname(), DatabasePort: 5432, DatabaseName: owner.TenantID, SchemaVersion: 1, CreatedAt: now}),
 		w.registry.ActivateTenant(ctx, owner, "admin"),
@@ -182,7 +184,9 @@ func TestChangesAreHeardOfWithinASecond(t *testing.T) {
 		t.Errorf("%+v, want at least 2 changes", routers[0].Stats())
 	}
 	change("suspended", tenantdb.ErrInactive, func() { // while nothing is heard
-		w.exec(w.pool, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '%ping%' AND pid <> pg_backend_pid()`)
+		w.exec(w.pool, `
+			SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+			WHERE datname = current_database() AND query LIKE '%ping%' AND pid <> pg_backend_pid()`)
 	})
 	w.exec(w.pool, `DROP TRIGGER tenants_changed ON tenants`) // as if the word were lost
 	w.exec(w.pool, `UPDATE tenants SET status = 'active'`)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -60,12 +61,14 @@ func (s *Server) connectAsOwner(ctx context.Context, name string, limits Limits)
 	config.Database = name
 	config.Tracer = sqltrace.Tracer{}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
-	for parameter, value := range map[string]string{
-		"role": name, "search_path": "public", "lock_timeout": milliseconds(limits.Lock), "statement_timeout": milliseconds(limits.Statement),
-		"idle_session_timeout": postgres.IdleLimit, "idle_in_transaction_session_timeout": postgres.IdleLimit,
-	} {
-		config.RuntimeParams[parameter] = value
-	}
+	maps.Copy(config.RuntimeParams, map[string]string{
+		"role":                                name,
+		"search_path":                         "public",
+		"lock_timeout":                        milliseconds(limits.Lock),
+		"statement_timeout":                   milliseconds(limits.Statement),
+		"idle_session_timeout":                postgres.IdleLimit,
+		"idle_in_transaction_session_timeout": postgres.IdleLimit,
+	})
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("connect to tenant database: %w", err)

@@ -98,7 +98,8 @@ func TestALiveDatabaseIsChangedAndChangedBack(t *testing.T) {
 		}
 	}
 	var owner string
-	if err := u.conn.QueryRow(t.Context(), `SELECT tableowner FROM pg_tables WHERE tablename = 'seeds'`).Scan(&owner); err != nil || owner != u.d.Name() {
+	err := u.conn.QueryRow(t.Context(), `SELECT tableowner FROM pg_tables WHERE tablename = 'seeds'`).Scan(&owner)
+	if err != nil || owner != u.d.Name() {
 		t.Errorf("the new table belongs to %s (%v), want %s", owner, err, u.d.Name())
 	}
 }

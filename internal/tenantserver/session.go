@@ -127,7 +127,7 @@ func (s *Server) sessionConfig(d Database) (*pgx.ConnConfig, error) {
 const selectMarker = `SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = session_user`
 
 // check returns a test of whether a session is in d's own database.
-func (s *Server) check(d Database) func(context.Context, *pgx.Conn) error {
+func (s *Server) check(d Database) schema.AfterConnect {
 	return func(ctx context.Context, conn *pgx.Conn) error {
 		var marker string
 		if err := conn.QueryRow(ctx, selectMarker).Scan(&marker); err != nil {

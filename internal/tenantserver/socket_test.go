@@ -21,7 +21,7 @@ func (h *host) socket() (folder string) {
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	h.t.Cleanup(func() { os.RemoveAll(folder) })
+	h.t.Cleanup(func() { _ = os.RemoveAll(folder) })
 	listener, err := net.Listen("unix", filepath.Join(folder, ".s.PGSQL.5432"))
 	if err != nil {
 		h.t.Fatal(err)

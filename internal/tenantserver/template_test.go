@@ -18,17 +18,24 @@ import (
 // name of the database, which is its role's too, is left out.
 const describe = `
 	SELECT replace(line, current_database(), 'OWNER') FROM (
-		SELECT format('database %s %s %s %s %s %s %s', pg_get_userbyid(datdba), datacl, datconnlimit, datallowconn, datistemplate, pg_encoding_to_char(encoding), datcollate) AS line
+		SELECT format('database %s %s %s %s %s %s %s', pg_get_userbyid(datdba), datacl, datconnlimit,
+				datallowconn, datistemplate, pg_encoding_to_char(encoding), datcollate) AS line
 			FROM pg_database WHERE datname = current_database() UNION ALL
-		SELECT format('schema %s %s %s', nspname, pg_get_userbyid(nspowner), nspacl) FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' UNION ALL
+		SELECT format('schema %s %s %s', nspname, pg_get_userbyid(nspowner), nspacl)
+			FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' UNION ALL
 		SELECT format('%s %s.%s %s %s %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner), c.relacl, c.reloptions)
 			FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public', 'narthex_migrations') UNION ALL
-		SELECT format('column %s.%s %s %s %s %s', a.attrelid::regclass, a.attname, a.attnum, format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid))
-			FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
+		SELECT format('column %s.%s %s %s %s %s', a.attrelid::regclass, a.attname, a.attnum,
+				format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid))
+			FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
+			LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
 			WHERE c.relnamespace IN ('public'::regnamespace, 'narthex_migrations'::regnamespace) AND a.attnum > 0 UNION ALL
-		SELECT format('constraint %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid)) FROM pg_constraint WHERE connamespace = 'public'::regnamespace UNION ALL
-		SELECT format('index %s', pg_get_indexdef(indexrelid)) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relnamespace = 'public'::regnamespace UNION ALL
-		SELECT format('function %s %s %s', proname, pg_get_userbyid(proowner), prosrc) FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION ALL
+		SELECT format('constraint %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
+			FROM pg_constraint WHERE connamespace = 'public'::regnamespace UNION ALL
+		SELECT format('index %s', pg_get_indexdef(indexrelid))
+			FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relnamespace = 'public'::regnamespace UNION ALL
+		SELECT format('function %s %s %s', proname, pg_get_userbyid(proowner), prosrc)
+			FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION ALL
 		SELECT format('trigger %s', pg_get_triggerdef(oid)) FROM pg_trigger WHERE NOT tgisinternal UNION ALL
 		SELECT format('type %s %s', typname, pg_get_userbyid(typowner)) FROM pg_type WHERE typnamespace = 'public'::regnamespace UNION ALL
 		SELECT format('version %s %s', version, dirty) FROM narthex_migrations.versions UNION ALL
@@ -74,7 +81,8 @@ func (h *host) templates() (names []string) {
 	h.t.Helper()
 	rows, _ := h.admin.Query(
 		h.t.Context(),
-		`SELECT datname || ' ' || oid FROM pg_database WHERE datname LIKE 'tenant\_template\_%' AND datdba = (SELECT oid FROM pg_roles WHERE rolname = $1)`,
+		`SELECT datname || ' ' || oid FROM pg_database
+			WHERE datname LIKE 'tenant\_template\_%' AND datdba = (SELECT oid FROM pg_roles WHERE rolname = $1)`,
 		h.role,
 	)
 	names, err := pgx.CollectRows(rows, pgx.RowTo[string])

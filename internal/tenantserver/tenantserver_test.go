@@ -363,7 +363,8 @@ func TestSessionsOpenedWhileReadOnlyAreReplaced(t *testing.T) {
 // A tenant's URL names the servers that the admin URL names, and which of them to choose.
 func TestTenantsURLsNameAllHosts(t *testing.T) {
 	t.Parallel()
-	server, err := tenantserver.Open(t.Context(), "postgres://admin:5ecret@one:5432,two:5433/postgres?target_session_attrs=read-write", "test", migrations.Tenant)
+	const url = "postgres://admin:5ecret@one:5432,two:5433/postgres?target_session_attrs=read-write"
+	server, err := tenantserver.Open(t.Context(), url, "test", migrations.Tenant)
 	if err != nil {
 		t.Fatal(err)
 	}

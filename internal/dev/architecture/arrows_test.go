@@ -79,7 +79,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/narthex-dev cmd/narthex-bench", "config registry secrets searchattributes", "Both prepare a registry and a namespace."},
 	{"cmd/narthex-dev", "dev/localtemporal telemetry", "The stack has a Temporal server, and a log."},
 	{"cmd/narthex-bench", "dev/program signup migrations", "It measures the program, beside a plain one that makes the same databases."},
-	{"cmd/narthex-bench", "httpapi httpapi/services sessions idempotency throttle tenantdb tokens ids", "It measures routed reads in-process."},
+	{"cmd/narthex-bench", "httpapi httpapi/services sessions idempotency throttle tenantdb tokens ids", "It measures reads in its process."},
 	{"dev/localpg dev/localtemporal dev/testenv", "dev/children", "A server dies with whoever started it."},
 	{"dev/devstack", "registry config secrets hardening", "A new stack has keys, a registry and hardened databases."},
 	{"dev/testenv", "dev/localpg dev/program secrets", "Tests get a server, programs and keys."},
@@ -96,8 +96,8 @@ func TestArrowsHaveReasons(t *testing.T) {
 		if !strings.HasSuffix(row.reason, ".") {
 			t.Errorf("%s → %s has the reason %q, want a sentence", row.from, row.to, row.reason)
 		}
-		for _, from := range strings.Fields(row.from) {
-			for _, to := range strings.Fields(row.to) {
+		for from := range strings.FieldsSeq(row.from) {
+			for to := range strings.FieldsSeq(row.to) {
 				arrow := from + " → " + to
 				if unused[arrow] {
 					t.Errorf("%s has two reasons", arrow)

@@ -168,7 +168,11 @@ func TestStartSelf(t *testing.T) {
 	if p.End(time.Minute) || alive(p.PID()) {
 		t.Error("the child did not end when it was asked to")
 	}
-	for told, want := range map[string]string{"fail": "no luck", "die": "it ended before it was ready: EOF", "hang": context.DeadlineExceeded.Error()} {
+	for told, want := range map[string]string{
+		"fail": "no luck",
+		"die":  "it ended before it was ready: EOF",
+		"hang": context.DeadlineExceeded.Error(),
+	} {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		if told == "hang" {
 			ctx, cancel = context.WithTimeout(t.Context(), 100*time.Millisecond)

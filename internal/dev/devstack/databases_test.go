@@ -131,7 +131,9 @@ func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
 		func() error { _, err := a.Exec(t.Context(), `ALTER ROLE `+name+` CONNECTION LIMIT -1`); return err }(),
 	)
 	var ofDatabase, ofRole int
-	const selectLimits = `SELECT datconnlimit, rolconnlimit FROM pg_database, pg_roles WHERE datname = current_database() AND rolname = current_user`
+	const selectLimits = `
+		SELECT datconnlimit, rolconnlimit FROM pg_database, pg_roles
+		WHERE datname = current_database() AND rolname = current_user`
 	if err := a.QueryRow(t.Context(), selectLimits).Scan(&ofDatabase, &ofRole); err != nil || ofDatabase <= 0 || ofRole <= 0 {
 		t.Errorf("the connection limits are %d and %d (%v), want some", ofDatabase, ofRole, err)
 	}

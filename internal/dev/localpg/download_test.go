@@ -21,8 +21,9 @@ func TestDownload(t *testing.T) {
 		t.Skip("what the test offers for download calls an installed PostgreSQL, and there is none")
 	}
 	jar := zipped(t, "postgres-test.txz", storedXZ(tarred(t, map[string]string{
-		"bin/postgres": "#!/bin/sh\n[ \"$1\" = --version ] && echo 'postgres (PostgreSQL) 17.5' || exec " + installed[0].Dir + "/postgres \"$@\"\n",
-		"bin/initdb":   "#!/bin/sh\nexec " + installed[0].Dir + "/initdb \"$@\"\n",
+		"bin/postgres": "#!/bin/sh\n[ \"$1\" = --version ] && echo 'postgres (PostgreSQL) 17.5' || " +
+			"exec " + installed[0].Dir + "/postgres \"$@\"\n",
+		"bin/initdb": "#!/bin/sh\nexec " + installed[0].Dir + "/initdb \"$@\"\n",
 	})))
 	maven := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
@@ -61,7 +62,8 @@ func TestDownloadFails(t *testing.T) {
 		t.Fatal("a server was started without programs")
 	}
 	for _, part := range []string{
-		"PostgreSQL 15 or newer is needed, but it is not installed here and cannot be downloaded (unable to connect to " + gone + "): install it with `",
+		"PostgreSQL 15 or newer is needed, but it is not installed here and cannot be downloaded " +
+			"(unable to connect to " + gone + "): install it with `",
 		"`, or set DATABASE_URL to the URL of a server",
 	} {
 		if !strings.Contains(err.Error(), part) {

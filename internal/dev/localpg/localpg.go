@@ -32,7 +32,7 @@ type Options struct {
 
 	Log        func(format string, args ...any) // gets a line where something takes long or is unusual
 	Programs   []string                         // patterns of folders that hold PostgreSQL's programs; the usual ones by default
-	Repository string                           // Maven repository to download the programs from, where there are none; the central one by default
+	Repository string                           // Maven repository to download missing programs from; the central one by default
 }
 
 // Server is a running server.

@@ -48,6 +48,8 @@ func processConfig(c config.Process, temporal client.Options, log *slog.Logger, 
 	}
 }
 
+var errNotReady = errors.New("stopped before it was ready")
+
 // runStack starts the whole stack, says when it is ready, and stops it in order when ctx ends or a
 // part of it does.
 func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
@@ -58,7 +60,7 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	defer quiet()
 	defer func() {
 		if err != nil && errors.Is(context.Cause(ctx), context.Canceled) {
-			err = errors.New("stopped before it was ready")
+			err = errNotReady
 		}
 	}()
 
@@ -123,8 +125,15 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		return processes{log: logFile, task: t, progress: progress, fail: fail}.run(ctx, ready)
 	}
 	parts := processConfig(c, temporal, telemetry.NewLogger(logFile, config.Log{}), !f.throttle)
-	parts.Ready = func(http, operations string) { ready([]string{"http://" + http}, "http://"+operations) }
-	return process.Run(ctx, parts)
+	announced := false
+	parts.Ready = func(http, operations string) {
+		announced = true
+		ready([]string{"http://" + http}, "http://"+operations)
+	}
+	if err := process.Run(ctx, parts); err != nil || announced {
+		return err
+	}
+	return errNotReady
 }
 
 // checkAddresses finds addresses that are malformed or taken before anything has been started.
@@ -252,11 +261,7 @@ func temporalOptions(own string) (client.Options, error) {
 	if os.Getenv("TEMPORAL_ADDRESS") == "" {
 		return client.Options{HostPort: own, Namespace: client.DefaultNamespace}, nil
 	}
-	options, err := process.TemporalOptions()
-	if options.Namespace == "" {
-		options.Namespace = client.DefaultNamespace
-	}
-	return options, err
+	return process.TemporalOptions()
 }
 
 func ensureSearchAttributes(ctx context.Context, options client.Options) error {

@@ -91,7 +91,8 @@ func run(cmd *cobra.Command, parts config.Process) error {
 	log := telemetry.NewLogger(os.Stderr, parts.Log)
 	return process.Run(cmd.Context(), process.Config{
 		Process: parts, Temporal: temporal, Log: log,
-		Ready: func(http, operations string) { log.Info("ready", "http", http, "operations", operations) },
+		Serving: func(http, operations string) { log.Info("serving", "http", http, "operations", operations) },
+		Ready:   func(http, operations string) { log.Info("ready", "http", http, "operations", operations) },
 	})
 }
 

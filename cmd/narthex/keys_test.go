@@ -100,17 +100,8 @@ func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
 
 func me(t *testing.T, url, token string) (status int) {
 	t.Helper()
-	request, err := http.NewRequest(http.MethodGet, url+"/api/auth/me", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	request.Header.Set("Authorization", "Bearer "+token)
-	response, err := http.DefaultClient.Do(request)
-	if err != nil {
-		t.Fatal(err)
-	}
-	response.Body.Close()
-	return response.StatusCode
+	status, _ = get(t, url+"/api/auth/me", token)
+	return status
 }
 
 func TestKeysRotateRefuses(t *testing.T) {

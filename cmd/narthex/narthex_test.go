@@ -16,11 +16,9 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-	"go.temporal.io/sdk/client"
 
 	"narthex/internal/config"
 	"narthex/internal/dev/testenv"
-	"narthex/internal/searchattributes"
 )
 
 func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }
@@ -267,49 +265,10 @@ func TestStopWaitsForRequests(t *testing.T) {
 	wantOnlyActiveTenants(t, variables)
 }
 
-// Without Temporal an API starts, says that it is not ready, starts no signup and still logs people in;
-// a worker waits for it.
-func TestTemporalUnreachable(t *testing.T) {
-	t.Parallel()
-	variables := append(environment(t, "127.0.0.1:1"), "SIGNUP_WAIT=100ms")
-	if status, output := narthex(t, variables, "migrate"); status != 0 {
-		t.Fatal(output)
-	}
-	api := testenv.Start(t, variables, "narthex", "api")
-	url := ready(api)
-	for path, want := range map[string]int{"/healthz": http.StatusOK, "/readyz": http.StatusServiceUnavailable} {
-		response, err := http.Get(url + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		response.Body.Close()
-		if response.StatusCode != want {
-			t.Errorf("GET %s: %s, want %d", path, response.Status, want)
-		}
-	}
-	if status, answer := post(t, url+"/api/auth/register", applicant()); status != http.StatusServiceUnavailable || answer["type"] != "/problems/unavailable" {
-		t.Errorf("register: %d, %v; want 503, /problems/unavailable", status, answer)
-	}
-	if status, answer := post(t, url+"/api/auth/login", map[string]string{"email": "pat@example.org", "password": "correct horse"}); status != http.StatusUnauthorized {
-		t.Errorf("login: %d, %v; want 401", status, answer)
-	}
-	worker := testenv.Start(t, variables, "narthex", "worker")
-	worker.WaitFor("Temporal is not reachable yet; trying again")
-	worker.Signal(syscall.SIGTERM)
-	worker.Exit()
-}
-
 func sharedTemporal(t *testing.T) string {
 	t.Helper()
 	address := testenv.TemporalAddress(t)
-	c, err := client.Dial(client.Options{HostPort: address})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace); err != nil {
-		t.Fatal(err)
-	}
+	prepareTemporal(t, address)
 	return address
 }
 

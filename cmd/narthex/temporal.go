@@ -19,9 +19,6 @@ func dialTemporal(ctx context.Context, keys *secrets.Keys) (temporal client.Clie
 	if err != nil {
 		return nil, "", err
 	}
-	if options.Namespace == "" {
-		options.Namespace = client.DefaultNamespace
-	}
 	if keys != nil {
 		codec.Seal(&options, keys)
 	}

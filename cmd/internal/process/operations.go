@@ -12,10 +12,10 @@ import (
 // serveOperations begins to serve operators, before anything else is there, and returns the address, ""
 // where there is none, and what ends it.
 func serveOperations(c Config, watch *telemetry.Telemetry) (address string, stop func(), err error) {
-	if c.Operations.OperationsAddress == "" {
+	if c.OperationsAddress == "" {
 		return "", func() {}, nil
 	}
-	listener, err := listen("operations", c.Operations.OperationsAddress)
+	listener, err := listen("operations", c.OperationsAddress)
 	if err != nil {
 		return "", nil, err
 	}

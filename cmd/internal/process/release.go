@@ -2,7 +2,6 @@ package process
 
 import (
 	"context"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -48,27 +47,27 @@ const currencyPause = 3 * time.Second
 const settlePatience = 5 * time.Second // with Temporal, which takes a moment to take a new release in
 
 // settle returns when the worker's release is current, or is known to have to wait: from then on signups are
-// taken at once.
-func settle(ctx context.Context, c Config, deployment *release.Deployment, currency *currency) error {
-	try := deployment.TakeOver
-	if c.Promote {
-		try = deployment.Promote
+// taken at once. It reports false if ctx ended first.
+func (w *worker) settle(ctx context.Context) bool {
+	try := w.deployment.TakeOver
+	if w.Promote {
+		try = w.deployment.Promote
 	}
-	own, told := deployment.Options().Version.BuildID, time.Now()
+	own, told := w.deployment.Options().Version.BuildID, time.Now()
 	current, err := release.Settle(ctx, try, func(err error) {
 		if time.Since(told) > settlePatience {
 			told = time.Now()
-			c.Log.Warn("The release could not be made current yet; trying again", "release", own, "error", err.Error())
+			w.repeating.Warn("The release could not be made current yet; trying again", "release", own, "error", err.Error())
 		}
 	})
 	switch {
 	case err != nil:
-		return errors.New("stopped before the release could be made current")
+		return false
 	case current == own:
-		currency.yes.Store(true)
-		c.Log.Info("The release is current", "release", own)
+		w.current.yes.Store(true)
+		w.Log.Info("The release is current", "release", own)
 	default:
-		c.Log.Warn("Another release is current: until `narthex worker promote`, this worker is given nothing", "release", own, "current", current)
+		w.Log.Warn("Another release is current: until `narthex worker promote`, this worker is given nothing", "release", own, "current", current)
 	}
-	return nil
+	return true
 }

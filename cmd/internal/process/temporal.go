@@ -1,0 +1,42 @@
+package process
+
+import (
+	"errors"
+	"fmt"
+
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/contrib/envconfig"
+	"go.temporal.io/sdk/log"
+
+	"narthex/internal/codec"
+)
+
+// TemporalOptions returns how to reach Temporal, from TEMPORAL_ADDRESS and its like.
+func TemporalOptions() (client.Options, error) {
+	options, err := envconfig.LoadDefaultClientOptions()
+	if err != nil {
+		return client.Options{}, fmt.Errorf("the Temporal client's configuration (TEMPORAL_…) is not valid: %w", err)
+	}
+	if options.HostPort == "" {
+		return client.Options{}, errors.New("TEMPORAL_ADDRESS is not set: it is where Temporal answers, like 127.0.0.1:7233")
+	}
+	if options.Namespace == "" {
+		options.Namespace = client.DefaultNamespace
+	}
+	return options, nil
+}
+
+// openTemporal returns a client that connects when it is first used.
+func (p *process) openTemporal() (client.Client, error) {
+	options := p.Temporal
+	options.Logger = log.NewStructuredLogger(p.repeating)
+	codec.Seal(&options, p.keys)
+	if err := p.watch.Instrument(&options); err != nil {
+		return nil, fmt.Errorf("the Temporal client cannot be traced: %w", err)
+	}
+	temporal, err := client.NewLazyClient(options)
+	if err != nil {
+		return nil, fmt.Errorf("the Temporal client cannot be made: %w", err)
+	}
+	return temporal, nil
+}

@@ -1,0 +1,188 @@
+package process
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/api/workflowservice/v1"
+	sdkworker "go.temporal.io/sdk/worker"
+
+	"narthex/activities"
+	"narthex/internal/config"
+	"narthex/internal/fleet/ledger"
+	"narthex/internal/orphan"
+	"narthex/internal/readydb"
+	"narthex/internal/redact"
+	"narthex/internal/registry"
+	"narthex/internal/release"
+	"narthex/internal/tenantserver"
+	"narthex/migrations"
+	"narthex/workflows"
+)
+
+const (
+	workerDrain   = 15 * time.Second // for activities, at a stop
+	countPause    = 30 * time.Second // between counts of what is stuck, and of orphans
+	temporalPause = 2 * time.Second  // between tries to reach Temporal
+	temporalLimit = 5 * time.Second  // for each of them
+	chorePause    = 10 * time.Second // between tries to do a chore
+)
+
+// worker takes work from the task queue, once Temporal answers.
+type worker struct {
+	*process
+	deployment *release.Deployment
+	servers    []*tenantserver.Server // first the one on which tenants' databases are made
+	fail       context.CancelCauseFunc
+
+	cancel  context.CancelFunc // of what start does
+	started chan struct{}      // closed when that has ended
+	running sdkworker.Worker   // valid then; nil if Temporal never answered
+}
+
+// openWorker checks the configuration, and takes no work yet. It calls fail if the worker ends later.
+func openWorker(ctx context.Context, p *process, fail context.CancelCauseFunc) (*worker, error) {
+	deployment, err := OpenDeployment(p.temporal, p.Queue, p.Release)
+	if err != nil {
+		return nil, err
+	}
+	servers, err := openServers(ctx, p.Worker, p.registry)
+	if err != nil {
+		return nil, err
+	}
+	return &worker{process: p, deployment: deployment, servers: servers, fail: fail}, nil
+}
+
+// openServers opens the servers of tenants' databases: first the one on which they are made.
+func openServers(ctx context.Context, c *config.Worker, reg *registry.Registry) (servers []*tenantserver.Server, err error) {
+	installation, err := reg.Installation(ctx)
+	if err != nil {
+		return nil, errors.New("the registry does not say which installation it is of: run `narthex migrate`")
+	}
+	for _, url := range append([]config.DatabaseURL{c.TenantServerURL}, c.OtherTenantServerURLs...) {
+		server, err := tenantserver.Open(ctx, string(url), installation, migrations.Tenant)
+		if err != nil {
+			closeAll(servers)
+			return nil, err
+		}
+		servers = append(servers, server)
+	}
+	return servers, nil
+}
+
+func closeAll(servers []*tenantserver.Server) {
+	for _, server := range servers {
+		server.Close()
+	}
+}
+
+// start takes work in the background: as soon as Temporal answers, however long that takes. It calls ready once the
+// worker's release is current, or is known to have to wait.
+func (w *worker) start(ctx context.Context, ready func()) {
+	ctx, w.cancel = context.WithCancel(ctx)
+	w.started = make(chan struct{})
+	go w.watch.CountOrphans(ctx, w.registry, countPause, w.repeating)
+	go func() {
+		defer close(w.started)
+		if err := w.awaitTemporal(ctx); err != nil {
+			w.fail(err)
+		}
+		if w.running == nil || !w.settle(ctx) {
+			return
+		}
+		w.doChores(ctx)
+		ready()
+	}()
+}
+
+// stop lets the worker finish what it has in hand.
+func (w *worker) stop() {
+	defer closeAll(w.servers)
+	if w.started == nil {
+		return
+	}
+	w.cancel()
+	<-w.started
+	if w.running != nil {
+		w.running.Stop()
+	}
+}
+
+// awaitTemporal sets the worker to work as soon as Temporal answers, or returns without error when ctx ends.
+func (w *worker) awaitTemporal(ctx context.Context) error {
+	err := retry{
+		warning: "Temporal is not reachable yet", words: error.Error, log: w.repeating, pause: temporalPause, final: isFinal,
+	}.do(ctx, w.tryRunning)
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return because("the worker cannot start", err)
+	}
+	return nil
+}
+
+// because says in words why Temporal ends the process.
+func because(what string, err error) error {
+	return errors.New(redact.Error(fmt.Errorf("%s: %w", what, err)))
+}
+
+// isFinal reports whether Temporal's SDK would end a running worker for an error too.
+func isFinal(err error) bool {
+	_, namespace := errors.AsType[*serviceerror.NamespaceNotFound](err)
+	_, argument := errors.AsType[*serviceerror.InvalidArgument](err)
+	_, version := errors.AsType[*serviceerror.ClientVersionNotSupported](err)
+	return namespace || argument || version
+}
+
+// tryRunning sets a worker to work. One that could not start can't be started again, and its Start can't be stopped: so
+// Temporal is asked before.
+func (w *worker) tryRunning(ctx context.Context) error {
+	attempt, cancel := context.WithTimeout(ctx, temporalLimit)
+	defer cancel()
+	namespace := &workflowservice.DescribeNamespaceRequest{Namespace: w.Temporal.Namespace}
+	if _, err := w.temporal.WorkflowService().DescribeNamespace(attempt, namespace); err != nil {
+		return err
+	}
+	running := w.newWorker()
+	if err := running.Start(); err != nil {
+		running.Stop()
+		return err
+	}
+	w.running = running
+	return nil
+}
+
+func (w *worker) newWorker() sdkworker.Worker {
+	running := sdkworker.New(w.temporal, string(w.TaskQueue), sdkworker.Options{
+		WorkerStopTimeout: workerDrain,
+		DeploymentOptions: w.deployment.Options(),
+		OnFatalError:      func(err error) { w.fail(because("the worker cannot go on", err)) },
+	})
+	(&workflows.Workflows{Server: w.servers[0].Name()}).Register(running)
+	running.RegisterActivity(&activities.Activities{
+		Registry: w.registry, Server: w.servers[0], Others: w.servers[1:], Keys: w.keys, Temporal: w.temporal,
+		Ledger: ledger.New(w.registry.Pool()), ReadyDatabases: int(w.ReadyDatabases), Now: time.Now,
+	})
+	return running
+}
+
+// doChores does in the background what one worker of all has to do, and counts what operators watch.
+func (w *worker) doChores(ctx context.Context) {
+	queue := string(w.TaskQueue)
+	for what, do := range map[string]func(context.Context) error{
+		"template of tenants' databases":      w.servers[0].EnsureTemplate, // until it is there they are made without
+		"schedule of the sweep for orphans":   func(ctx context.Context) error { return orphan.Schedule(ctx, w.temporal, queue) },
+		"workflow that keeps databases ready": func(ctx context.Context) error { return readydb.Start(ctx, w.temporal, queue) },
+	} {
+		chore := retry{warning: "The " + what + " could not be made yet", words: redact.Error, log: w.repeating, pause: chorePause}
+		go func() { _ = chore.do(ctx, do) }() // it is tried until ctx ends
+	}
+	go w.watch.CountStuck(ctx, w.temporal, queue, countPause, w.repeating)
+	if w.API != nil {
+		go w.current.watch(ctx, w.deployment)
+	}
+}

@@ -1,0 +1,51 @@
+package httpapi_test
+
+import (
+	"net"
+	"net/http"
+	"testing"
+	"time"
+
+	"go.temporal.io/sdk/client"
+
+	"narthex/httpapi"
+	"narthex/internal/dev/testenv"
+	"narthex/internal/dev/teststack"
+)
+
+// A process without Temporal is ready, because it logs people in. It says what is missing.
+func TestReadinessNamesTemporalAndDoesNotNeedIt(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // it connects and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	s := teststack.New(t)
+	for _, c := range []struct {
+		temporal client.Options
+		want     string
+	}{
+		{client.Options{HostPort: testenv.TemporalAddress(t)}, "ready"},
+		{client.Options{HostPort: testenv.TemporalAddress(t), Namespace: "nowhere"}, "unprepared"},
+		{client.Options{HostPort: "127.0.0.1:1"}, "unreachable"},
+		{client.Options{HostPort: silent.Addr().String()}, "unreachable"},
+	} {
+		temporal, err := client.NewLazyClient(c.temporal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer temporal.Close()
+		api := s.Another(func(o *httpapi.Options) { o.Temporal = temporal })
+		want := `{"status":"ready","temporal":"` + c.want + `"}`
+		got := api.Get("/readyz", "")
+		for deadline := time.Now().Add(time.Minute); string(got.Body) != want && time.Now().Before(deadline); {
+			time.Sleep(50 * time.Millisecond) // on a slow machine Temporal doesn't answer in time
+			got = api.Get("/readyz", "")
+		}
+		if got.Status != http.StatusOK || string(got.Body) != want {
+			t.Errorf("with Temporal at %s, namespace %q: GET /readyz: %d, %s; want 200, %s",
+				c.temporal.HostPort, c.temporal.Namespace, got.Status, got.Body, want)
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/activity"
@@ -27,9 +28,13 @@ func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Ta
 	if err != nil {
 		return fleet.Tally{}, err
 	}
+	if in.Undoes != "" {
+		if err := a.checkUndo(ctx, server, in.Undoes); err != nil {
+			return fleet.Tally{}, err
+		}
+	}
 	if in.Undoes == "" && in.Version != server.SchemaVersion() {
-		return fleet.Tally{}, temporal.NewNonRetryableApplicationError(
-			fmt.Sprintf("the run is to version %d, and the worker's release has %d", in.Version, server.SchemaVersion()), saga.ErrorNotOwned, nil)
+		return fleet.Tally{}, refuse(fmt.Sprintf("the run is to version %d, and the worker's release has %d", in.Version, server.SchemaVersion()))
 	}
 	if server == a.Server && in.Undoes == "" {
 		if err := server.EnsureTemplate(ctx); err != nil {
@@ -41,12 +46,32 @@ func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Ta
 	}
 	err = a.Ledger.Open(ctx, in)
 	if errors.Is(err, ledger.ErrBusy) {
-		return fleet.Tally{}, temporal.NewNonRetryableApplicationError(err.Error(), saga.ErrorNotOwned, nil)
+		return fleet.Tally{}, refuse(err.Error())
 	}
 	if err != nil {
 		return fleet.Tally{}, forward("open the run", err)
 	}
 	return a.tally(ctx, in.RunID)
+}
+
+// checkUndo refuses to take a run back if a migration's way back may lose data.
+func (a *Activities) checkUndo(ctx context.Context, server *tenantserver.Server, runID string) error {
+	from, to, err := a.Ledger.Span(ctx, runID)
+	if err != nil {
+		return forward("look what to take back", err)
+	}
+	files, err := server.LosesData(from, to)
+	if err != nil {
+		return refuse("the worker's release doesn't know the way back: " + err.Error())
+	}
+	if len(files) > 0 {
+		return refuse("the way back may lose data: " + strings.Join(files, " and ") + " doesn't say why it is safe for data")
+	}
+	return nil
+}
+
+func refuse(why string) error {
+	return temporal.NewNonRetryableApplicationError(why, saga.ErrorNotOwned, nil)
 }
 
 // ExtendFleetRun adds the churches that signups have made of an older schema since the run began. Idempotent.

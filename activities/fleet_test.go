@@ -3,6 +3,7 @@ package activities_test
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync"
 	"testing"
 	"testing/fstest"
@@ -346,4 +347,25 @@ func TestCanariesAreProbed(t *testing.T) {
 			t.Errorf("after %s the canaries' problems are %v (%v), want %s", c.damage, problems, err, c.want)
 		}
 	}
+}
+
+// A run is taken back only if each migration says why its way back loses no data.
+func TestAnUndoThatMayLoseDataIsRefused(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 1)
+	run := f.run()
+	f.open(run)
+	f.change(run.RunID)
+	f.end(run.RunID)
+	unsafe := fstest.MapFS{}
+	for name, file := range newSchema {
+		unsafe[name] = file
+	}
+	unsafe["000002_planted.down.sql"] = &fstest.MapFile{Data: []byte(`ALTER TABLE branches DROP COLUMN planted`)}
+	f.do.Server = f.serverOf(unsafe)
+	_, err := f.env.ExecuteActivity(f.do.OpenFleetRun, fleet.Input{RunID: ids.New(), Server: run.Server, Undoes: run.RunID})
+	if err == nil || !strings.Contains(err.Error(), "000002_planted.down.sql doesn't say why it is safe for data") {
+		t.Errorf("the undo is opened with %v, want it refused with the file's name", err)
+	}
+	f.wantVersions(all(churches, 2))
 }

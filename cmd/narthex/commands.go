@@ -42,7 +42,7 @@ func newCommand() *cobra.Command {
 	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they win over those that are set")
 	root.Flags().BoolVar(&version, "version", false, "print the version, and the name of the release")
 	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signupsCommand(), orphansCommand(),
-		readyCommand(), poolCommand(), keysCommand(), versionCommand())
+		fleetCommand(), readyCommand(), poolCommand(), keysCommand(), versionCommand())
 	checkUsage(root)
 	return root
 }

@@ -101,6 +101,20 @@ func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, l
 	return nil
 }
 
+// LosesData names the migrations whose way back, from one version to another, does not say why it loses no data.
+func (s *Server) LosesData(from, to int) (files []string, err error) {
+	steps, err := schema.Steps(s.files, from, to)
+	if err != nil {
+		return nil, err
+	}
+	for _, step := range steps {
+		if step.Safe == "" {
+			files = append(files, step.File)
+		}
+	}
+	return files, nil
+}
+
 // Prepare has d's database parse statements, by name, without running them, and returns those that it refuses, and why.
 // Errors: ErrGone, ErrNotOwned, or why the database could not be asked.
 func (s *Server) Prepare(ctx context.Context, d Database, statements map[string]string) (refused map[string]error, err error) {

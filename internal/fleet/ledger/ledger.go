@@ -106,6 +106,7 @@ const (
 	selectCanaries = `
 		SELECT t.id AS tenant_id, t.signup_id FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
 		WHERE c.run_id = $1 AND c.wave = 0 AND c.state = 'changed' ORDER BY t.id`
+	selectSpan   = `SELECT coalesce(max(to_version), 0), coalesce(min(from_version), 0) FROM fleet_changes WHERE run_id = $1 AND state = 'changed'`
 	leftOfWave   = `SELECT count(*) FROM fleet_changes WHERE run_id = $1 AND wave <= $2 AND state = 'waiting'`
 	selectFailed = `
 		SELECT tenant_id, attempts, sqlstate, error, updated_at FROM fleet_changes
@@ -281,6 +282,14 @@ func (l *Ledger) Tally(ctx context.Context, runID string) (fleet.Tally, error) {
 		return fleet.Tally{}, fmt.Errorf("count a run's churches: %w", err)
 	}
 	return counted, nil
+}
+
+// Span returns the versions between which an undo of a run goes.
+func (l *Ledger) Span(ctx context.Context, runID string) (from, to int, err error) {
+	if err := l.db.QueryRow(ctx, selectSpan, runID).Scan(&from, &to); err != nil {
+		return 0, 0, fmt.Errorf("look between which versions a run went: %w", err)
+	}
+	return from, to, nil
 }
 
 // Left returns how many churches up to a wave still wait.

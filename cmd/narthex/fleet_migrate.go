@@ -1,0 +1,300 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"narthex/internal/fleet"
+	"narthex/internal/fleet/ledger"
+	"narthex/internal/ids"
+	"narthex/migrations"
+)
+
+// launch is how a command starts a run, and whether it waits for it.
+type launch struct {
+	options       fleet.Options
+	yes, leave    bool
+	asJSON        bool
+	haltAtPercent string
+}
+
+func (l *launch) flags(cmd *cobra.Command) {
+	flags := cmd.Flags()
+	flags.IntVar(&l.options.AtOnce, "at-once", fleet.DefaultAtOnce, "change at most `N` databases at a time")
+	flags.Float64Var(&l.options.Rate, "rate", 0, "change at most `N` churches a second; 0 is no limit")
+	flags.StringVar(&l.haltAtPercent, "halt-at", "2%", "halt when this `SHARE` of the churches has failed, and at least 3")
+	flags.BoolVar(&l.leave, "no-wait", false, "don't wait for the end")
+	flags.BoolVar(&l.yes, "yes", false, "don't ask")
+	flags.BoolVar(&l.asJSON, "json", false, "print JSON")
+}
+
+func (l *launch) check() error {
+	share, err := percent(l.haltAtPercent)
+	switch {
+	case err != nil:
+		return usage("--halt-at takes a share like 2%%, not %q", l.haltAtPercent)
+	case l.options.AtOnce < 1 || l.options.AtOnce > 64:
+		return usage("--at-once must be from 1 to 64")
+	case l.options.Rate < 0:
+		return usage("--rate must not be negative")
+	case l.options.Soak < 0:
+		return usage("--soak must not be negative")
+	}
+	l.options.HaltAt = share
+	for _, id := range l.options.Canaries {
+		if !ids.Valid(id) {
+			return usage("--canary takes tenant ids, and %q is none", id)
+		}
+	}
+	return nil
+}
+
+func percent(text string) (share float64, err error) {
+	var n float64
+	if _, err := fmt.Sscanf(text, "%g%%", &n); err != nil || !strings.HasSuffix(text, "%") || n <= 0 || n > 100 {
+		return 0, errors.New("not a percentage")
+	}
+	return n / 100, nil
+}
+
+func fleetMigrateCommand() *cobra.Command {
+	var l launch
+	cmd := &cobra.Command{
+		Use: "migrate", Short: "Bring all churches to this release's schema", Args: cobra.NoArgs,
+		Long: `Bring all churches to this release's schema, server after server. New churches get it from the start: first the
+template is made, then a few canaries are changed and watched, then the others in waves of 1 %, 10 % and the rest, the
+least used first. It waits for the end; when it is stopped, the run goes on.`,
+		Example: "  narthex fleet migrate\n  narthex fleet migrate --soak 1h --at-once 2 --yes --no-wait",
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := l.check(); err != nil {
+				return err
+			}
+			return steerFleet(cmd, func(ctx context.Context, o *fleetOperator) error { return l.migrate(ctx, cmd, o) })
+		},
+	}
+	cmd.Flags().StringSliceVar(&l.options.Canaries, "canary", nil, "change the church of this `ID` first; otherwise the 3 least used")
+	cmd.Flags().DurationVar(&l.options.Soak, "soak", fleet.DefaultSoak, "watch the canaries for this `DURATION`; 0 skips it")
+	l.flags(cmd)
+	return cmd
+}
+
+func (l *launch) migrate(ctx context.Context, cmd *cobra.Command, o *fleetOperator) error {
+	versions, err := o.ledger.Versions(ctx)
+	if err != nil {
+		return inOneSentence(ctx, "the churches cannot be counted", err)
+	}
+	newest := migrations.TenantVersion()
+	behind := map[string]int{}
+	var servers []string
+	for _, v := range versions {
+		if v.SchemaVersion >= newest {
+			continue
+		}
+		if behind[v.Server()] == 0 {
+			servers = append(servers, v.Server())
+		}
+		behind[v.Server()] += v.Churches
+	}
+	if len(servers) == 0 {
+		return l.say(cmd, fmt.Sprintf("All churches have schema version %d.", newest), []fleet.Progress{})
+	}
+	var all []fleet.Progress
+	var failed error
+	for _, server := range servers {
+		question := fmt.Sprintf("Bring %d churches on %s to schema version %d?", behind[server], server, newest)
+		in := fleet.Input{RunID: ids.New(), Server: server, Version: newest, Options: l.options}
+		progress, err := l.launch(ctx, cmd, o, in, question)
+		all, failed = append(all, progress), errors.Join(failed, err)
+		if err != nil && !l.leave {
+			break
+		}
+	}
+	if l.asJSON {
+		failed = errors.Join(failed, writeJSON(cmd.OutOrStdout(), all))
+	}
+	return failed
+}
+
+func (l *launch) say(cmd *cobra.Command, words string, value any) error {
+	if l.asJSON {
+		return writeJSON(cmd.OutOrStdout(), value)
+	}
+	fmt.Fprintln(cmd.OutOrStdout(), words)
+	return nil
+}
+
+// launch starts a run, once somebody has agreed, and waits for its end.
+func (l *launch) launch(ctx context.Context, cmd *cobra.Command, o *fleetOperator, in fleet.Input, question string) (fleet.Progress, error) {
+	if err := l.agree(cmd, question); err != nil {
+		return fleet.Progress{}, err
+	}
+	if err := o.CheckWorker(ctx); err != nil {
+		return fleet.Progress{}, errors.New(describe(err))
+	}
+	err := fleet.Start(ctx, o.Temporal, o.TaskQueue, in)
+	if errors.Is(err, fleet.ErrBusy) {
+		return fleet.Progress{}, fmt.Errorf("a run goes on over the churches on %s: narthex fleet status shows it", in.Server)
+	}
+	if err != nil {
+		return fleet.Progress{}, inOneSentence(ctx, "the run could not be started", err)
+	}
+	if !l.asJSON {
+		fmt.Fprintf(cmd.OutOrStdout(), "Run %s over the churches on %s has started.\n", in.RunID, in.Server)
+	}
+	if l.leave {
+		return fleet.Progress{RunID: in.RunID, Server: in.Server, Stage: fleet.Preparing, State: fleet.Running}, nil
+	}
+	progress, err := l.follow(ctx, o, in)
+	if err == nil && !l.asJSON {
+		fmt.Fprintf(cmd.OutOrStdout(), "Run %s is %s: %s.\n", in.RunID, progress.State, progress.Tally.Words())
+	}
+	return progress, errors.Join(err, outcome(progress))
+}
+
+// agree asks on a terminal. Where there is none, nobody can be asked.
+func (l *launch) agree(cmd *cobra.Command, question string) error {
+	if l.yes {
+		return nil
+	}
+	file, ok := cmd.InOrStdin().(*os.File)
+	if !ok || !term.IsTerminal(int(file.Fd())) {
+		return errors.New("nobody can be asked whether to go on: say --yes")
+	}
+	fmt.Fprint(cmd.ErrOrStderr(), question+" [y/N] ")
+	answer, _ := bufio.NewReader(file).ReadString('\n')
+	if word := strings.ToLower(strings.TrimSpace(answer)); word != "y" && word != "yes" {
+		return errors.New("nothing was done")
+	}
+	return nil
+}
+
+// follow shows how far the run is, until it has ended or is halted or paused.
+func (l *launch) follow(ctx context.Context, o *fleetOperator, in fleet.Input) (fleet.Progress, error) {
+	ended := make(chan error, 1)
+	var last fleet.Progress
+	go func() {
+		var err error
+		last, err = fleet.Wait(ctx, o.Temporal, in.Server)
+		ended <- err
+	}()
+	var shown bar
+	defer func() { shown.clear() }()
+	for {
+		select {
+		case err := <-ended:
+			return last, runEnd(in.RunID, err)
+		case <-time.After(followPause):
+		}
+		run, err := o.ledger.Run(ctx, in.RunID)
+		if errors.Is(err, ledger.ErrNotFound) {
+			continue // it is preparing
+		}
+		tally, tallyErr := o.ledger.Tally(ctx, in.RunID)
+		if err = errors.Join(err, tallyErr); err != nil {
+			continue // the registry may answer again
+		}
+		if shown.ProgressBar == nil {
+			shown = newBar(tally.All(), "churches")
+		}
+		shown.set(tally.Changed + tally.Gone)
+		if run.State == fleet.Halted || run.State == fleet.Paused {
+			return fleet.Progress{RunID: run.ID, Server: run.Server, Stage: run.Stage, State: run.State, Reason: run.Reason, Tally: tally}, nil
+		}
+	}
+}
+
+// runEnd says why a run did not complete.
+func runEnd(id string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fleet.ErrRefused), errors.Is(err, fleet.ErrCancelled):
+		return fmt.Errorf("run %s: %w", id, err)
+	}
+	return fmt.Errorf("run %s: %s", id, describe(err))
+}
+
+const followPause = 200 * time.Millisecond
+
+// outcome is an error unless all that was asked is done.
+func outcome(p fleet.Progress) error {
+	switch {
+	case p.State == fleet.Halted || p.State == fleet.Paused:
+		return fmt.Errorf("the run %s is %s: %s. narthex fleet status says more, narthex fleet resume lets it go on", p.RunID, p.State, p.Reason)
+	case p.Tally.Failed > 0:
+		return fmt.Errorf("%d churches failed: narthex fleet status says why, narthex fleet retry-failed %s tries them again", p.Tally.Failed, p.RunID)
+	}
+	return nil
+}
+
+func fleetUndoCommand() *cobra.Command {
+	var l launch
+	cmd := &cobra.Command{
+		Use: "undo RUN", Short: "Take back exactly the churches that a run has changed", Args: cobra.ExactArgs(1),
+		Long:    `Take back exactly the churches that a run has changed. It is refused if a migration's way back may lose data.`,
+		Example: "  narthex fleet undo 01m89x7m6zry4hep2a3rj5z1b8 --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return l.again(cmd, args[0], "Take run %s back?", func(in *fleet.Input) { in.Undoes, in.Version = args[0], 0 })
+		},
+	}
+	l.flags(cmd)
+	return cmd
+}
+
+func fleetRetryCommand() *cobra.Command {
+	var l launch
+	cmd := &cobra.Command{
+		Use: "retry-failed RUN", Short: "Try a run's failed churches again, and no others", Args: cobra.ExactArgs(1),
+		Example: "  narthex fleet retry-failed 01m89x7m6zry4hep2a3rj5z1b8 --yes",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return l.again(cmd, args[0], "Try the failed churches of run %s again?", func(in *fleet.Input) { in.Retries = args[0] })
+		},
+	}
+	l.flags(cmd)
+	return cmd
+}
+
+// again starts a run over the churches of another one. Failed churches of a run that goes on are tried again by that run.
+func (l *launch) again(cmd *cobra.Command, id, question string, over func(*fleet.Input)) error {
+	if err := l.check(); err != nil {
+		return err
+	}
+	return steerFleet(cmd, func(ctx context.Context, o *fleetOperator) error {
+		of, err := o.ledger.Run(ctx, id)
+		if errors.Is(err, ledger.ErrNotFound) {
+			return fmt.Errorf("there is no run %q: narthex fleet status shows the last ones", id)
+		}
+		if err != nil {
+			return inOneSentence(ctx, "the run cannot be read", err)
+		}
+		in := fleet.Input{RunID: ids.New(), Server: of.Server, Version: of.Version, Options: l.options}
+		over(&in)
+		if !of.State.Ended() {
+			return l.retryRunning(ctx, cmd, o, of, in)
+		}
+		progress, err := l.launch(ctx, cmd, o, in, fmt.Sprintf(question, id))
+		if l.asJSON {
+			err = errors.Join(err, writeJSON(cmd.OutOrStdout(), progress))
+		}
+		return err
+	})
+}
+
+func (l *launch) retryRunning(ctx context.Context, cmd *cobra.Command, o *fleetOperator, of ledger.Run, in fleet.Input) error {
+	if in.Undoes != "" {
+		return fmt.Errorf("the run %s goes on: cancel it first", of.ID)
+	}
+	if err := fleet.Tell(ctx, o.Temporal, of.Server, fleet.Retry); err != nil {
+		return inOneSentence(ctx, "the run could not be told", err)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), "The run %s tries its failed churches again.\n", of.ID)
+	return nil
+}

@@ -1,0 +1,82 @@
+package fleet
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	enumspb "go.temporal.io/api/enums/v1"
+	"go.temporal.io/api/serviceerror"
+	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
+)
+
+var (
+	// ErrBusy means that another run goes on over the same server's churches.
+	ErrBusy = errors.New("another run goes on over this server's churches")
+	// ErrNotRunning means that no run goes on over a server's churches.
+	ErrNotRunning = errors.New("no run goes on")
+	// ErrRefused means that a worker refused the run, and says why.
+	ErrRefused = errors.New("the run was refused")
+	// ErrCancelled means that an operator cancelled the run.
+	ErrCancelled = errors.New("the run was cancelled")
+)
+
+// Start starts a run. Errors: ErrBusy, or why Temporal did not answer: then it may have started.
+func Start(ctx context.Context, c client.Client, taskQueue string, in Input) error {
+	summary := fmt.Sprintf("bring the churches on %s to schema version %d", in.Server, in.Version)
+	if in.Undoes != "" {
+		summary = fmt.Sprintf("take back run %s over the churches on %s", in.Undoes, in.Server)
+	}
+	_, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
+		ID: WorkflowID(in.Server), TaskQueue: taskQueue, StaticSummary: summary,
+		WorkflowIDConflictPolicy:                 enumspb.WORKFLOW_ID_CONFLICT_POLICY_FAIL,
+		WorkflowIDReusePolicy:                    enumspb.WORKFLOW_ID_REUSE_POLICY_ALLOW_DUPLICATE,
+		WorkflowExecutionErrorWhenAlreadyStarted: true,
+		TypedSearchAttributes:                    temporal.NewSearchAttributes(StateAttribute.ValueSet(string(Running))),
+	}, Workflow, in)
+	if _, running := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); running {
+		return ErrBusy
+	}
+	if err != nil {
+		return fmt.Errorf("start the run: %w", err)
+	}
+	return nil
+}
+
+// Wait waits for the end of the run that goes on over a server's churches, or that was the last.
+// Errors: ErrRefused, ErrCancelled, or why Temporal did not answer.
+func Wait(ctx context.Context, c client.Client, server string) (Progress, error) {
+	var progress Progress
+	err := c.GetWorkflow(ctx, WorkflowID(server), "").Get(ctx, &progress)
+	if failure, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		return Progress{}, fmt.Errorf("%w: %s", ErrRefused, failure.Message())
+	}
+	if temporal.IsCanceledError(err) {
+		return Progress{}, ErrCancelled
+	}
+	if err != nil {
+		return Progress{}, fmt.Errorf("wait for the run: %w", err)
+	}
+	return progress, nil
+}
+
+// Tell sends a signal to the run that goes on over a server's churches. Errors: ErrNotRunning.
+func Tell(ctx context.Context, c client.Client, server, signal string) error {
+	return ifRunning(c.SignalWorkflow(ctx, WorkflowID(server), "", signal, nil), signal)
+}
+
+// Cancel cancels the run that goes on over a server's churches: those that were changed stay so. Errors: ErrNotRunning.
+func Cancel(ctx context.Context, c client.Client, server string) error {
+	return ifRunning(c.CancelWorkflow(ctx, WorkflowID(server), ""), "cancel")
+}
+
+func ifRunning(err error, what string) error {
+	if _, gone := errors.AsType[*serviceerror.NotFound](err); gone {
+		return ErrNotRunning
+	}
+	if err != nil {
+		return fmt.Errorf("%s the run: %w", what, err)
+	}
+	return nil
+}

@@ -173,13 +173,17 @@ func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server
 	if isAway(cause) && claimed.Attempts < mostAttempts && server.Ping(ctx) != nil {
 		return false, errors.Join(cause, a.Ledger.GiveBack(ctx, slice.RunID, claimed.TenantID))
 	}
-	return true, a.enterChange(ctx, slice.RunID, claimed, cause)
+	return true, a.enterChange(ctx, server, slice.RunID, claimed, cause)
 }
 
-func (a *Activities) enterChange(ctx context.Context, runID string, claimed ledger.Claimed, cause error) error {
+func (a *Activities) enterChange(ctx context.Context, server *tenantserver.Server, runID string, claimed ledger.Claimed, cause error) error {
 	switch {
 	case cause == nil:
-		return a.Ledger.Changed(ctx, runID, claimed.TenantID)
+		serves, err := server.Serves(claimed.ToVersion)
+		if err != nil {
+			return err
+		}
+		return a.Ledger.Changed(ctx, runID, claimed.TenantID, serves)
 	case isAway(cause) && claimed.Attempts < mostAttempts:
 		return a.Ledger.GiveBack(ctx, runID, claimed.TenantID)
 	}

@@ -23,11 +23,15 @@ func (a *Activities) createTenant(ctx context.Context, in signup.StepInput) erro
 	if err != nil {
 		return err
 	}
+	serves, err := a.Server.Serves(a.Server.SchemaVersion())
+	if err != nil {
+		return err
+	}
 	url, host, port, name := a.Server.Location(database)
 	return a.Registry.InsertTenant(ctx, owner(in), registry.NewTenant{
 		Name: who.ChurchName, Email: who.Email,
 		DatabaseURL: url, DatabaseHost: host, DatabasePort: port, DatabaseName: name,
-		SchemaVersion: a.Server.SchemaVersion(), CreatedAt: in.RequestedAt,
+		SchemaVersion: a.Server.SchemaVersion(), SchemaServes: serves, CreatedAt: in.RequestedAt,
 	})
 }
 

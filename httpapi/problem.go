@@ -84,6 +84,8 @@ var (
 	errDown        = &problem{Type: "/problems/database-unavailable", Title: "The church's database does not answer", Status: http.StatusServiceUnavailable, retryAfter: 5}
 	errSchemaAhead = &problem{Type: "/problems/schema-ahead", Title: "The church's database is newer than this release of the service",
 		Status: http.StatusServiceUnavailable, Detail: "The service is being updated. Try again in a minute.", retryAfter: 60}
+	errSchemaBehind = &problem{Type: "/problems/schema-behind", Title: "The church's database is being brought to this release of the service",
+		Status: http.StatusServiceUnavailable, Detail: "It is next in the queue. Try again in a few seconds.", retryAfter: 5}
 	errNotReady   = &problem{Type: "/problems/not-ready", Title: "The service is not ready", Status: http.StatusServiceUnavailable, retryAfter: 2}
 	errNotStarted = &problem{Type: "/problems/unavailable", Title: "The signup could not be started", Status: http.StatusServiceUnavailable,
 		Detail: "Try again in a few seconds. It may have started; retrying is safe.", retryAfter: 5}
@@ -161,6 +163,8 @@ func problemFor(err error) *problem {
 		return errBusy.with(err)
 	case errors.Is(err, tenantdb.ErrSchemaAhead):
 		return errSchemaAhead.with(err)
+	case errors.Is(err, tenantdb.ErrSchemaBehind):
+		return errSchemaBehind.with(err)
 	case errors.Is(err, tenantdb.ErrDown):
 		return errDown.with(err)
 	default:

@@ -26,6 +26,10 @@ func folder(name string) fs.FS {
 	return sub
 }
 
+// TenantOldest is the oldest tenant schema that this release's code works with: the newest or the one before, because
+// churches are brought forward while the release serves them.
+const TenantOldest = 1
+
 // TenantVersion returns the version of the newest tenant schema.
 func TenantVersion() int { return Newest(Tenant) }
 

@@ -28,6 +28,7 @@ type NewTenant struct {
 	DatabasePort  int
 	DatabaseName  string
 	SchemaVersion int
+	SchemaServes  int // the oldest version whose release works with this one
 	CreatedAt     time.Time
 }
 
@@ -40,6 +41,7 @@ type Tenant struct {
 	SubscriptionStatus string
 	TrialEndsAt        time.Time
 	SchemaVersion      int
+	SchemaServes       int    // the oldest version whose release works with it
 	DatabaseURL        string // opened; never to be logged
 }
 
@@ -51,15 +53,16 @@ type tenantRow struct {
 	SubscriptionStatus string
 	TrialEndsAt        time.Time
 	SchemaVersion      int
+	SchemaServes       int
 	DatabaseURL        []byte
 }
 
 const (
 	insertTenant = `
 		INSERT INTO tenants (id, church_id, name, email, database_url, database_host, database_port, database_name,
-			subscription_status, subscription_plan, status, schema_version, signup_id, created_at, updated_at)
+			subscription_status, subscription_plan, status, schema_version, schema_serves, signup_id, created_at, updated_at)
 		SELECT @tenant_id, @tenant_id, @name, @email, @database_url, @database_host, @database_port, @database_name,
-			'trial', 'starter', 'provisioning', @schema_version, @signup_id, @created_at, @created_at` + permitted + `
+			'trial', 'starter', 'provisioning', @schema_version, @schema_serves, @signup_id, @created_at, @created_at` + permitted + `
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfTenant  = `SELECT signup_id FROM tenants WHERE id = @tenant_id`
 	deleteTenant   = `DELETE FROM tenants WHERE id = @tenant_id AND signup_id = @signup_id`
@@ -79,7 +82,8 @@ const (
 	selectOneAServer = `
 		SELECT DISTINCT ON (database_host, database_port) id FROM tenants WHERE status = 'active' ORDER BY database_host, database_port, id`
 	selectTenant = `
-		SELECT t.id, t.name, t.email, t.status, c.subscription_status, c.trial_ends_at, t.schema_version, t.database_url
+		SELECT t.id, t.name, t.email, t.status, c.subscription_status, c.trial_ends_at, t.schema_version,
+			coalesce(t.schema_serves, t.schema_version) AS schema_serves, t.database_url
 		FROM tenants t JOIN churches c ON c.id = t.church_id WHERE t.id = $1`
 )
 
@@ -117,7 +121,7 @@ func (r *Registry) InsertTenant(ctx context.Context, owner Owner, tenant NewTena
 	err = r.insert(ctx, owner, insertTenant, ownerOfTenant, pgx.NamedArgs{
 		"name": tenant.Name, "email": email, "database_url": url,
 		"database_host": tenant.DatabaseHost, "database_port": tenant.DatabasePort, "database_name": tenant.DatabaseName,
-		"schema_version": tenant.SchemaVersion, "created_at": tenant.CreatedAt,
+		"schema_version": tenant.SchemaVersion, "schema_serves": tenant.SchemaServes, "created_at": tenant.CreatedAt,
 	})
 	if err != nil {
 		return fmt.Errorf("insert tenant: %w", err)
@@ -170,7 +174,7 @@ func (r *Registry) Tenant(ctx context.Context, tenantID string) (Tenant, error) 
 		return Tenant{}, err
 	}
 	return Tenant{ID: row.ID, Name: row.Name, Email: string(email), Status: row.Status, SubscriptionStatus: row.SubscriptionStatus,
-		TrialEndsAt: row.TrialEndsAt, SchemaVersion: row.SchemaVersion, DatabaseURL: string(url)}, nil
+		TrialEndsAt: row.TrialEndsAt, SchemaVersion: row.SchemaVersion, SchemaServes: row.SchemaServes, DatabaseURL: string(url)}, nil
 }
 
 // DatabaseURLPlace is where a tenant's database URL is sealed.

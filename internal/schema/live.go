@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -15,8 +16,9 @@ import (
 
 // What the first lines of a migration file may say.
 const (
-	outsideTransaction = "-- no transaction"  // its one statement, which can be repeated, can't run in a transaction
-	isSafe             = "-- safe for data: " // of a down: why it loses nothing
+	outsideTransaction = "-- no transaction"    // its one statement, which can be repeated, can't run in a transaction
+	isSafe             = "-- safe for data: "   // of a down: why it loses nothing
+	isCompatible       = "-- compatible with: " // of an up: the oldest version whose release works with it
 )
 
 // Step is one migration file, by which a live database goes from one version to the next, or back.
@@ -26,6 +28,7 @@ type Step struct {
 	SQL           string
 	InTransaction bool
 	Safe          string // of a step back: why no data is lost; empty if some may be
+	Compatible    int    // of a step forward: the oldest version whose release works after it
 }
 
 // Steps returns the steps from one version to another, in the order in which they are taken.
@@ -60,6 +63,7 @@ func readStep(files fs.FS, version int, direction string) (Step, error) {
 		return Step{}, fmt.Errorf("read migration: %w", err)
 	}
 	step := Step{From: version - 1, To: version, File: names[0], SQL: string(content), InTransaction: true}
+	step.Compatible = version
 	if direction == "down" {
 		step.From, step.To = step.To, step.From
 	}
@@ -74,8 +78,27 @@ func readStep(files fs.FS, version int, direction string) (Step, error) {
 		if why, ok := strings.CutPrefix(line, isSafe); ok {
 			step.Safe = why
 		}
+		if oldest, ok := strings.CutPrefix(line, isCompatible); ok {
+			if step.Compatible, err = strconv.Atoi(oldest); err != nil {
+				return Step{}, fmt.Errorf("%s: %q is no version", step.File, oldest)
+			}
+		}
 	}
 	return step, nil
+}
+
+// Serves returns the oldest version whose release works with a database at version: each migration since then says so.
+func Serves(files fs.FS, version int) (oldest int, err error) {
+	for oldest = version; oldest > 1; oldest-- {
+		steps, err := Steps(files, oldest-1, version)
+		if err != nil {
+			return 0, err
+		}
+		if slices.ContainsFunc(steps, func(s Step) bool { return s.Compatible > oldest-1 }) {
+			break
+		}
+	}
+	return oldest, nil
 }
 
 const (

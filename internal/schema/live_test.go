@@ -157,6 +157,22 @@ func TestStepsSayWhatTheirFilesSay(t *testing.T) {
 	}
 }
 
+// Which release works with a database is what each migration since then says.
+func TestServes(t *testing.T) {
+	t.Parallel()
+	files := fstest.MapFS{}
+	for name, head := range map[string]string{
+		"000001_a": "", "000002_b": "-- compatible with: 1\n", "000003_c": "-- compatible with: 1\n", "000004_d": "", "000005_e": "-- compatible with: 3\n",
+	} {
+		files[name+".up.sql"] = &fstest.MapFile{Data: []byte(head + "SELECT")}
+	}
+	for version, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 4, 5: 4} {
+		if got, err := schema.Serves(files, version); err != nil || got != want {
+			t.Errorf("a database at %d works with releases from %d on (%v), want %d", version, got, err, want)
+		}
+	}
+}
+
 func exec(t *testing.T, conn *pgx.Conn, sql string) {
 	t.Helper()
 	if _, err := conn.Exec(t.Context(), sql); err != nil {

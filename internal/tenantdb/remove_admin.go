@@ -51,7 +51,7 @@ func (r *Router) RemoveExpired(ctx context.Context) error {
 				continue
 			}
 			err := r.removeExpired(ctx, invitation)
-			if err == nil || errors.Is(err, ErrInactive) || errors.Is(err, ErrUnknown) || errors.Is(err, ErrSchemaAhead) {
+			if err == nil || errors.Is(err, ErrInactive) || errors.Is(err, ErrUnknown) || errors.Is(err, ErrSchemaAhead) || errors.Is(err, ErrSchemaBehind) {
 				continue
 			}
 			silent[invitation.TenantID] = errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrDown)

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"narthex/internal/fleet/ledger"
+	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 	"narthex/migrations"
@@ -26,6 +28,8 @@ var (
 	ErrInactive = errors.New("the tenant is not active")
 	// ErrSchemaAhead says that a newer release has changed the tenant's schema to one that this release doesn't know.
 	ErrSchemaAhead = errors.New("the tenant's schema is newer than this release's")
+	// ErrSchemaBehind says that the tenant's schema has yet to be brought to one that this release works with.
+	ErrSchemaBehind = errors.New("the tenant's schema is older than this release's")
 	// ErrDown says that the tenant's database cannot be connected to.
 	ErrDown = errors.New("the tenant's database does not answer")
 )
@@ -34,10 +38,12 @@ var (
 // safe for concurrent use.
 type Router struct {
 	registry *registry.Registry
+	ledger   *ledger.Ledger
 	keys     *secrets.Keys
 	log      *slog.Logger
 	budget   *budget
-	schema   int // the newest version of a tenant's schema that this release knows
+	newest   int // version of a tenant's schema that this release knows
+	oldest   int // that it works with
 	reading  singleflight.Group
 	stop     context.CancelFunc
 	closing  sync.WaitGroup
@@ -58,7 +64,7 @@ type Router struct {
 // (at least one) open together.
 func NewRouter(reg *registry.Registry, keys *secrets.Keys, connections int, log *slog.Logger) *Router {
 	ctx, stop := context.WithCancel(context.Background())
-	r := &Router{registry: reg, keys: keys, log: log, stop: stop, schema: migrations.TenantVersion(),
+	r := &Router{registry: reg, ledger: ledger.New(reg.Pool()), keys: keys, log: log, stop: stop, newest: migrations.TenantVersion(), oldest: migrations.TenantOldest,
 		tenants: map[string]*entry{}, byUse: list.New(), pools: list.New()}
 	r.budget = newBudget(connections, r.makeRoom)
 	r.closing.Go(func() { r.follow(ctx) })
@@ -66,9 +72,20 @@ func NewRouter(reg *registry.Registry, keys *secrets.Keys, connections int, log 
 }
 
 // Acquire returns the tenant of this id, which must be released. The id must come from a verified token or
-// from the registry, never from a client. Errors: ErrUnknown, ErrInactive, ErrSchemaAhead, ErrDown, or
-// why the registry did not answer.
+// from the registry, never from a client. A church whose schema is too old moves to the head of the queue of those that a
+// run over the fleet brings forward. Errors: ErrUnknown, ErrInactive, ErrSchemaAhead, ErrSchemaBehind, ErrDown, or why the
+// registry did not answer.
 func (r *Router) Acquire(ctx context.Context, tenantID string) (*Tenant, error) {
+	tenant, err := r.acquire(ctx, tenantID)
+	if errors.Is(err, ErrSchemaBehind) {
+		if wantErr := r.ledger.Want(ctx, tenantID); wantErr != nil {
+			r.log.Warn("a church could not be moved to the head of the queue", "tenantId", tenantID, "error", redact.Error(wantErr))
+		}
+	}
+	return tenant, err
+}
+
+func (r *Router) acquire(ctx context.Context, tenantID string) (*Tenant, error) {
 	now := time.Now()
 	r.mu.Lock()
 	if e, ok := r.tenants[tenantID]; ok && r.fresh(e, now) {
@@ -102,7 +119,7 @@ func (r *Router) Acquire(ctx context.Context, tenantID string) (*Tenant, error) 
 var errNoPool = errors.New("no pool")
 
 // lease lends a known tenant. The lock is held. Errors: errNoPool, ErrUnknown, ErrInactive,
-// ErrSchemaAhead, ErrDown.
+// ErrSchemaAhead, ErrSchemaBehind, ErrDown.
 func (r *Router) lease(e *entry, now time.Time) (*Tenant, error) {
 	record, p := e.record, e.pool
 	switch {
@@ -114,8 +131,10 @@ func (r *Router) lease(e *entry, now time.Time) (*Tenant, error) {
 		return nil, ErrUnknown
 	case record.Status != registry.StatusActive:
 		return nil, ErrInactive
-	case record.SchemaVersion > r.schema:
+	case record.SchemaVersion > r.newest && record.SchemaServes > r.newest:
 		return nil, ErrSchemaAhead
+	case record.SchemaVersion < r.oldest:
+		return nil, ErrSchemaBehind
 	case p == nil || p.url != record.DatabaseURL:
 		return nil, errNoPool
 	case now.Before(p.badUntil):

@@ -195,22 +195,26 @@ func TestChangesAreHeardOfWithinASecond(t *testing.T) {
 	}
 }
 
-// A church whose schema is newer than this release's is refused, until it has a schema that the release knows. An older
-// one is served.
-func TestANewerSchemaIsRefused(t *testing.T) {
+// A church is served if its schema is one that this release works with, or a newer one that works with this release.
+func TestTheRightSchemasAreServed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	r, id := w.router(10), w.tenants(1)[0]
 	for _, c := range []struct {
 		version int
+		serves  any
 		want    error
 	}{
-		{migrations.TenantVersion() - 1, nil},
-		{migrations.TenantVersion() + 1, tenantdb.ErrSchemaAhead},
-		{migrations.TenantVersion(), nil},
+		{migrations.TenantOldest - 1, nil, tenantdb.ErrSchemaBehind},
+		{migrations.TenantVersion() + 1, nil, tenantdb.ErrSchemaAhead},
+		{migrations.TenantVersion() + 1, migrations.TenantVersion() + 1, tenantdb.ErrSchemaAhead},
+		{migrations.TenantVersion() + 1, migrations.TenantVersion(), nil},
+		{migrations.TenantVersion() + 2, migrations.TenantVersion() - 1, nil},
+		{migrations.TenantVersion(), nil, nil},
+		{migrations.TenantOldest, nil, nil},
 	} {
 		eventually(t, "the router hears of changes", func() bool { return r.Stats().Listening })
-		w.exec(w.pool, `UPDATE tenants SET schema_version = $1 WHERE id = $2`, c.version, id)
+		w.exec(w.pool, `UPDATE tenants SET schema_version = $1, schema_serves = $3 WHERE id = $2`, c.version, id, c.serves)
 		time.Sleep(time.Second) // by then it has heard
 		if _, err := database(t.Context(), r, id); !errors.Is(err, c.want) {
 			t.Errorf("schema version %d: %v, want %v", c.version, err, c.want)

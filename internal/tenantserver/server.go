@@ -21,6 +21,7 @@ import (
 
 	"narthex/internal/ids"
 	"narthex/internal/postgres"
+	"narthex/internal/schema"
 	"narthex/internal/sqltrace"
 	"narthex/migrations"
 )
@@ -74,6 +75,9 @@ func (s *Server) Name() string {
 
 // SchemaVersion is the version of the newest schema that the server's databases can have.
 func (s *Server) SchemaVersion() int { return migrations.Newest(s.files) }
+
+// Serves is the oldest schema version whose release works with a database at version.
+func (s *Server) Serves(version int) (int, error) { return schema.Serves(s.files, version) }
 
 // Ping asks the server whether it answers.
 func (s *Server) Ping(ctx context.Context) error {

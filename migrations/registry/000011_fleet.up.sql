@@ -36,4 +36,6 @@ CREATE INDEX fleet_changes_waiting_idx ON fleet_changes (run_id, wave, position)
 CREATE INDEX fleet_changes_wanted_idx ON fleet_changes (run_id, wanted_at) WHERE state = 'waiting' AND wanted_at IS NOT NULL;
 CREATE INDEX fleet_changes_failed_idx ON fleet_changes (run_id) WHERE state = 'failed';
 
-ALTER TABLE tenants ADD COLUMN schema_changed_at timestamptz NOT NULL DEFAULT now(); -- since when it has its version
+ALTER TABLE tenants
+    ADD COLUMN schema_changed_at timestamptz NOT NULL DEFAULT now(), -- since when it has its version
+    ADD COLUMN schema_serves integer; -- the oldest version whose release can work with this one; NULL is none older

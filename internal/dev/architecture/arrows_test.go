@@ -19,6 +19,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/internal/process", "orphan readydb", "A worker makes sure that what runs all the time is scheduled."},
 	{"cmd/narthex", "signup runs orphan email", "Commands call the functions that HTTP calls."},
 	{"cmd/narthex", "registry tenantdb hardening", "Migrations, new keys and rights are the commands' to check and bring about."},
+	{"cmd/narthex", "fleet fleet/ledger migrations", "Operators start and steer runs to the newest schema, and see what they did."},
 	{"cmd/narthex", "config secrets codec release telemetry ids redact", "Commands have settings, keys and logs too."},
 
 	// What happens, in order, knows names; the activities have the means.
@@ -51,6 +52,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"registry", "sessions", "A removed admin's sessions end in the same transaction."},
 	{"sessions", "ids", "A session has an id."},
 	{"fleet/ledger", "fleet sqlstate redact", "The ledger says of a church what a run did, and in words why it failed."},
+	{"tenantdb", "fleet/ledger", "A church whose schema is too old moves to the head of the queue."},
 	{"registry", "invitation orphan", "Rows are stored as their subject has them."},
 
 	// Databases.

@@ -93,7 +93,7 @@ const (
 			UPDATE fleet_changes SET sqlstate = @sqlstate, error = @error, updated_at = now(),
 				state = CASE WHEN @state = 'failed' AND NOT EXISTS (SELECT FROM tenants WHERE id = @tenant) THEN 'gone' ELSE @state END
 			WHERE run_id = @run AND tenant_id = @tenant AND state = 'changing' RETURNING to_version)
-		UPDATE tenants SET schema_version = to_version, schema_changed_at = now(), updated_at = now() FROM done
+		UPDATE tenants SET schema_version = to_version, schema_serves = @serves, schema_changed_at = now(), updated_at = now() FROM done
 		WHERE id = @tenant AND @state = 'changed' AND schema_version <> to_version`
 	giveBack    = `UPDATE fleet_changes SET state = 'waiting', updated_at = now() WHERE run_id = $1 AND tenant_id = $2 AND state = 'changing'`
 	giveAllBack = `UPDATE fleet_changes SET state = 'waiting', updated_at = now() WHERE run_id = $1 AND state = 'changing'`
@@ -223,26 +223,23 @@ func (l *Ledger) Canaries(ctx context.Context, runID string) ([]Canary, error) {
 	return canaries, nil
 }
 
-// Changed records that a church has its new version, and tells the registry.
-func (l *Ledger) Changed(ctx context.Context, runID, tenantID string) error {
-	return l.finish(ctx, runID, tenantID, "changed", nil)
+// Changed records that a church has its new version, and tells the registry, also the oldest version whose release works
+// with it.
+func (l *Ledger) Changed(ctx context.Context, runID, tenantID string, serves int) error {
+	return l.finish(ctx, runID, tenantID, pgx.NamedArgs{"state": "changed", "serves": serves, "sqlstate": "", "error": ""})
 }
 
 // Failed records why a church could not be changed, unless it was removed.
 func (l *Ledger) Failed(ctx context.Context, runID, tenantID string, cause error) error {
-	return l.finish(ctx, runID, tenantID, "failed", cause)
+	return l.finish(ctx, runID, tenantID, pgx.NamedArgs{
+		"state": "failed", "serves": nil, "sqlstate": sqlstate.Of(cause), "error": redact.Error(cause),
+	})
 }
 
-func (l *Ledger) finish(ctx context.Context, runID, tenantID, state string, cause error) error {
-	words := ""
-	if cause != nil {
-		words = redact.Error(cause)
-	}
-	_, err := l.db.Exec(ctx, finish, pgx.NamedArgs{
-		"run": runID, "tenant": tenantID, "state": state, "sqlstate": sqlstate.Of(cause), "error": words,
-	})
-	if err != nil {
-		return fmt.Errorf("enter church as %s: %w", state, err)
+func (l *Ledger) finish(ctx context.Context, runID, tenantID string, args pgx.NamedArgs) error {
+	args["run"], args["tenant"] = runID, tenantID
+	if _, err := l.db.Exec(ctx, finish, args); err != nil {
+		return fmt.Errorf("enter church as %s: %w", args["state"], err)
 	}
 	return nil
 }

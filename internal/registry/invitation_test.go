@@ -3,6 +3,7 @@ package registry_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"testing"
 	"time"
 
@@ -66,6 +67,61 @@ func TestOnlyAPrimaryWithAPasswordCounts(t *testing.T) {
 	}
 	if err := r.RemoveAdmin(t.Context(), owner.TenantID, invited.InviteeID); !errors.Is(err, registry.ErrLastPrimary) {
 		t.Errorf("the last is the one who was invited: %v, want ErrLastPrimary", err)
+	}
+}
+
+// The cleanup asks for nothing that it can do nothing about, and gets the rest page by page.
+func TestExpiredInvitations(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	hourAgo := time.Now().Add(-time.Hour)
+	invited := map[string]registry.Owner{}
+	for _, state := range []string{"good", "accepted", "of a suspended church", "expired", "expired too"} {
+		owner := newOwner()
+		enter(t, r, owner, owner.TenantID)
+		invited[state] = invite(t, r, owner.TenantID)
+		expiresAt := hourAgo
+		if state == "good" {
+			expiresAt = time.Now().Add(time.Hour)
+		}
+		offerInvitation(t, r, invited[state], state, expiresAt)
+	}
+	if err := r.AlignPasswordHash(t.Context(), invited["accepted"].TenantID, invited["accepted"].InviteeID, "hash"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := pool.Exec(t.Context(), `UPDATE tenants SET status = 'suspended' WHERE id = $1`, invited["of a suspended church"].TenantID); err != nil {
+		t.Fatal(err)
+	}
+	wantExpired := func(after registry.Invitation, want ...string) (last registry.Invitation) {
+		t.Helper()
+		expired, err := r.ExpiredInvitations(t.Context(), after)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got, ids []string
+		for _, invitation := range expired {
+			got, last = append(got, invitation.AdminID), invitation
+		}
+		for _, state := range want {
+			ids = append(ids, invited[state].InviteeID)
+		}
+		slices.Sort(got)
+		slices.Sort(ids)
+		if !slices.Equal(got, ids) {
+			t.Errorf("expired: %v, want %v: %v", got, ids, want)
+		}
+		return last
+	}
+	last := wantExpired(registry.Invitation{TokenHash: []byte{}}, "expired", "expired too")
+	wantExpired(last)
+
+	if err := r.DeleteAcceptedInvitations(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var left int
+	row := pool.QueryRow(t.Context(), `SELECT count(*) FROM invitations`)
+	if err := row.Scan(&left); err != nil || left != len(invited)-1 {
+		t.Errorf("%d invitations are left (%v), want all except the accepted one", left, err)
 	}
 }
 

@@ -17,14 +17,18 @@ import (
 
 func main() {
 	time.Local = time.UTC // what is printed and logged is the same wherever the process runs
+	if err := run(); err != nil {
+		fmt.Fprintln(os.Stderr, "narthex-dev:", err)
+		os.Exit(1)
+	}
+}
+
+func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second Ctrl-C ends the program at once
 	children.FollowGoRun(ctx, stop)
-	if err := newCommand().ExecuteContext(ctx); err != nil {
-		fmt.Fprintln(os.Stderr, "narthex-dev:", err)
-		os.Exit(1)
-	}
+	return newCommand().ExecuteContext(ctx)
 }
 
 func newCommand() *cobra.Command {
@@ -46,7 +50,8 @@ func newCommand() *cobra.Command {
 	root.Flags().StringVar(&f.codec, "codec", "127.0.0.1:8234", "`ADDRESS` at which the UI has sealed payloads opened")
 	root.Flags().StringVar(&f.operations, "operations", "127.0.0.1:9464", "`ADDRESS` of metrics and profiles")
 	root.Flags().BoolVar(&f.throttle, "throttle", false, "throttle clients on this machine too")
-	root.Flags().BoolVar(&f.cluster, "cluster", false, "run Temporal's services, two APIs and two workers as processes of their own, all on PostgreSQL")
+	root.Flags().BoolVar(&f.cluster, "cluster", false,
+		"run Temporal's services, two APIs and two workers as processes of their own, all on PostgreSQL")
 	root.AddCommand(temporalCommand(), temporalServiceCommand(), narthexServiceCommand())
 	return root
 }

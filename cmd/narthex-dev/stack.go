@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"path/filepath"
@@ -48,14 +49,31 @@ func processConfig(c config.Process, temporal client.Options, log *slog.Logger, 
 	}
 }
 
+// stack is a stack that is starting, or runs.
+type stack struct {
+	flags  flags
+	folder *devstack.Folder
+	keys   devstack.Keys
+	out    io.Writer
+	fail   context.CancelCauseFunc // stops the stack
+
+	databases devstack.Databases
+	variables map[string]string // of the API and the worker
+	config    config.Process    // the same, parsed
+	temporal  client.Options
+	ui        string // URL; empty where the stack runs no UI of its own
+}
+
+func (s *stack) progress(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
+
 var errNotReady = errors.New("stopped before it was ready")
 
 // runStack starts the whole stack, says when it is ready, and stops it in order when ctx ends or a
 // part of it does.
 func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	ctx, fail := context.WithCancelCause(ctx)
-	progress := func(format string, args ...any) { fmt.Fprintf(out, format+"\n", args...) }
-	quiet := context.AfterFunc(ctx, func() { progress("Stopping.") })
+	s := &stack{flags: f, out: out, fail: fail, config: allParts()}
+	quiet := context.AfterFunc(ctx, func() { s.progress("Stopping.") })
 	defer fail(nil)
 	defer quiet()
 	defer func() {
@@ -64,76 +82,82 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		}
 	}()
 
-	folder, err := devstack.OpenFolder(f.data)
-	if err != nil {
+	if s.folder, err = devstack.OpenFolder(f.data); err != nil {
 		return err
 	}
-	defer folder.Close()
+	defer s.folder.Close()
 	if err := checkAddresses(f); err != nil {
 		return err
 	}
-	keys, err := folder.Keys()
-	if err != nil {
+	if s.keys, err = s.folder.Keys(); err != nil {
 		return err
 	}
-	databases, stopPostgres, err := startPostgres(ctx, f, folder, keys, progress, fail)
+	stopPostgres, err := s.startPostgres(ctx)
 	if err != nil {
 		return err
 	}
 	defer stopPostgres()
-	c := allParts()
-	all := variables(databases, keys, f.http)
-	if err := config.ParseFrom(&c, all); err != nil {
-		return fmt.Errorf("the keys or addresses of the data folder %s are damaged: begin anew with another --data: %w", folder.Path, err)
-	}
-	if err := prepareRegistry(ctx, databases, secrets.New(c.SealKeyset, c.IndexKeyset)); err != nil {
+	if err := s.prepareRegistry(ctx); err != nil {
 		return err
 	}
-	if c.CodecAddress, err = resolve(f.codec); err != nil {
-		return err
-	}
-	temporal, ui, stopTemporal, err := startTemporal(ctx, f, folder, databases.AdminURL, "http://"+string(c.CodecAddress)+"/"+string(c.CodecToken), progress, fail)
+	stopTemporal, err := s.startTemporal(ctx)
 	if err != nil {
 		return err
 	}
 	defer stopTemporal()
-	if ui == "" {
-		c.CodecAddress = "" // nobody's UI knows of it
-	}
-	c.OperationsAddress = config.Address(f.operations)
-	c.CodecOrigins = []string{ui, strings.Replace(ui, "127.0.0.1", "localhost", 1)}
+	return s.runNarthex(ctx)
+}
 
-	logFile, err := os.OpenFile(filepath.Join(folder.Path, "narthex.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+// runNarthex runs the API and the worker, and lets others find the stack while it is ready.
+func (s *stack) runNarthex(ctx context.Context) error {
+	if s.ui == "" {
+		s.config.CodecAddress = "" // nobody's UI knows of it
+	}
+	s.config.OperationsAddress = config.Address(s.flags.operations)
+	s.config.CodecOrigins = []string{s.ui, strings.Replace(s.ui, "127.0.0.1", "localhost", 1)}
+	logFile, err := os.OpenFile(filepath.Join(s.folder.Path, "narthex.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
-		return fmt.Errorf("the data folder %s cannot be written to: choose another with --data", folder.Path)
+		return fmt.Errorf("the data folder %s cannot be written to: choose another with --data", s.folder.Path)
 	}
 	defer logFile.Close()
-	defer folder.Forget()
-	ready := func(apis []string, operations string) {
-		running := devstack.Stack{HTTP: apis[0], APIs: apis, Operations: operations, Temporal: temporal.HostPort, Namespace: temporal.Namespace, UI: ui,
-			Postgres: databases.AdminURL, Registry: databases.RegistryURL, PID: os.Getpid()}
-		if err := folder.Announce(running, environment(running, databases, keys)); err != nil {
-			fail(err)
-			return
-		}
-		fmt.Fprint(out, readyBlock(running, f.data))
+	defer func() { _ = s.folder.Forget() }()
+	if s.flags.cluster {
+		return s.runProcesses(ctx, logFile)
 	}
-	if f.cluster {
-		all["CODEC_ADDRESS"], all["CODEC_ORIGINS"] = string(c.CodecAddress), strings.Join(c.CodecOrigins, ",")
-		all["OPERATIONS_ADDRESS"] = string(c.OperationsAddress)
-		t := task{Variables: all, Temporal: temporal.HostPort, SpareLoopback: !f.throttle}
-		return processes{log: logFile, task: t, progress: progress, fail: fail}.run(ctx, ready)
-	}
-	parts := processConfig(c, temporal, telemetry.NewLogger(logFile, config.Log{}), !f.throttle)
+	parts := processConfig(s.config, s.temporal, telemetry.NewLogger(logFile, config.Log{}), !s.flags.throttle)
 	announced := false
 	parts.Ready = func(http, operations string) {
 		announced = true
-		ready([]string{"http://" + http}, "http://"+operations)
+		s.announce([]string{"http://" + http}, "http://"+operations)
 	}
 	if err := process.Run(ctx, parts); err != nil || announced {
 		return err
 	}
 	return errNotReady
+}
+
+// runProcesses runs the APIs and workers of a cluster.
+func (s *stack) runProcesses(ctx context.Context, logFile *os.File) error {
+	all := maps.Clone(s.variables)
+	all["CODEC_ADDRESS"] = string(s.config.CodecAddress)
+	all["CODEC_ORIGINS"] = strings.Join(s.config.CodecOrigins, ",")
+	all["OPERATIONS_ADDRESS"] = string(s.config.OperationsAddress)
+	t := task{Variables: all, Temporal: s.temporal.HostPort, SpareLoopback: !s.flags.throttle}
+	return processes{log: logFile, task: t, progress: s.progress, fail: s.fail}.run(ctx, s.announce)
+}
+
+// announce says that the stack is ready, and where everything is, given URLs of its APIs and their metrics.
+func (s *stack) announce(apis []string, operations string) {
+	running := devstack.Stack{
+		HTTP: apis[0], APIs: apis, Operations: operations,
+		Temporal: s.temporal.HostPort, Namespace: s.temporal.Namespace, UI: s.ui,
+		Postgres: s.databases.AdminURL, Registry: s.databases.RegistryURL, PID: os.Getpid(),
+	}
+	if err := s.folder.Announce(running, environment(running, s.databases, s.keys)); err != nil {
+		s.fail(err)
+		return
+	}
+	fmt.Fprint(s.out, readyBlock(running, s.flags.data))
 }
 
 // checkAddresses finds addresses that are malformed or taken before anything has been started.
@@ -174,85 +198,106 @@ func resolve(address string) (config.Address, error) {
 }
 
 // startPostgres uses the server of DATABASE_URL or starts one in the folder.
-func startPostgres(ctx context.Context, f flags, folder *devstack.Folder, keys devstack.Keys, progress func(string, ...any), fail context.CancelCauseFunc) (devstack.Databases, func(), error) {
+func (s *stack) startPostgres(ctx context.Context) (stop func(), err error) {
 	if given := os.Getenv("DATABASE_URL"); given != "" {
-		progress("PostgreSQL: the server of DATABASE_URL")
-		databases, err := devstack.PrepareGiven(ctx, given)
-		return databases, func() {}, err
+		s.progress("PostgreSQL: the server of DATABASE_URL")
+		s.databases, err = devstack.PrepareGiven(ctx, given)
+		return func() {}, err
 	}
-	progress("PostgreSQL: starting")
-	host, portText, _ := net.SplitHostPort(f.postgres)
+	s.progress("PostgreSQL: starting")
+	host, portText, _ := net.SplitHostPort(s.flags.postgres)
 	port, _ := strconv.Atoi(portText)
-	server, err := localpg.Start(ctx, localpg.Options{Dir: filepath.Join(folder.Path, "postgres"), Host: host, Port: port, Log: progress})
+	server, err := localpg.Start(ctx, localpg.Options{
+		Dir: filepath.Join(s.folder.Path, "postgres"), Host: host, Port: port, Log: s.progress,
+	})
 	if err != nil {
-		return devstack.Databases{}, nil, err
+		return nil, err
 	}
-	stop := func() {
+	stop = func() {
 		if err := server.Stop(); err != nil {
-			progress("PostgreSQL did not stop cleanly: %v", err)
+			s.progress("PostgreSQL did not stop cleanly: %v", err)
 		}
 	}
 	go func() {
 		<-server.Done()
-		fail(errors.New("PostgreSQL has ended by itself: its log is in the data folder"))
+		s.fail(errors.New("PostgreSQL has ended by itself: its log is in the data folder"))
 	}()
-	databases, err := devstack.PrepareOwn(ctx, server.AdminURL(), keys)
-	if err != nil {
+	if s.databases, err = devstack.PrepareOwn(ctx, server.AdminURL(), s.keys); err != nil {
 		stop()
-		return devstack.Databases{}, nil, err
+		return nil, err
 	}
-	return databases, stop, nil
+	return stop, nil
 }
 
-// prepareRegistry migrates the registry, and points its tenants to where the server listens this time.
-func prepareRegistry(ctx context.Context, databases devstack.Databases, keys *secrets.Keys) error {
-	if err := registry.Migrate(ctx, databases.RegistryURL); err != nil {
+// prepareRegistry configures the API and the worker, migrates the registry, and points its tenants to where the server
+// listens this time.
+func (s *stack) prepareRegistry(ctx context.Context) error {
+	s.variables = variables(s.databases, s.keys, s.flags.http)
+	if err := config.ParseFrom(&s.config, s.variables); err != nil {
+		return fmt.Errorf("the keys or addresses of the data folder %s are damaged: start over with another --data: %w", s.folder.Path, err)
+	}
+	if err := registry.Migrate(ctx, s.databases.RegistryURL); err != nil {
 		return fmt.Errorf("the registry cannot be migrated: %w", err)
 	}
-	server, err := pgx.ParseConfig(databases.TenantServerURL)
+	server, err := pgx.ParseConfig(s.databases.TenantServerURL)
 	if err != nil {
 		return errors.New("DATABASE_URL is malformed")
 	}
-	_, err = devstack.Relocate(ctx, databases.RegistryURL, keys, server.Host, int(server.Port))
+	keys := secrets.New(s.config.SealKeyset, s.config.IndexKeyset)
+	_, err = devstack.Relocate(ctx, s.databases.RegistryURL, keys, server.Host, int(server.Port))
 	return err
 }
 
 // startTemporal uses the Temporal of TEMPORAL_ADDRESS or starts one, and sees to its search attributes.
-func startTemporal(ctx context.Context, f flags, folder *devstack.Folder, postgres, codec string, progress func(string, ...any), fail context.CancelCauseFunc) (options client.Options, ui string, stop func(), err error) {
-	stop = func() {}
-	own := ""
-	if os.Getenv("TEMPORAL_ADDRESS") != "" {
-		progress("Temporal: the server of TEMPORAL_ADDRESS")
-	} else {
-		if f.cluster {
-			progress("Temporal: four services starting")
-		} else {
-			progress("Temporal: starting")
-			postgres = "" // a file will do
-		}
-		server, err := localtemporal.Start(ctx, localtemporal.Options{
-			Dir: filepath.Join(folder.Path, "temporal"), Postgres: postgres, FrontendAddress: f.temporal, UIAddress: f.ui,
-			Namespace: client.DefaultNamespace, CodecEndpoint: codec,
-		})
-		if err != nil {
-			return options, "", stop, err
-		}
-		go func() {
-			select {
-			case err := <-server.Ended():
-				fail(err)
-			case <-ctx.Done():
-			}
-		}()
-		stop, ui, own = server.Stop, uiURL(server), server.FrontendAddress
+func (s *stack) startTemporal(ctx context.Context) (stop func(), err error) {
+	if s.config.CodecAddress, err = resolve(s.flags.codec); err != nil {
+		return nil, err
 	}
-	if options, err = temporalOptions(own); err == nil {
-		err = ensureSearchAttributes(ctx, options)
+	own, stop := "", func() {}
+	if os.Getenv("TEMPORAL_ADDRESS") != "" {
+		s.progress("Temporal: the server of TEMPORAL_ADDRESS")
+	} else {
+		server, err := s.startOwnTemporal(ctx)
+		if err != nil {
+			return nil, err
+		}
+		s.ui, own, stop = uiURL(server), server.FrontendAddress, server.Stop
+	}
+	if s.temporal, err = temporalOptions(own); err == nil {
+		err = ensureSearchAttributes(ctx, s.temporal)
 	}
 	if err != nil {
 		stop()
+		return nil, err
 	}
-	return options, ui, stop, err
+	return stop, nil
+}
+
+// startOwnTemporal starts a Temporal that keeps its data in a file or, if the stack is a cluster, on PostgreSQL.
+func (s *stack) startOwnTemporal(ctx context.Context) (*localtemporal.Server, error) {
+	options := localtemporal.Options{
+		Dir: filepath.Join(s.folder.Path, "temporal"), FrontendAddress: s.flags.temporal, UIAddress: s.flags.ui,
+		Namespace:     client.DefaultNamespace,
+		CodecEndpoint: "http://" + string(s.config.CodecAddress) + "/" + string(s.config.CodecToken),
+	}
+	if s.flags.cluster {
+		s.progress("Temporal: four services starting")
+		options.Postgres = s.databases.AdminURL
+	} else {
+		s.progress("Temporal: starting")
+	}
+	server, err := localtemporal.Start(ctx, options)
+	if err != nil {
+		return nil, err
+	}
+	go func() {
+		select {
+		case err := <-server.Ended():
+			s.fail(err)
+		case <-ctx.Done():
+		}
+	}()
+	return server, nil
 }
 
 // temporalOptions says how to reach the Temporal of TEMPORAL_ADDRESS or, where that is not set, the
@@ -279,7 +324,8 @@ func ensureSearchAttributes(ctx context.Context, options client.Options) error {
 func variables(databases devstack.Databases, keys devstack.Keys, httpAddress string) map[string]string {
 	return map[string]string{
 		"REGISTRY_URL": databases.RegistryURL, "TENANT_SERVER_URL": databases.TenantServerURL,
-		"SEAL_KEYSET": keys["SEAL_KEYSET"], "INDEX_KEYSET": keys["INDEX_KEYSET"], "TOKEN_KEY": keys["TOKEN_KEY"], "CODEC_TOKEN": keys["CODEC_TOKEN"],
+		"SEAL_KEYSET": keys["SEAL_KEYSET"], "INDEX_KEYSET": keys["INDEX_KEYSET"],
+		"TOKEN_KEY": keys["TOKEN_KEY"], "CODEC_TOKEN": keys["CODEC_TOKEN"],
 		"HTTP_ADDRESS":       httpAddress,
 		"DATABASE_POOL_SIZE": "8", // enough for one who tries it out: the default is for a server with more to do
 	}

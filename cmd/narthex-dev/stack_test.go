@@ -32,7 +32,14 @@ func dataFolder(t *testing.T) string {
 }
 
 // freePorts lets the stack choose its ports.
-var freePorts = []string{"--http", "127.0.0.1:0", "--temporal", "127.0.0.1:0", "--ui", "127.0.0.1:0", "--postgres", "127.0.0.1:0", "--codec", "127.0.0.1:0", "--operations", "127.0.0.1:0"}
+var freePorts = []string{
+	"--http", "127.0.0.1:0",
+	"--temporal", "127.0.0.1:0",
+	"--ui", "127.0.0.1:0",
+	"--postgres", "127.0.0.1:0",
+	"--codec", "127.0.0.1:0",
+	"--operations", "127.0.0.1:0",
+}
 
 type runningStack struct {
 	*testenv.Run
@@ -61,8 +68,8 @@ func startStackWith(t *testing.T, dir string, environment []string, flags ...str
 	return s
 }
 
-// post posts a body to the API and returns the answer's, decoded.
-func (s *runningStack) post(path string, body map[string]string, want int) map[string]any {
+// post posts a body to the API, and wants a status.
+func (s *runningStack) post(path string, body map[string]string, want int) {
 	s.t.Helper()
 	encoded, err := json.Marshal(body)
 	if err != nil {
@@ -77,7 +84,6 @@ func (s *runningStack) post(path string, body map[string]string, want int) map[s
 	if err := json.NewDecoder(response.Body).Decode(&answer); err != nil || response.StatusCode != want {
 		s.t.Fatalf("POST %s: %s, %v (%v); want status %d", path, response.Status, answer, err, want)
 	}
-	return answer
 }
 
 func (s *runningStack) register(email string) {
@@ -155,7 +161,8 @@ func TestStack(t *testing.T) {
 	checkUIReadsPayloads(t, s)
 
 	second := testenv.Start(t, nil, "narthex-dev", append(freePorts, "--data", dir)...)
-	if code, want := second.Exit(), fmt.Sprintf("another narthex-dev (process %d) uses the data folder %s", s.ProcessID(), dir); code != 1 || !strings.Contains(second.Output(), want) {
+	code, want := second.Exit(), fmt.Sprintf("another narthex-dev (process %d) uses the data folder %s", s.ProcessID(), dir)
+	if code != 1 || !strings.Contains(second.Output(), want) {
 		t.Errorf("a second instance ends with status %d and says %q, want 1 and %q", code, second.Output(), want)
 	}
 	s.login("pat@example.org")
@@ -273,11 +280,12 @@ func checkUIReadsPayloads(t *testing.T, s *runningStack) {
 			Execution struct{ WorkflowID, RunID string }
 		}
 	}
-	for deadline := time.Now().Add(3 * time.Minute); len(list.Executions) == 0 && time.Now().Before(deadline); time.Sleep(100 * time.Millisecond) {
+	for deadline := time.Now().Add(3 * time.Minute); len(list.Executions) == 0 && time.Now().Before(deadline); {
+		time.Sleep(100 * time.Millisecond)
 		getJSON(t, s.UI+"/api/v1/namespaces/default/workflows?query="+url.QueryEscape(`WorkflowType = "Signup"`), &list)
 	}
 	if len(list.Executions) == 0 {
-		t.Fatal("the UI lists no workflow a minute after a signup")
+		t.Fatal("the UI lists no workflow three minutes after a signup")
 	}
 	var history struct {
 		History struct {
@@ -369,17 +377,20 @@ func TestRefusals(t *testing.T) {
 		arguments   []string
 		want        string
 	}{
-		"HTTP address taken":       {nil, []string{"--http", taken}, "--http " + taken + " is taken: stop what uses it, or choose another address"},
+		"HTTP address taken": {nil, []string{"--http", taken},
+			"--http " + taken + " is taken: stop what uses it, or choose another address"},
 		"Temporal's address taken": {nil, []string{"--temporal", taken}, "--temporal " + taken + " is taken"},
 		"UI's address taken":       {nil, []string{"--ui", taken}, "--ui " + taken + " is taken"},
 		"PostgreSQL's taken":       {nil, []string{"--postgres", taken}, "--postgres " + taken + " is taken"},
 		"malformed address":        {nil, []string{"--http", "8080"}, "--http 8080 is not an address like 127.0.0.1:8080"},
-		"unusable folder":          {nil, []string{"--data", file + "/data"}, "the data folder " + file + "/data cannot be made: choose another with --data"},
-		"a file for a folder":      {nil, []string{"--data", file}, "the data folder " + file + " cannot be"},
-		"unknown flag":             {nil, []string{"--htpp", taken}, "unknown flag: --htpp"},
-		"unknown command":          {nil, []string{"start"}, `unknown command "start"`},
-		"malformed DATABASE_URL":   {[]string{"DATABASE_URL=5ecret"}, nil, "DATABASE_URL is not a URL like postgres://"},
-		"unreachable DATABASE_URL": {[]string{"DATABASE_URL=postgres://n:5ecret@" + nobody + "/postgres"}, nil, "no connection to the PostgreSQL server of DATABASE_URL"},
+		"unusable folder": {nil, []string{"--data", file + "/data"},
+			"the data folder " + file + "/data cannot be made: choose another with --data"},
+		"a file for a folder":    {nil, []string{"--data", file}, "the data folder " + file + " cannot be"},
+		"unknown flag":           {nil, []string{"--htpp", taken}, "unknown flag: --htpp"},
+		"unknown command":        {nil, []string{"start"}, `unknown command "start"`},
+		"malformed DATABASE_URL": {[]string{"DATABASE_URL=5ecret"}, nil, "DATABASE_URL is not a URL like postgres://"},
+		"unreachable DATABASE_URL": {[]string{"DATABASE_URL=postgres://n:5ecret@" + nobody + "/postgres"}, nil,
+			"no connection to the PostgreSQL server of DATABASE_URL"},
 		"unreachable Temporal": {[]string{"DATABASE_URL=" + testenv.PostgresURL(t), "TEMPORAL_ADDRESS=" + nobody}, nil,
 			"no connection to Temporal at " + nobody + ": start it, or unset TEMPORAL_ADDRESS"},
 	} {
@@ -402,7 +413,11 @@ func TestRefusals(t *testing.T) {
 // Ctrl-C while the stack starts stops what has been started.
 func TestInterruptedStart(t *testing.T) {
 	t.Parallel()
-	for moment, flag := range map[string]string{"PostgreSQL: starting": "--cluster=false", "Temporal: starting": "--cluster=false", "Temporal: four": "--cluster"} {
+	for moment, flag := range map[string]string{
+		"PostgreSQL: starting": "--cluster=false",
+		"Temporal: starting":   "--cluster=false",
+		"Temporal: four":       "--cluster",
+	} {
 		r := testenv.Start(t, nil, "narthex-dev", append(freePorts, "--data", dataFolder(t), flag)...)
 		r.WaitFor(moment)
 		family := descendants(t, r.ProcessID())
@@ -417,7 +432,8 @@ func TestInterruptedStart(t *testing.T) {
 // TestTemporalAlone runs `narthex-dev temporal`, which says where it listens.
 func TestTemporalAlone(t *testing.T) {
 	t.Parallel()
-	r := testenv.Start(t, nil, "narthex-dev", "temporal", "--data", filepath.Join(t.TempDir(), "temporal"), "--temporal", "127.0.0.1:0", "--ui", "127.0.0.1:0")
+	data := filepath.Join(t.TempDir(), "temporal")
+	r := testenv.Start(t, nil, "narthex-dev", "temporal", "--data", data, "--temporal", "127.0.0.1:0", "--ui", "127.0.0.1:0")
 	r.WaitFor("}\n")
 	var where struct{ Temporal, Namespace, UI string }
 	if err := json.NewDecoder(strings.NewReader(r.Output())).Decode(&where); err != nil {

@@ -63,7 +63,9 @@ func OpenFolder(path string) (*Folder, error) {
 }
 
 // Close lets go of the folder.
-func (f *Folder) Close() error { return f.lock.Close() }
+func (f *Folder) Close() {
+	_ = f.lock.Close() // the process ends, and with it the lock
+}
 
 // holder names the process that runs on the folder, where it has said so.
 func (f *Folder) holder() string {

@@ -24,7 +24,7 @@ const servicePassword = "SERVICE_PASSWORD"
 func (f *Folder) Keys() (Keys, error) {
 	kept, err := dotenv.Read(f.in(keysFile))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("%s cannot be read: mend it, or begin anew with another --data", f.in(keysFile))
+		return nil, fmt.Errorf("%s cannot be read: repair it, or start over with another --data", f.in(keysFile))
 	}
 	keys, err := config.NewKeys()
 	if err != nil {

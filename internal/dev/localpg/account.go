@@ -71,7 +71,7 @@ func shelterOf(wanted string) (string, error) {
 		return prefix + name, nil
 	}
 	if !errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("%s does not say where PostgreSQL's data is: move %s away to begin anew", note, wanted)
+		return "", fmt.Errorf("%s does not say where PostgreSQL's data is: move %s away to start over", note, wanted)
 	}
 	path := prefix + strings.ToLower(rand.Text())
 	if err := os.WriteFile(note, []byte(path), 0o600); err != nil {

@@ -60,7 +60,7 @@ func (f folder) major() (int, error) {
 	}
 	major, parseErr := strconv.Atoi(strings.TrimSpace(string(version)))
 	if err != nil || parseErr != nil {
-		return 0, fmt.Errorf("the data in %s is damaged: move it away to begin anew", f.data())
+		return 0, fmt.Errorf("the data in %s is damaged: move it away to start over", f.data())
 	}
 	return major, nil
 }
@@ -109,7 +109,7 @@ func (f folder) readPassword() (string, error) {
 		return string(password), nil
 	}
 	if _, missing := os.Stat(f.data()); missing == nil {
-		return "", fmt.Errorf("the password of the data in %s cannot be read: move the folder away to begin anew", f.path)
+		return "", fmt.Errorf("the password of the data in %s cannot be read: move the folder away to start over", f.path)
 	}
 	made := rand.Text() + rand.Text() // 260 bits
 	if err := os.WriteFile(f.password(), []byte(made), 0o600); err != nil {

@@ -91,7 +91,7 @@ func (s *Server) Ended() <-chan error { return s.ended }
 func startSingle(_ context.Context, options Options, ports ports) (*Server, error) {
 	sql := sqliteConfig(filepath.Join(options.Dir, "temporal.db"))
 	if err := prepareDatabase(sql, options.Namespace); err != nil {
-		return nil, fmt.Errorf("Temporal's file in %s cannot be used: move it away to begin anew: %w", options.Dir, err)
+		return nil, fmt.Errorf("Temporal's file in %s cannot be used: move it away to start over: %w", options.Dir, err)
 	}
 	persistence := config.Persistence{
 		DefaultStore: sqlite.PluginName, VisibilityStore: sqlite.PluginName, NumHistoryShards: 1,

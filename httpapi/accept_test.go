@@ -69,7 +69,8 @@ func TestAnAcceptanceCanBeRepeated(t *testing.T) {
 	l.wantRefused(l.AcceptWith(l.token, "another password"))
 	var joined, loggedIn, refused int
 	teststack.Row(t, l.Registry, `
-		SELECT count(*) FILTER (WHERE event = 'admin_joined'), count(*) FILTER (WHERE event = 'logged_in'), count(*) FILTER (WHERE event = 'login_failed')
+		SELECT count(*) FILTER (WHERE event = 'admin_joined'), count(*) FILTER (WHERE event = 'logged_in'),
+			count(*) FILTER (WHERE event = 'login_failed')
 		FROM audit_log WHERE admin_id = $1`, []any{l.adminID}, &joined, &loggedIn, &refused)
 	if joined != 1 || loggedIn != 1 || refused != 1 {
 		t.Errorf("the audit log has %d joined, %d logged in, %d refused; want one of each", joined, loggedIn, refused)
@@ -97,7 +98,9 @@ func TestAnAcceptanceIsRefusedLater(t *testing.T) {
 		"church suspended": func(l link, _ map[string]any) {
 			open := l.another().token
 			l.update(`UPDATE tenants SET status = 'suspended'`)
-			teststack.Eventually(l.T, "the church is suspended", func() bool { return l.Get("/api/auth/me", l.Token).Status == http.StatusForbidden })
+			teststack.Eventually(l.T, "the church is suspended", func() bool {
+				return l.Get("/api/auth/me", l.Token).Status == http.StatusForbidden
+			})
 			teststack.WantProblem(l.T, l.Accept(open), http.StatusForbidden, "tenant-inactive") // that it is good, its bearer knows
 		},
 	} {

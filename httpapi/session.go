@@ -73,7 +73,9 @@ func (a *api) writeSession(c *gin.Context, status int, s session) error {
 // openSession opens a session, unless the password was changed since it was compared. If a change has reached only one
 // of registry and church, both get the church's hash first. Errors: errCredentials.
 func (a *api) openSession(ctx context.Context, s session) (sessions.Session, string, error) {
-	proven := sessions.Login{TenantID: s.church.ID, AdminID: s.admin.ID, Role: s.admin.Role, PasswordHash: s.admin.PasswordHash, Event: s.event}
+	proven := sessions.Login{
+		TenantID: s.church.ID, AdminID: s.admin.ID, Role: s.admin.Role, PasswordHash: s.admin.PasswordHash, Event: s.event,
+	}
 	opened, token, err := a.Sessions.Open(ctx, proven)
 	if !errors.Is(err, sessions.ErrEnded) {
 		return opened, token, err

@@ -89,7 +89,8 @@ func TestExpiredInvitations(t *testing.T) {
 	if err := r.AlignPasswordHash(t.Context(), invited["accepted"].TenantID, invited["accepted"].InviteeID, "hash"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := pool.Exec(t.Context(), `UPDATE tenants SET status = 'suspended' WHERE id = $1`, invited["of a suspended church"].TenantID); err != nil {
+	suspended := invited["of a suspended church"].TenantID
+	if _, err := pool.Exec(t.Context(), `UPDATE tenants SET status = 'suspended' WHERE id = $1`, suspended); err != nil {
 		t.Fatal(err)
 	}
 	wantExpired := func(after registry.Invitation, want ...string) (last registry.Invitation) {

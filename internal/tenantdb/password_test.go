@@ -8,7 +8,6 @@ import (
 
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
-	"narthex/internal/registry"
 	"narthex/internal/tenantdb"
 )
 
@@ -125,7 +124,8 @@ func TestAChangeOnANewConnection(t *testing.T) {
 	}
 	p.want("newest", "newest")
 	var changes int
-	if err := p.pool.QueryRow(t.Context(), `SELECT count(*) FROM audit_log WHERE event = 'password_changed'`).Scan(&changes); err != nil || changes != 2 {
+	row := p.pool.QueryRow(t.Context(), `SELECT count(*) FROM audit_log WHERE event = 'password_changed'`)
+	if err := row.Scan(&changes); err != nil || changes != 2 {
 		t.Errorf("the audit log has %d changes (%v), want 2", changes, err)
 	}
 }
@@ -135,7 +135,7 @@ func TestARemovedAdminCannotAccept(t *testing.T) {
 	t.Parallel()
 	p := newPasswords(t, "", "")
 	p.exec(p.pool, `DELETE FROM admins`)
-	if err := p.tenant.AcceptInvitation(t.Context(), p.adminID, "hash"); !errors.Is(err, tenantdb.ErrNoAdmin) || errors.Is(err, registry.ErrNotFound) {
+	if err := p.tenant.AcceptInvitation(t.Context(), p.adminID, "hash"); !errors.Is(err, tenantdb.ErrNoAdmin) {
 		t.Errorf("accepting: %v, want ErrNoAdmin", err)
 	}
 }

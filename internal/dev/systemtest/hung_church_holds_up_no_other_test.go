@@ -53,8 +53,9 @@ func TestAHungChurchHoldsUpNoOther(t *testing.T) {
 			}()
 			teststack.Eventually(t, "requests wait for locks", func() bool {
 				var locks int
-				teststack.Row(t, s.Registry, `SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname IN (current_database(), $1)`,
-					[]any{locked.Config().Database}, &locks)
+				teststack.Row(t, s.Registry, `
+					SELECT count(*) FROM pg_stat_activity
+					WHERE wait_event_type = 'Lock' AND datname IN (current_database(), $1)`, []any{locked.Config().Database}, &locks)
 				return locks >= 4
 			})
 			for range 10 { // meanwhile the other requests hash their passwords
@@ -67,7 +68,8 @@ func TestAHungChurchHoldsUpNoOther(t *testing.T) {
 // wantQuickLogin expects a login to be answered 200 within 20 seconds: the machine may be busy.
 func wantQuickLogin(s *teststack.Stack, body map[string]any) {
 	s.T.Helper()
-	request := s.Request(http.MethodPost, "/api/auth/login", "", teststack.JSONBody(s.T, map[string]any{"email": body["email"], "password": body["password"]}))
+	login := teststack.JSONBody(s.T, map[string]any{"email": body["email"], "password": body["password"]})
+	request := s.Request(http.MethodPost, "/api/auth/login", "", login)
 	response, err := (&http.Client{Timeout: 20 * time.Second}).Do(request)
 	if err != nil {
 		s.T.Fatalf("a login to another church: %v", err)

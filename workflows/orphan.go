@@ -13,9 +13,10 @@ import (
 // is due, one after the other, with pauses. A sweep that is cancelled finishes the removal it is at and returns what it
 // did as the details of its CanceledError.
 func (w *Workflows) SweepOrphans(ctx workflow.Context, in orphan.Sweep) (orphan.Result, error) {
-	ctx = workflow.WithActivityOptions(ctx, sweeping)
 	var result orphan.Result
-	err := workflow.ExecuteActivity(ctx, orphan.Find, in).Get(ctx, &result)
+	looking := sweeping
+	looking.Summary = "look for orphans"
+	err := workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, looking), orphan.Find, in).Get(ctx, &result)
 	if err != nil || in.DryRun {
 		return result, err
 	}
@@ -50,7 +51,8 @@ func removeDue(ctx, removal workflow.Context, found []orphan.Found, pause time.D
 			continue
 		}
 		if done > 0 && !stopped {
-			stopped = workflow.Sleep(ctx, pause) != nil // it fails only when it is cancelled
+			rest := workflow.NewTimerWithOptions(ctx, pause, workflow.TimerOptions{Summary: "a pause between removals"})
+			stopped = rest.Get(ctx, nil) != nil // it fails only when it is cancelled
 		}
 		if stopped {
 			f.Action = orphan.Wait

@@ -132,7 +132,7 @@ func (s *Saga) compensate(ctx workflow.Context) {
 func within(ctx workflow.Context, limit time.Duration, done workflow.Future) bool {
 	timerCtx, stopTimer := workflow.WithCancel(ctx)
 	defer stopTimer()
-	timer := workflow.NewTimer(timerCtx, limit)
+	timer := workflow.NewTimerWithOptions(timerCtx, limit, workflow.TimerOptions{Summary: "until this is reported as stuck"})
 	workflow.NewSelector(ctx).
 		AddFuture(done, func(workflow.Future) {}).
 		AddFuture(timer, func(workflow.Future) {}).

@@ -31,6 +31,7 @@ func sweep(s *teststack.Stack, dry bool) map[string]orphan.Action {
 	if err := run.Get(s.T.Context(), &result); err != nil {
 		s.T.Fatalf("sweep: %v", err)
 	}
+	summaries(s, run.GetID(), run.GetRunID()) // each activity and timer has one
 	actions := map[string]orphan.Action{}
 	for _, f := range result.Found {
 		actions[string(f.Kind)+" "+f.ID] = f.Action

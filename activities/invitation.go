@@ -2,15 +2,12 @@ package activities
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"fmt"
 
 	"github.com/jackc/pgx/v5"
 
 	"narthex/internal/invitation"
 	"narthex/internal/registry"
-	"narthex/internal/secrets"
 	"narthex/internal/tenantdb"
 )
 
@@ -22,13 +19,9 @@ func invitationOwner(in invitation.StepInput) registry.Owner {
 
 // invited opens the sealed part of the input.
 func (a *Activities) invited(in invitation.StepInput) (registry.Admin, error) {
-	plain, err := a.Keys.Open(in.Invitee, invitation.InviteePlace(in.TenantID))
+	who, err := invitation.OpenInvitee(a.Keys, in.Input)
 	if err != nil {
 		return registry.Admin{}, err
-	}
-	var who invitation.Invitee
-	if err := json.Unmarshal(plain, &who); err != nil {
-		return registry.Admin{}, fmt.Errorf("read invitee: %w", secrets.ErrSealed) // not err: it may quote the plain text
 	}
 	emailHash, err := a.Keys.EmailIndex(who.Email) // not in.EmailHash: the index's key may have been replaced since
 	if err != nil {
@@ -116,7 +109,7 @@ func (a *Activities) inTenant(ctx context.Context, tenantID string, do func(*pgx
 // OfferInvitation makes the token good: the commit point of the invitation.
 func (a *Activities) OfferInvitation(ctx context.Context, in invitation.StepInput) error {
 	return forward("offer invitation", a.Registry.InsertInvitation(ctx, invitationOwner(in), registry.Invitation{
-		TokenHash: in.TokenHash, TenantID: in.TenantID, AdminID: in.AdminID, ExpiresAt: in.ExpiresAt,
+		TokenHash: in.TokenHash, TenantID: in.TenantID, AdminID: in.AdminID, ExpiresAt: in.EndsAt(a.Now()),
 	}))
 }
 

@@ -105,6 +105,29 @@ func TestOfferInvitation(t *testing.T) {
 	}
 }
 
+// An invitation may be replayed weeks after it was asked for: it can be accepted for a whole week from then on.
+func TestALateInvitationLastsFromItsOffer(t *testing.T) {
+	t.Parallel()
+	b := setup(t)
+	invitations := b.invitations(b.openChurch())
+	now := time.Now().UTC().Truncate(time.Microsecond)
+	for late, want := range map[time.Duration]time.Time{
+		23 * time.Hour:      now.Add(invitation.Lifetime - 23*time.Hour),
+		30 * 24 * time.Hour: now.Add(invitation.Lifetime),
+	} {
+		in := invitations.begin()
+		in.InvitedAt, in.ExpiresAt = now.Add(-late), now.Add(invitation.Lifetime-late)
+		invitations.do(len(invitation.Steps), in)
+		var ends time.Time
+		if err := b.registry.QueryRow(t.Context(), `SELECT expires_at FROM invitations WHERE admin_id = $1`, in.AdminID).Scan(&ends); err != nil {
+			t.Fatal(err)
+		}
+		if after := ends.Sub(want); after < 0 || after > time.Minute {
+			t.Errorf("offered after %s, it can be accepted until %s, want %s", late, ends, want)
+		}
+	}
+}
+
 const countOffered = `
 	SELECT (SELECT count(*) FROM invitations WHERE admin_id = $1)
 		+ (SELECT count(*) FROM audit_log WHERE admin_id = $1 AND event = 'admin_invited')`

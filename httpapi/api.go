@@ -72,14 +72,16 @@ func New(options Options) (http.Handler, error) {
 		return nil, err
 	}
 	a := &api{Options: options, hasher: hasher, took: requestDurations(options.Metrics)}
+	operator := func(kind runs.Kind) runs.Operator {
+		return runs.Operator{Kind: kind, Temporal: options.Temporal, Keys: options.Keys, TaskQueue: options.TaskQueue, Emails: options.Registry}
+	}
 	a.signups = &signup.Service{
-		Operator: runs.Operator{Kind: signup.Kind, Temporal: options.Temporal, Keys: options.Keys, TaskQueue: options.TaskQueue},
-		Emails:   options.Registry, Reservations: options.Reservations, Passwords: hasher,
+		Operator:     operator(signup.Kind),
+		Reservations: options.Reservations, Passwords: hasher,
 		Eager: options.Eager, StartLimit: options.AnswerLimit, Now: options.Now, Log: options.Log,
 	}
 	a.invitations = &invitation.Service{
-		Operator: runs.Operator{Kind: invitation.Kind, Temporal: options.Temporal, Keys: options.Keys, TaskQueue: options.TaskQueue},
-		Emails:   options.Registry, StartLimit: options.AnswerLimit, Now: options.Now,
+		Operator: operator(invitation.Kind), StartLimit: options.AnswerLimit, Now: options.Now,
 	}
 	if a.Traces == nil {
 		a.Traces = noop.NewTracerProvider()

@@ -41,8 +41,8 @@ func newCommand() *cobra.Command {
 	}
 	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they win over those that are set")
 	root.Flags().BoolVar(&version, "version", false, "print the version, and the name of the release")
-	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signupsCommand(), orphansCommand(),
-		fleetCommand(), readyCommand(), poolCommand(), keysCommand(), versionCommand())
+	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signups.command(), invitations.command(),
+		orphansCommand(), fleetCommand(), readyCommand(), poolCommand(), keysCommand(), versionCommand())
 	checkUsage(root)
 	return root
 }

@@ -10,6 +10,7 @@ import (
 
 	"narthex/internal/ids"
 	"narthex/internal/orphan"
+	"narthex/internal/runs"
 	"narthex/internal/signup"
 )
 
@@ -40,7 +41,7 @@ func sweepOrphansCommand() *cobra.Command {
 
 // sweepOrphans runs a sweep on a worker and waits for it. Its errors are complete sentences.
 func sweepOrphans(cmd *cobra.Command, sweep orphan.Sweep) (result orphan.Result, err error) {
-	err = asOperator(cmd, func(ctx context.Context, o *signup.Service) error {
+	err = asOperator(cmd, signup.Kind, func(ctx context.Context, o *runs.Operator) error {
 		if err := o.CheckWorker(ctx); err != nil {
 			return errors.New(describe(err))
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -30,7 +31,8 @@ type operated struct {
 	role      string
 }
 
-func newOperated(t *testing.T) *operated {
+// newOperated starts a service, with these variables beside those that it needs.
+func newOperated(t *testing.T, more ...string) *operated {
 	t.Helper()
 	o := &operated{t: t, role: "service_" + ids.New(), server: connect(t, testenv.PostgresURL(t))}
 	o.exec(`CREATE ROLE ` + o.role + ` LOGIN CREATEROLE PASSWORD 'service'`)
@@ -40,6 +42,7 @@ func newOperated(t *testing.T) *operated {
 	}
 	server.User = url.UserPassword(o.role, "service")
 	o.variables = append(environment(t, sharedTemporal(t)), "SIGNUP_WAIT=1m", "TENANT_SERVER_URL="+server.String())
+	o.variables = append(o.variables, more...)
 	wantPrinted(t, o.variables, "migrate")
 	o.registry = connect(t, strings.TrimPrefix(variable(o.variables, "REGISTRY_URL"), "REGISTRY_URL="))
 	o.url = ready(testenv.Start(t, o.variables, "narthex", "serve"))
@@ -67,7 +70,7 @@ func (o *operated) exec(sql string) {
 func (o *operated) list(newest string) (entries []runs.Entry) {
 	o.t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
-		if err := json.Unmarshal([]byte(wantPrinted(o.t, o.variables, "signups", "list", "--json")), &entries); err != nil {
+		if err := json.Unmarshal([]byte(wantPrinted(o.t, o.variables, "signups", "list", "--json", "--limit", "1000")), &entries); err != nil {
 			o.t.Fatal(err)
 		}
 		// Other tests' signups are in the same namespace.
@@ -79,6 +82,12 @@ func (o *operated) list(newest string) (entries []runs.Entry) {
 			o.t.Fatalf("signups list: %v, want the newest %s", entries, newest)
 		}
 	}
+}
+
+// host is the PostgreSQL server on which tenants' databases are made, as host:port.
+func (o *operated) host() string {
+	config := o.server.Config()
+	return net.JoinHostPort(config.Host, fmt.Sprint(config.Port))
 }
 
 // own keeps the entries of signups that this registry's audit log, or its rows, know.
@@ -126,14 +135,16 @@ func TestOperatorsSeeAndReplayAFailedSignup(t *testing.T) {
 
 	for _, id := range []string{failed.TenantID, failed.WorkflowID, problem["signupId"].(string)} {
 		shown := wantPrinted(t, o.variables, "signups", "show", id)
-		wantIn(t, shown, "state rolled_back", "failed CreateDatabase (Database)", "CreateDatabase failed 1", "PostgreSQL refused: Narthex's role may not create databases (42501)", "MigrateDatabase pending", "DropDatabase completed 1")
+		wantIn(t, shown, "tenant "+failed.TenantID+" church "+failed.TenantID+" database tenant_"+failed.TenantID+" server "+o.host()+" workflow signup-",
+			"outcome rolled_back", "failed CreateDatabase (Database)", "CreateDatabase failed 1", "PostgreSQL refused: Narthex's role may not create databases (42501)", "MigrateDatabase pending", "DropDatabase completed 1")
 	}
 	byEmail := testenv.StartReading(t, strings.NewReader("  "+strings.ToUpper(person["email"])+"\n"), o.variables, "narthex", "signups", "show", "--email")
 	if status := byEmail.Exit(); status != 0 {
 		t.Errorf("show --email: status %d, want 0", status)
 	}
-	wantIn(t, byEmail.Output(), failed.WorkflowID, "state rolled_back")
-	wantIn(t, wantPrinted(t, o.variables, "signups", "show", "--json", failed.TenantID), `"state": "rolled_back"`, `"CreateDatabase": "create database: create database`)
+	wantIn(t, byEmail.Output(), failed.WorkflowID, "outcome rolled_back")
+	wantIn(t, wantPrinted(t, o.variables, "signups", "show", "--json", failed.TenantID), `"state": "rolled_back"`, `"outcome": "rolled_back"`,
+		`"churchId": "`+failed.TenantID+`"`, `"database": "tenant_`+failed.TenantID+`"`, `"server": "`+o.host()+`"`, `"CreateDatabase": "create database: create database`)
 	watchStatus, watched := narthex(t, o.variables, "signups", "watch", failed.TenantID)
 	wantIn(t, watched, "CreateDatabase failed", "DropDatabase completed", "rolled back: CreateDatabase (Database)", "narthex: the church was not created")
 	if watchStatus != 1 {
@@ -193,10 +204,16 @@ func TestSignupsRefuse(t *testing.T) {
 // held makes signups wait at CreateTenant until it is released.
 func (o *operated) held() (release func()) {
 	o.t.Helper()
+	return o.hold("tenants")
+}
+
+// hold lets nobody write to a table of the registry until it is released.
+func (o *operated) hold(table string) (release func()) {
+	o.t.Helper()
 	lock := connect(o.t, o.registry.Config().ConnString())
 	tx, err := lock.Begin(o.t.Context())
 	if err == nil {
-		_, err = tx.Exec(o.t.Context(), `LOCK TABLE tenants IN EXCLUSIVE MODE`)
+		_, err = tx.Exec(o.t.Context(), `LOCK TABLE `+table+` IN EXCLUSIVE MODE`)
 	}
 	if err != nil {
 		o.t.Fatal(err)

@@ -11,6 +11,7 @@ func TestWhatIsMisspeltExitsWith2AndSuggests(t *testing.T) {
 	t.Parallel()
 	wantMisused(t, `unknown command "serv" for "narthex": did you mean serve?`, nil, "serv")
 	wantMisused(t, `unknown command "lst" for "narthex signups": did you mean list?`, nil, "signups", "lst")
+	wantMisused(t, `unknown command "lst" for "narthex invitations": did you mean list?`, nil, "invitations", "lst")
 	wantMisused(t, `unknown command "bogus" for "narthex orphans": it is one of `, nil, "orphans", "bogus")
 	wantMisused(t, `unknown command "promot" for "narthex worker": did you mean promote?`, nil, "worker", "promot")
 	wantMisused(t, `unknown command "bsh" for "narthex completion": did you mean bash or fish or zsh?`, nil, "completion", "bsh")
@@ -19,8 +20,13 @@ func TestWhatIsMisspeltExitsWith2AndSuggests(t *testing.T) {
 	wantMisused(t, `unknown flag: --outcom: narthex signups list takes --`, nil, "signups", "list", "--outcom", "created")
 	wantMisused(t, `there is no outcome "made": it is one of created, `, nil, "signups", "list", "--outcome", "made")
 	wantMisused(t, `there is no step "MakeDatabase": it is one of CreateDatabase, `, nil, "signups", "list", "--step", "MakeDatabase")
+	wantMisused(t, `there is no step "CreateDatabase": it is one of CreateInvitedAdmin, `, nil, "invitations", "list", "--step", "CreateDatabase")
 	wantMisused(t, `it is not like 24h, 7d, 2026-11-26`, nil, "signups", "list", "--since", "yesterday")
+	wantMisused(t, `it is not like 24h, 7d, 2026-11-26`, nil, "invitations", "list", "--until", "tomorrow")
+	wantMisused(t, `--since must be before --until`, nil, "signups", "list", "--since", "1d", "--until", "7d")
 	wantMisused(t, `give one ID`, nil, "signups", "watch")
+	wantMisused(t, `give one ID`, nil, "invitations", "cancel")
+	wantMisused(t, `--failed needs a --since`, nil, "invitations", "replay", "--failed")
 	wantMisused(t, `there is no stage "stop": it is one of replace, `, nil, "keys", "rotate", "--stage", "stop")
 	wantMisused(t, `there is no variable of keys "REGISTRY_URL"`, nil, "keys", "rotate", "REGISTRY_URL")
 }
@@ -74,11 +80,13 @@ func checkExample(t *testing.T, line string) {
 func TestShellsCompleteValues(t *testing.T) {
 	t.Parallel()
 	for words, want := range map[string]string{
-		"signups list --outcome ":    "rollback_stuck",
-		"signups list --step Create": "CreateTenantAdmin",
-		"keys rotate --stage ":       "retire",
-		"keys rotate SEAL":           "SEAL_KEYSET",
-		"completion ":                "bash",
+		"signups list --outcome ":        "rollback_stuck",
+		"signups list --step Create":     "CreateTenantAdmin",
+		"invitations list --outcome ":    "rollback_stuck",
+		"invitations list --step Create": "CreateInvitedTenantAdmin",
+		"keys rotate --stage ":           "retire",
+		"keys rotate SEAL":               "SEAL_KEYSET",
+		"completion ":                    "bash",
 	} {
 		status, output := narthex(t, nil, append([]string{cobra.ShellCompRequestCmd}, strings.Split(words, " ")...)...)
 		if status != 0 || !strings.Contains(output, want) {

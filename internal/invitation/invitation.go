@@ -41,6 +41,15 @@ type Input struct {
 	ExpiresAt time.Time `json:"expiresAt"` // UTC
 }
 
+// EndsAt returns until when an invitation can be accepted that is offered now. One that is offered a day or more after it
+// was asked for, because it was replayed, has its whole lifetime from now on.
+func (in Input) EndsAt(now time.Time) time.Time {
+	if now.Sub(in.InvitedAt) < 24*time.Hour {
+		return in.ExpiresAt
+	}
+	return now.UTC().Truncate(time.Microsecond).Add(Lifetime) // PostgreSQL's precision
+}
+
 // Invitee is the personal part of an invitation; it travels sealed.
 type Invitee struct {
 	Email     string `json:"email"` // normalised

@@ -16,19 +16,41 @@ import (
 	"narthex/internal/ids"
 	"narthex/internal/runs"
 	"narthex/internal/saga"
+	"narthex/internal/secrets"
 )
 
 // Kind is what the runs of invitations are.
-var Kind = runs.Kind{Noun: "invitation", Workflow: Workflow, Prefix: WorkflowID(""), Steps: Steps, Again: again}
+var Kind = runs.Kind{
+	Noun: "invitation", Workflow: Workflow, Prefix: WorkflowID(""), Steps: Steps, Again: again, Email: emailOf,
+}
 
-// again gives an invitation its whole lifetime again.
 func again(taskQueue string, read func(input any) error) (client.StartWorkflowOptions, any, error) {
 	var in Input
 	if err := read(&in); err != nil {
 		return client.StartWorkflowOptions{}, nil, err
 	}
-	in.ExpiresAt = time.Now().UTC().Truncate(time.Microsecond).Add(Lifetime)
 	return StartOptions(taskQueue, in), in, nil
+}
+
+func emailOf(keys *secrets.Keys, read func(input any) error) (email, tenantID string, err error) {
+	var in Input
+	if err := read(&in); err != nil {
+		return "", "", err
+	}
+	who, err := OpenInvitee(keys, in)
+	return who.Email, in.TenantID, err
+}
+
+// OpenInvitee opens the sealed part of an invitation's input. Errors: secrets.ErrSealed.
+func OpenInvitee(keys *secrets.Keys, in Input) (who Invitee, err error) {
+	plain, err := keys.Open(in.Invitee, InviteePlace(in.TenantID))
+	if err != nil {
+		return who, err
+	}
+	if err := json.Unmarshal(plain, &who); err != nil {
+		return who, fmt.Errorf("read invitee: %w", secrets.ErrSealed) // not err: it may quote the plain text
+	}
+	return who, nil
 }
 
 // StartOptions says how an invitation is started: a running one with the same email is an error.
@@ -54,18 +76,11 @@ var (
 	ErrRolledBack = errors.New("the invitation was rolled back")
 )
 
-// Service is what one can do with invitations. What starts them needs all of it; operators need only the Operator.
+// Service is what the API does with invitations. Operators need only the Operator.
 type Service struct {
 	runs.Operator
-	Emails     Emails
 	StartLimit time.Duration // how long Temporal may take to accept an invitation
 	Now        func() time.Time
-}
-
-// Emails says whom emails belong to.
-type Emails interface {
-	// EmailHolder returns the tenant that a normalised email logs in to, or "".
-	EmailHolder(ctx context.Context, email string) (tenantID string, err error)
 }
 
 // Offer is an invitation that was started, with the token that its invitee needs once it has completed.

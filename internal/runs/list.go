@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	commonpb "go.temporal.io/api/common/v1"
 	enumspb "go.temporal.io/api/enums/v1"
 	workflowpb "go.temporal.io/api/workflow/v1"
 	"go.temporal.io/api/workflowservice/v1"
@@ -116,7 +117,7 @@ func (o *Operator) since(ctx context.Context, query string, filter Filter) ([]En
 		}
 		counted, err := o.Temporal.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{Namespace: o.Namespace, Query: from(start)})
 		if err != nil {
-			return nil, o.failed("count", err)
+			return nil, fmt.Errorf("count %ss: %w", o.Noun, err)
 		}
 		if counted.GetCount() > int64(filter.Limit) {
 			return o.all(ctx, from(start))
@@ -168,32 +169,44 @@ func sortByStart(entries []Entry) {
 }
 
 func entryOf(info *workflowpb.WorkflowExecutionInfo) Entry {
-	attribute := func(key temporal.SearchAttributeKeyKeyword) (value string) {
-		// One that is missing, or not a text, stays empty.
-		_ = converter.GetDefaultDataConverter().FromPayload(info.GetSearchAttributes().GetIndexedFields()[key.GetName()], &value)
-		return value
-	}
+	indexed := attributes(info.GetSearchAttributes().GetIndexedFields())
 	entry := Entry{
 		Run:      Run{info.Execution.WorkflowId, info.Execution.RunId},
-		TenantID: attribute(saga.TenantID), FailedStep: attribute(saga.FailedStep),
-		Outcome: attribute(saga.Outcome), StartedAt: info.StartTime.AsTime(),
+		TenantID: indexed.text(saga.TenantID), FailedStep: indexed.text(saga.FailedStep),
+		Outcome: indexed.outcome(info.Status), StartedAt: info.StartTime.AsTime(),
 	}
 	if info.CloseTime != nil {
 		closedAt := info.CloseTime.AsTime()
 		entry.ClosedAt = &closedAt
 	}
-	switch info.Status {
-	case enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
-		entry.Outcome = saga.OutcomeCreated
-	case enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
-		entry.Outcome = OutcomeTerminated
-	case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
-		if entry.Outcome != saga.OutcomeRollbackStuck {
-			entry.Outcome = saga.OutcomeRunning
-			if entry.FailedStep != "" {
-				entry.Outcome = OutcomeRollingBack
-			}
-		}
-	}
 	return entry
+}
+
+// attributes are a run's search attributes, by name.
+type attributes map[string]*commonpb.Payload
+
+// text returns an attribute's value; "" of one that is missing, or not a text.
+func (a attributes) text(key temporal.SearchAttributeKeyKeyword) (value string) {
+	_ = converter.GetDefaultDataConverter().FromPayload(a[key.GetName()], &value)
+	return value
+}
+
+// outcome says what became of a run with these attributes.
+func (a attributes) outcome(status enumspb.WorkflowExecutionStatus) string {
+	recorded := a.text(saga.Outcome)
+	switch status {
+	case enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
+		return saga.OutcomeCreated
+	case enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
+		return OutcomeTerminated
+	case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
+		if recorded == saga.OutcomeRollbackStuck {
+			return recorded
+		}
+		if a.text(saga.FailedStep) != "" {
+			return OutcomeRollingBack
+		}
+		return saga.OutcomeRunning
+	}
+	return recorded
 }

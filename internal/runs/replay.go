@@ -3,6 +3,7 @@ package runs
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"narthex/internal/codec"
 	"narthex/internal/release"
 	"narthex/internal/saga"
+	"narthex/internal/secrets"
 )
 
 // Why a saga isn't replayed.
@@ -23,6 +25,7 @@ var (
 	ErrRunning      = errors.New("it is running")
 	ErrSucceeded    = errors.New("it has succeeded")
 	ErrOtherRunning = errors.New("another of the same email is running")
+	ErrEmailTaken   = errors.New("another church has its email")
 	ErrNoWorker     = errors.New("no worker polls the task queue: start one with `narthex worker`")
 	ErrInput        = errors.New("its input can't be read: its seal key may have been retired")
 )
@@ -73,7 +76,7 @@ func rank(e Entry) int {
 
 // Replay starts the failed saga that a run belongs to again, with its own input, and returns the new run. One that was
 // rolled back begins again. One that was terminated goes on with what it has made: its run is reset to its beginning.
-// Errors: ErrNotFound, ErrRunning, ErrSucceeded, ErrOtherRunning, ErrInput.
+// Errors: ErrNotFound, ErrRunning, ErrSucceeded, ErrOtherRunning, ErrEmailTaken, ErrInput.
 func (o *Operator) Replay(ctx context.Context, run Run) (Run, error) {
 	latest, err := o.Latest(ctx, run)
 	if err != nil {
@@ -93,10 +96,36 @@ func (o *Operator) Replay(ctx context.Context, run Run) (Run, error) {
 		return Run{}, ErrSucceeded
 	case newest.ClosedAt == nil: // a reset would terminate it
 		return Run{}, ErrOtherRunning
-	case status.State == Failed:
+	}
+	if err := o.checkEmail(ctx, latest.Run); err != nil {
+		return Run{}, err
+	}
+	if status.State == Failed {
 		return o.takeUp(ctx, latest.Run)
 	}
 	return o.startAgain(ctx, latest.Run)
+}
+
+// checkEmail looks whether another church has the email of a run's saga. One whose seal doesn't open is left to the saga.
+func (o *Operator) checkEmail(ctx context.Context, run Run) error {
+	if o.Emails == nil {
+		return nil
+	}
+	email, tenantID, err := o.Email(o.Keys, func(input any) error { return o.Input(ctx, run, input) })
+	if errors.Is(err, secrets.ErrSealed) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	holder, err := o.Emails.EmailHolder(ctx, email)
+	if err != nil {
+		return fmt.Errorf("look for the email's holder: %w", err)
+	}
+	if holder != "" && holder != tenantID {
+		return ErrEmailTaken
+	}
+	return nil
 }
 
 // Input reads what a run started with. Errors: ErrNotFound, ErrInput.

@@ -28,6 +28,10 @@ type Kind struct {
 
 	// Again makes what a run starts with that repeats a failed one, whose input read reads.
 	Again func(taskQueue string, read func(input any) error) (options client.StartWorkflowOptions, input any, err error)
+	// Email returns the email that a saga whose input read reads is to have, and for which tenant. Errors: secrets.ErrSealed.
+	Email func(keys *secrets.Keys, read func(input any) error) (email, tenantID string, err error)
+	// OpenID returns the run that an id names which the API gave out, and whether it is one. Nil if the API gives none out.
+	OpenID func(keys *secrets.Keys, id string) (Run, bool)
 }
 
 // Run is one run of a workflow.
@@ -43,6 +47,13 @@ type Operator struct {
 	Keys      *secrets.Keys
 	Namespace string
 	TaskQueue string
+	Emails    Emails // if nil, Replay leaves it to the saga to find an email taken
+}
+
+// Emails says whom emails belong to.
+type Emails interface {
+	// EmailHolder returns the tenant that a normalised email logs in to, or "".
+	EmailHolder(ctx context.Context, email string) (tenantID string, err error)
 }
 
 var (
@@ -54,8 +65,14 @@ var (
 	ErrClosed = errors.New("it has ended")
 )
 
-// Find returns the newest run that an id names: a tenant id or a workflow id. Errors: ErrNotFound, ErrSeveral.
+// Find returns the run that an id names: a tenant id or a workflow id (the newest run of either), or the id that the API
+// gave out (that very run). Errors: ErrNotFound, ErrSeveral.
 func (o *Operator) Find(ctx context.Context, id string) (Run, error) {
+	if o.OpenID != nil {
+		if run, ok := o.OpenID(o.Keys, id); ok {
+			return run, nil
+		}
+	}
 	if strings.HasPrefix(id, o.Prefix) {
 		newest, err := o.describe(ctx, Run{WorkflowID: id})
 		return newest.Run, err
@@ -65,6 +82,21 @@ func (o *Operator) Find(ctx context.Context, id string) (Run, error) {
 	}
 	newest, err := o.newest(ctx, fmt.Sprintf("TenantId = '%s'", id))
 	return newest.Run, err
+}
+
+// FindByEmail returns the newest run of a normalised email. Errors: ErrNotFound.
+func (o *Operator) FindByEmail(ctx context.Context, email string) (Run, error) {
+	hashes, err := o.Keys.EmailIndexes(email)
+	if err != nil {
+		return Run{}, err
+	}
+	for _, hash := range hashes {
+		run, err := o.Find(ctx, o.Prefix+hash)
+		if !errors.Is(err, ErrNotFound) {
+			return run, err
+		}
+	}
+	return Run{}, ErrNotFound
 }
 
 // Latest returns the newest run of the saga that a run belongs to: of the same workflow, for the same tenant. What came

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
 	"testing"
@@ -27,7 +28,7 @@ import (
 // thing is what the sagas of these tests start with.
 type thing struct{ TenantID string }
 
-var steps = []saga.Step{{Do: "make", Undo: "unmake"}, {Do: "open"}}
+var steps = []saga.Step{{Do: "make", Undo: "unmake", Doing: "make {database} on {server}"}, {Do: "open"}}
 
 // things is an operator of a kind of saga that is the test's own, and a worker whose first step does as told.
 type things struct {
@@ -35,7 +36,7 @@ type things struct {
 	t *testing.T
 
 	mu   sync.Mutex
-	fate map[string]string // by tenant: "fail", "hang", or "" to work
+	fate map[string]string // by tenant: "fail", "hang", "refuse", "stick" in the rollback, or "" to work
 }
 
 func newThings(t *testing.T) *things {
@@ -61,9 +62,8 @@ func newThings(t *testing.T) *things {
 		w.RegisterWorkflowWithOptions(run, workflow.RegisterOptions{Name: name})
 	}
 	w.RegisterActivityWithOptions(s.make, activity.RegisterOptions{Name: "make"})
-	for _, name := range []string{"unmake", "open"} {
-		w.RegisterActivityWithOptions(func(thing) error { return nil }, activity.RegisterOptions{Name: name})
-	}
+	w.RegisterActivityWithOptions(s.unmake, activity.RegisterOptions{Name: "unmake"})
+	w.RegisterActivityWithOptions(func(thing) error { return nil }, activity.RegisterOptions{Name: "open"})
 	if err := w.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -72,7 +72,7 @@ func newThings(t *testing.T) *things {
 }
 
 func run(ctx workflow.Context, in thing) error {
-	s := saga.New(steps, in, saga.Options{TenantID: in.TenantID})
+	s := saga.New(steps, in, saga.Options{TenantID: in.TenantID, Server: "db:5432", Patience: 100 * time.Millisecond})
 	for _, step := range steps {
 		if err := s.Do(ctx, step); err != nil {
 			return s.RollBack(ctx, step, err)
@@ -90,8 +90,10 @@ func (s *things) make(ctx context.Context, in thing) error {
 		switch fate {
 		case "":
 			return nil
-		case "fail":
+		case "fail", "stick":
 			return temporal.NewNonRetryableApplicationError("no", saga.ErrorDatabase, nil)
+		case "refuse":
+			return temporal.NewNonRetryableApplicationError("no", saga.ErrorEmailTaken, nil)
 		}
 		select {
 		case <-ctx.Done():
@@ -99,6 +101,15 @@ func (s *things) make(ctx context.Context, in thing) error {
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
+}
+
+func (s *things) unmake(in thing) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.fate[in.TenantID] == "stick" {
+		return errors.New("not yet")
+	}
+	return nil
 }
 
 func (s *things) will(tenantID, fate string) {
@@ -129,7 +140,7 @@ func (s *things) startOf(workflow, workflowID, tenantID, fate string) runs.Run {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	if fate != "hang" {
+	if fate != "hang" && fate != "stick" {
 		_ = started.Get(s.t.Context(), nil) // fails where it is to
 	}
 	return runs.Run{WorkflowID: started.GetID(), RunID: started.GetRunID()}
@@ -153,6 +164,51 @@ func (s *things) eventually(what string, there func() bool) {
 		if time.Now().After(deadline) {
 			s.t.Fatalf("not within a minute: %s", what)
 		}
+	}
+}
+
+// A run is the same in a list and by itself, whatever became of it.
+func TestWhatBecameOfARun(t *testing.T) {
+	t.Parallel()
+	s := newThings(t)
+	became := map[string]string{}
+	for fate, outcome := range map[string]string{
+		"": saga.OutcomeCreated, "fail": saga.OutcomeRolledBack, "refuse": saga.OutcomeRefused, "stick": saga.OutcomeRollbackStuck,
+		"hang": saga.OutcomeRunning,
+	} {
+		tenant := ids.New()
+		became[tenant] = outcome
+		run := s.start("thing-"+tenant, tenant, fate)
+		if outcome == saga.OutcomeRollbackStuck {
+			s.eventually("the rollback is stuck", func() bool {
+				status, err := s.Read(t.Context(), run)
+				return err == nil && status.Outcome == outcome
+			})
+		}
+		status, err := s.Read(t.Context(), run)
+		if err != nil || status.Outcome != outcome || status.TenantID != tenant {
+			t.Errorf("%s: by itself it is %s of the tenant %s (%v), want %s of %s", fate, status.Outcome, status.TenantID, err, outcome, tenant)
+		}
+		if status.Server != "db:5432" && fate != "hang" { // whose first step may not have begun yet
+			t.Errorf("%s: the server is %q, want that which the first step's summary names", fate, status.Server)
+		}
+	}
+	terminated := ids.New()
+	became[terminated] = runs.OutcomeTerminated
+	s.terminate(s.start("thing-"+terminated, terminated, "hang"))
+	s.eventually("all are listed with their outcomes", func() bool {
+		entries, _, err := s.List(t.Context(), runs.Filter{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		listed := map[string]string{}
+		for _, e := range entries {
+			listed[e.TenantID] = e.Outcome
+		}
+		return maps.Equal(listed, became)
+	})
+	for tenant := range became {
+		s.will(tenant, "")
 	}
 }
 

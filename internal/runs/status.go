@@ -3,6 +3,8 @@ package runs
 import (
 	"context"
 	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	enumspb "go.temporal.io/api/enums/v1"
@@ -56,6 +58,11 @@ type Status struct {
 	FailedStep string     `json:"failedStep,omitempty"` // the step that made it roll back
 	Reason     string     `json:"reason,omitempty"`     // a saga.Error… type, "Timeout" or "Cancelled"
 	Steps      []Step     `json:"steps"`
+
+	// For operators alone:
+	Outcome  string `json:"-"` // as in an Entry
+	TenantID string `json:"-"`
+	Server   string `json:"-"` // host:port of the tenant's database, if a step was begun that names it
 }
 
 // Read returns how a run stands, by its steps in their order. Errors: ErrNotFound, secrets.ErrSealed, or why Temporal did
@@ -130,7 +137,9 @@ type reader struct {
 	quickSince time.Time // when the quick step that is recorded next began: one begins when the one before has ended
 	startedAt  time.Time
 	closedAt   *time.Time
-	close      enumspb.EventType
+	ended      enumspb.WorkflowExecutionStatus // how; running until it has
+	indexed    attributes
+	server     string
 	scheduled  map[int64]string // activity by the event that scheduled it
 	activities map[string]*Activity
 	failedStep string
@@ -138,7 +147,10 @@ type reader struct {
 }
 
 func newReader(keys *secrets.Keys, steps []saga.Step) *reader {
-	return &reader{opening: codec.Converter(keys), steps: steps, activities: map[string]*Activity{}, scheduled: map[int64]string{}}
+	return &reader{
+		opening: codec.Converter(keys), steps: steps, activities: map[string]*Activity{}, scheduled: map[int64]string{},
+		indexed: attributes{}, ended: enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING,
+	}
 }
 
 func (r *reader) apply(event *historypb.HistoryEvent) error {
@@ -147,11 +159,15 @@ func (r *reader) apply(event *historypb.HistoryEvent) error {
 	case enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED:
 		r.quickSince = at
 	case enumspb.EVENT_TYPE_MARKER_RECORDED:
-		return r.quick(event.GetMarkerRecordedEventAttributes())
+		return r.quick(event)
 	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_STARTED:
 		r.startedAt = at
+		maps.Copy(r.indexed, event.GetWorkflowExecutionStartedEventAttributes().GetSearchAttributes().GetIndexedFields())
+	case enumspb.EVENT_TYPE_UPSERT_WORKFLOW_SEARCH_ATTRIBUTES:
+		maps.Copy(r.indexed, event.GetUpsertWorkflowSearchAttributesEventAttributes().GetSearchAttributes().GetIndexedFields())
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED:
 		name := event.GetActivityTaskScheduledEventAttributes().ActivityType.Name
+		r.findServer(name, event)
 		r.scheduled[event.EventId] = name
 		r.activities[name] = &Activity{Name: name, State: Running, StartedAt: &at}
 	case enumspb.EVENT_TYPE_ACTIVITY_TASK_STARTED: // written when it ends
@@ -172,17 +188,39 @@ func (r *reader) apply(event *historypb.HistoryEvent) error {
 		if r.reason == "" {
 			r.reason = reasonCancelled
 		}
-	case enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED,
-		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED, enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED,
-		enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:
-		r.closedAt, r.close = &at, event.EventType
+	default:
+		if how, ended := endings[event.EventType]; ended {
+			r.closedAt, r.ended = &at, how
+		}
 	}
 	return nil
 }
 
+// endings are the events that close a run.
+var endings = map[enumspb.EventType]enumspb.WorkflowExecutionStatus{
+	enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:  enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED,
+	enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_FAILED:     enumspb.WORKFLOW_EXECUTION_STATUS_FAILED,
+	enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_CANCELED:   enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED,
+	enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED: enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED,
+	enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:  enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT,
+}
+
+// findServer looks for the server's name in the text that a step was begun with.
+func (r *reader) findServer(name string, event *historypb.HistoryEvent) {
+	i := slices.IndexFunc(r.steps, func(s saga.Step) bool { return s.Do == name })
+	if i < 0 || r.server != "" {
+		return
+	}
+	var summary string
+	if err := r.opening.FromPayload(event.GetUserMetadata().GetSummary(), &summary); err == nil { // else it has none, or stays sealed
+		r.server = r.steps[i].ServerIn(summary, r.indexed.text(saga.TenantID))
+	}
+}
+
 // quick reads a step that was done within a workflow task, as a local activity. One that failed there became an
 // activity, whose events follow.
-func (r *reader) quick(marker *historypb.MarkerRecordedEventAttributes) error {
+func (r *reader) quick(event *historypb.HistoryEvent) error {
+	marker := event.GetMarkerRecordedEventAttributes()
 	if marker.MarkerName != "LocalActivity" {
 		return nil
 	}
@@ -193,6 +231,7 @@ func (r *reader) quick(marker *historypb.MarkerRecordedEventAttributes) error {
 	if err := r.opening.FromPayloads(marker.Details["data"], &recorded); err != nil {
 		return fmt.Errorf("read a quick step: %w", secrets.ErrSealed)
 	}
+	r.findServer(recorded.ActivityType, event)
 	began, ended := r.quickSince, recorded.ReplayTime
 	r.quickSince = ended
 	if marker.Failure == nil {
@@ -243,7 +282,10 @@ func reason(failure *failurepb.Failure) string {
 }
 
 func (r *reader) status() Status {
-	status := Status{StartedAt: r.startedAt, ClosedAt: r.closedAt, FailedStep: r.failedStep, Reason: r.reason}
+	status := Status{
+		StartedAt: r.startedAt, ClosedAt: r.closedAt, FailedStep: r.failedStep, Reason: r.reason,
+		Outcome: r.indexed.outcome(r.ended), TenantID: r.indexed.text(saga.TenantID), Server: r.server,
+	}
 	undone := true
 	for _, s := range r.steps {
 		step := Step{Activity: Activity{Name: s.Do, State: Pending}}
@@ -257,11 +299,11 @@ func (r *reader) status() Status {
 		}
 		status.Steps = append(status.Steps, step)
 	}
-	stopped := r.close == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TERMINATED || r.close == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT
+	stopped := r.ended == enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED || r.ended == enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT
 	switch {
 	case r.closedAt == nil:
 		status.State = Running
-	case r.close == enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_COMPLETED:
+	case r.ended == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
 		status.State, status.FailedStep, status.Reason = Completed, "", ""
 	case undone && !stopped:
 		status.State = RolledBack

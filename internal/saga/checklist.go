@@ -4,8 +4,6 @@ import (
 	"strings"
 
 	"go.temporal.io/sdk/workflow"
-
-	"narthex/internal/ids"
 )
 
 // checklist shows in Temporal's UI, as a workflow's current details, how far its steps have come. It is
@@ -25,8 +23,7 @@ const (
 )
 
 func newChecklist(steps []Step, options Options) *checklist {
-	names := strings.NewReplacer("{database}", ids.DatabaseName(options.TenantID), "{server}", options.Server)
-	return &checklist{steps, names, map[string]string{}}
+	return &checklist{steps, names(options.TenantID, options.Server), map[string]string{}}
 }
 
 func (c *checklist) text(summary string) string {

@@ -3,9 +3,12 @@
 package saga
 
 import (
+	"strings"
 	"time"
 
 	"go.temporal.io/sdk/workflow"
+
+	"narthex/internal/ids"
 )
 
 // Step is an activity with the activity that undoes it, and what each is to people. Undo is empty for the
@@ -16,6 +19,22 @@ type Step struct {
 
 	Doing   string // "create role and database {database} on {server}"
 	Undoing string // "drop database and role {database} on {server}"
+}
+
+// names puts what stands for {database} and {server} into a step's texts.
+func names(tenantID, server string) *strings.Replacer {
+	return strings.NewReplacer("{database}", ids.DatabaseName(tenantID), "{server}", server)
+}
+
+// ServerIn returns the server that the step's summary names in a tenant's history, or "".
+func (s Step) ServerIn(summary, tenantID string) string {
+	before, after, named := strings.Cut(names(tenantID, "{server}").Replace(s.Doing), "{server}")
+	rest, began := strings.CutPrefix(summary, before)
+	server, ended := strings.CutSuffix(rest, after)
+	if !named || !began || !ended {
+		return ""
+	}
+	return server
 }
 
 // Saga is a stack of compensations. Each is put on the stack before its step runs, because a step may

@@ -75,7 +75,7 @@ func TestReplayIsRefusedWhereAnotherChurchHasTheEmail(t *testing.T) {
 	in := newInput(t, s)
 	run := stopped(t, s, in)
 	s.Emails = holder(ids.New())
-	if _, err := s.Replay(t.Context(), run); !errors.Is(err, signup.ErrEmailTaken) {
+	if _, err := s.Replay(t.Context(), run); !errors.Is(err, runs.ErrEmailTaken) {
 		t.Errorf("another church has the email: %v, want ErrEmailTaken", err)
 	}
 	for _, own := range []holder{"", holder(in.TenantID)} {

@@ -17,7 +17,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/internal/process", "registry sessions idempotency throttle fleet/ledger tenantdb tenantserver migrations", "The layers work on these."},
 	{"cmd/internal/process", "config secrets tokens codec release telemetry redact", "A process has settings, keys, a release and logs."},
 	{"cmd/internal/process", "orphan readydb", "A worker makes sure that what runs all the time is scheduled."},
-	{"cmd/narthex", "signup runs orphan email", "Commands call the functions that HTTP calls."},
+	{"cmd/narthex", "signup invitation runs orphan email", "Commands call the functions that HTTP calls."},
 	{"cmd/narthex", "registry tenantdb hardening", "Migrations, new keys and rights are the commands' to check and bring about."},
 	{"cmd/narthex", "fleet fleet/ledger migrations", "Operators start and steer runs to the newest schema, and see what they did."},
 	{"cmd/narthex", "config secrets codec release telemetry ids redact", "Commands have settings, keys and logs too."},

@@ -13,39 +13,35 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 
+	"narthex/internal/registry"
 	"narthex/internal/runs"
-	"narthex/internal/signup"
+	"narthex/internal/secrets"
 )
 
-// replayOptions say which signups to replay, and how quickly.
+// replayOptions say which of a subject's runs to replay, and how quickly.
 type replayOptions struct {
-	named  naming
-	failed bool
-	since  moment
-	rate   float64
-	atOnce int
-	wait   time.Duration
+	subject *subject
+	named   naming
+	failed  bool
+	since   moment
+	rate    float64
+	atOnce  int
+	wait    time.Duration
 }
 
-func replaySignupsCommand() *cobra.Command {
-	var r replayOptions
+func (s *subject) replayCommand() *cobra.Command {
+	r := replayOptions{subject: s}
 	cmd := &cobra.Command{
-		Use: "replay {ID... | --email | --failed --since TIME}", Short: "Start failed signups again, each with its own input",
-		Long: `Start failed signups again, each with its own input: the same email, ids and password. One that is
-running or has succeeded is refused. One that was terminated goes on with what it has made.
---failed takes all that were rolled back or terminated, except those whose email was taken.`,
-		Example: "  narthex signups replay 01m89x7m6zry4hep2a3rj5z1b8\n  narthex signups replay --failed --since 1d --rate 1",
-		Args:    r.arguments,
+		Use:   "replay {ID... | --email | --failed --since TIME}",
+		Short: fmt.Sprintf("Start failed %s again, each with its own input", s.group),
+		Long:  s.replay, Args: r.arguments,
+		Example: s.examples("narthex replay 01m89x7m6zry4hep2a3rj5z1b8", "narthex replay --failed --since 1d --rate 1"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			return asOperator(cmd, func(ctx context.Context, o *signup.Service) error {
-				if err := o.CheckWorker(ctx); err != nil {
-					return errors.New(describe(err))
-				}
-				found, err := r.find(ctx, o, cmd, ids)
-				if err != nil {
-					return err
-				}
-				return r.replay(ctx, o, cmd, found)
+			return withRegistry(cmd, func(_ context.Context, reg *registry.Registry, _ *secrets.Keys) error {
+				return asOperator(cmd, s.Kind, func(ctx context.Context, o *runs.Operator) error {
+					o.Emails = reg
+					return r.run(ctx, o, cmd, ids)
+				})
 			})
 		},
 	}
@@ -72,13 +68,24 @@ func (r *replayOptions) arguments(cmd *cobra.Command, ids []string) error {
 	return r.named.arguments(cmd, ids)
 }
 
-// target is a signup to replay, and the name by which the operator knows it.
+// target is a run to replay, and the name by which the operator knows it.
 type target struct {
 	name string
 	runs.Run
 }
 
-func (r *replayOptions) find(ctx context.Context, o *signup.Service, cmd *cobra.Command, ids []string) (found []target, err error) {
+func (r *replayOptions) run(ctx context.Context, o *runs.Operator, cmd *cobra.Command, ids []string) error {
+	if err := o.CheckWorker(ctx); err != nil {
+		return errors.New(describe(err))
+	}
+	found, err := r.find(ctx, o, cmd, ids)
+	if err != nil {
+		return err
+	}
+	return r.replay(ctx, o, cmd, found)
+}
+
+func (r *replayOptions) find(ctx context.Context, o *runs.Operator, cmd *cobra.Command, ids []string) (found []target, err error) {
 	if r.failed {
 		return failedSince(ctx, o, r.since.Time)
 	}
@@ -86,13 +93,13 @@ func (r *replayOptions) find(ctx context.Context, o *signup.Service, cmd *cobra.
 		ids = []string{"of this email"}
 	}
 	for _, id := range ids {
-		run, err := r.named.find(ctx, o, cmd.InOrStdin(), []string{id})
+		run, err := r.subject.find(ctx, o, r.named, cmd.InOrStdin(), []string{id})
 		if err != nil {
 			return nil, err
 		}
 		latest, err := o.Latest(ctx, run)
 		if err != nil {
-			return nil, about(id, err)
+			return nil, r.subject.about(id, err)
 		}
 		if !slices.ContainsFunc(found, func(t target) bool { return t.Run == latest.Run }) {
 			found = append(found, target{id, latest.Run})
@@ -101,8 +108,8 @@ func (r *replayOptions) find(ctx context.Context, o *signup.Service, cmd *cobra.
 	return found, nil
 }
 
-// failedSince returns the signups that have failed, and might not if they were tried again.
-func failedSince(ctx context.Context, o *signup.Service, since time.Time) (found []target, err error) {
+// failedSince returns the runs that have failed, and might not if they were tried again.
+func failedSince(ctx context.Context, o *runs.Operator, since time.Time) (found []target, err error) {
 	entries, err := o.Replayable(ctx, since)
 	if err != nil {
 		return nil, errors.New(describe(err))
@@ -113,8 +120,8 @@ func failedSince(ctx context.Context, o *signup.Service, since time.Time) (found
 	return found, nil
 }
 
-// replay replays the signups, and prints what becomes of each.
-func (r *replayOptions) replay(ctx context.Context, o *signup.Service, cmd *cobra.Command, found []target) error {
+// replay replays the runs, and prints what becomes of each.
+func (r *replayOptions) replay(ctx context.Context, o *runs.Operator, cmd *cobra.Command, found []target) error {
 	bar := newBar(len(found), "replay")
 	var mu sync.Mutex
 	ended, failed := 0, 0
@@ -145,18 +152,18 @@ func (r *replayOptions) replay(ctx context.Context, o *signup.Service, cmd *cobr
 	bar.clear()
 	switch {
 	case ended < len(found):
-		return fmt.Errorf("stopped after %d of %d signups", ended, len(found))
+		return fmt.Errorf("stopped after %d of %d %s", ended, len(found), r.subject.group)
 	case failed > 0:
-		return fmt.Errorf("%d of %d signups were not created", failed, len(found))
+		return fmt.Errorf("%d of %d %s were not created", failed, len(found), r.subject.group)
 	case len(found) == 0:
 		fmt.Fprintln(cmd.OutOrStdout(), "There is nothing to replay.")
 	}
 	return nil
 }
 
-func (r *replayOptions) one(ctx context.Context, o *signup.Service, t target) (result string, ok bool) {
+func (r *replayOptions) one(ctx context.Context, o *runs.Operator, t target) (result string, ok bool) {
 	run, err := o.Replay(ctx, t.Run)
-	for _, reason := range []error{runs.ErrRunning, runs.ErrSucceeded, runs.ErrOtherRunning, signup.ErrEmailTaken} {
+	for _, reason := range []error{runs.ErrRunning, runs.ErrSucceeded, runs.ErrOtherRunning, runs.ErrEmailTaken} {
 		if errors.Is(err, reason) {
 			return "not replayed: " + reason.Error(), false
 		}

@@ -14,7 +14,10 @@ import (
 // Build builds a program of this module, like narthex or narthex-dev, without race instrumentation, and
 // returns the executable's path. `go tool -n` keeps it in Go's build cache: it is linked once, and
 // nothing is left behind.
-func Build(name string) (path string, err error) {
+func Build(name string) (path string, err error) { return BuildWith(name, "") }
+
+// BuildWith builds a program as it would be with other files: overlay is a file as `go build -overlay` takes it, or "".
+func BuildWith(name, overlay string) (path string, err error) {
 	// One process builds, the others wait; a user's builds do not wait for another's.
 	lock := flock.New(filepath.Join(os.TempDir(), fmt.Sprintf("narthex-test-build-%d.lock", os.Getuid())))
 	if err := lock.Lock(); err != nil {
@@ -22,7 +25,11 @@ func Build(name string) (path string, err error) {
 	}
 	defer func() { _ = lock.Unlock() }()
 	build := exec.Command("go", "tool", "-n", "narthex/cmd/"+name)
-	build.Env = append(os.Environ(), "GOFLAGS="+withoutRace(os.Getenv("GOFLAGS")))
+	flags := withoutRace(os.Getenv("GOFLAGS"))
+	if overlay != "" {
+		flags += " -overlay=" + overlay
+	}
+	build.Env = append(os.Environ(), "GOFLAGS="+flags)
 	build.Stderr = os.Stderr
 	output, err := build.Output()
 	if err != nil {

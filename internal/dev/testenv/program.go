@@ -1,6 +1,7 @@
 package testenv
 
 import (
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -37,10 +38,48 @@ func Start(t testing.TB, environment []string, name string, arguments ...string)
 func StartReading(t testing.TB, input io.Reader, environment []string, name string, arguments ...string) *Run {
 	t.Helper()
 	path, err := program.Build(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return startProgram(t, path, input, environment, name, arguments...)
+}
+
+// NextRelease builds a program as a later release has it, whose tenant schema has more migrations: their text by file name.
+// The function that it returns starts the program as Start does.
+func NextRelease(t testing.TB, name string, migrations map[string]string) func(t testing.TB, environment []string, arguments ...string) *Run {
+	t.Helper()
+	root, err := moduleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	folder, replace := Folder(t), map[string]string{}
+	for file, text := range migrations {
+		there := filepath.Join(folder, file)
+		if err := os.WriteFile(there, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		replace[filepath.Join(root, "migrations", "tenant", file)] = there
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
 	if err == nil {
-		err = dependOnSources()
+		err = os.WriteFile(filepath.Join(folder, "overlay.json"), overlay, 0o600)
 	}
 	if err != nil {
+		t.Fatal(err)
+	}
+	path, err := program.BuildWith(name, filepath.Join(folder, "overlay.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(t testing.TB, environment []string, arguments ...string) *Run {
+		t.Helper()
+		return startProgram(t, path, nil, environment, name, arguments...)
+	}
+}
+
+func startProgram(t testing.TB, path string, input io.Reader, environment []string, name string, arguments ...string) *Run {
+	t.Helper()
+	if err := dependOnSources(); err != nil {
 		t.Fatal(err)
 	}
 	r := &Run{t: t, cmd: exec.Command(path, arguments...), output: &output{grown: make(chan struct{}, 1)}, done: make(chan struct{})}
@@ -66,12 +105,9 @@ func StartReading(t testing.TB, input io.Reader, environment []string, name stri
 // dependOnSources lets go test's cache know that the result depends on the whole module: it watches the
 // folders that a test reads, but not the programs that it runs.
 func dependOnSources() error {
-	root, err := filepath.Abs(".")
+	root, err := moduleRoot()
 	if err != nil {
 		return err
-	}
-	for _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil; _, err = os.Stat(filepath.Join(root, "go.mod")) {
-		root = filepath.Dir(root)
 	}
 	return filepath.WalkDir(root, func(path string, entry fs.DirEntry, err error) error {
 		if err == nil && entry.IsDir() && path != root && strings.HasPrefix(entry.Name(), ".") {
@@ -79,6 +115,17 @@ func dependOnSources() error {
 		}
 		return err
 	})
+}
+
+func moduleRoot() (string, error) {
+	root, err := filepath.Abs(".")
+	if err != nil {
+		return "", err
+	}
+	for _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil; _, err = os.Stat(filepath.Join(root, "go.mod")) {
+		root = filepath.Dir(root)
+	}
+	return root, nil
 }
 
 // ProcessID returns the process's id.

@@ -139,7 +139,8 @@ func TestASweepThatCannotLookRemovesNothing(t *testing.T) {
 				return nil
 			}
 			s.env.ExecuteWorkflow(new(Workflows).SweepOrphans, orphan.Sweep{})
-			if err := s.env.GetWorkflowError(); (err == nil) != (c.removed != nil) || !slices.Equal(s.removed, c.removed) {
+			err := s.env.GetWorkflowError()
+			if (err == nil) != (c.removed != nil) || !slices.Equal(s.removed, c.removed) {
 				t.Errorf("it ends with %v, having removed %v; want %v removed", err, s.removed, c.removed)
 			}
 		})

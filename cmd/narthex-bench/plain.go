@@ -67,33 +67,35 @@ func (p *plain) url(scheme, database string) string {
 	return at.String()
 }
 
+type plainChurch struct{ id, adminID, database, email, hash string }
+
 // signUp signs a church up.
 func (p *plain) signUp(ctx context.Context) error {
-	id, adminID := ids.New(), ids.New()
-	database, email := "plain_"+id, id+"@example.org"
 	hash, err := bcrypt.GenerateFromPassword([]byte(password), passwordCost)
 	if err != nil {
 		return err
 	}
-	if _, err := p.pool.Exec(ctx, `CREATE DATABASE `+database); err != nil {
+	id := ids.New()
+	c := plainChurch{id: id, adminID: ids.New(), database: "plain_" + id, email: id + "@example.org", hash: string(hash)}
+	if _, err := p.pool.Exec(ctx, `CREATE DATABASE `+c.database); err != nil {
 		return fmt.Errorf("create database: %w", err)
 	}
 	p.mu.Lock()
-	p.made = append(p.made, database)
+	p.made = append(p.made, c.database)
 	p.mu.Unlock()
-	if err := migrateUp(p.url("pgx5", database)); err != nil {
+	if err := migrateUp(p.url("pgx5", c.database)); err != nil {
 		return fmt.Errorf("migrate: %w", err)
 	}
-	if err := p.enter(ctx, id, adminID, database, email, string(hash)); err != nil {
+	if err := p.enter(ctx, c); err != nil {
 		return fmt.Errorf("enter in registry: %w", err)
 	}
-	conn, err := pgx.Connect(ctx, p.url("postgres", database))
+	conn, err := pgx.Connect(ctx, p.url("postgres", c.database))
 	if err != nil {
 		return err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	_, err = conn.Exec(ctx, `INSERT INTO admins (id, email, encrypted_email, email_hash, password_hash, first_name, last_name, role)
-		VALUES ($1, $2, $2, $3, $4, 'Pat', 'Muster', 'PRIMARY')`, adminID, []byte(email), email, string(hash))
+		VALUES ($1, $2, $2, $3, $4, 'Pat', 'Muster', 'PRIMARY')`, c.adminID, []byte(c.email), c.email, c.hash)
 	return err
 }
 
@@ -110,21 +112,21 @@ func migrateUp(at string) error {
 }
 
 // enter adds the registry's rows.
-func (p *plain) enter(ctx context.Context, id, adminID, database, email, hash string) error {
-	sealed := []byte(email) // what sealing would cost is nothing
+func (p *plain) enter(ctx context.Context, c plainChurch) error {
+	sealed := []byte(c.email) // what sealing would cost is nothing
 	for _, row := range []struct {
 		sql       string
 		arguments []any
 	}{
 		{`INSERT INTO churches (id, name, email, email_hash, subscription_status, trial_ends_at, signup_id)
-			VALUES ($1, 'Grace Chapel', $2, $3, 'trial', $4, $1)`, []any{id, sealed, email, time.Now().AddDate(0, 0, 14)}},
+			VALUES ($1, 'Grace Chapel', $2, $3, 'trial', $4, $1)`, []any{c.id, sealed, c.email, time.Now().AddDate(0, 0, 14)}},
 		{`INSERT INTO tenants (id, church_id, name, email, database_url, database_host, database_port, database_name,
 				subscription_status, subscription_plan, status, schema_version, signup_id)
-			VALUES ($1, $1, 'Grace Chapel', $2, $2, 'localhost', 5432, $3, 'trial', 'starter', 'active', 1, $1)`, []any{id, sealed, database}},
+			VALUES ($1, $1, 'Grace Chapel', $2, $2, 'localhost', 5432, $3, 'trial', 'starter', 'active', 1, $1)`, []any{c.id, sealed, c.database}},
 		{`INSERT INTO admins (id, tenant_id, email, email_hash, password_hash, first_name, last_name, role, signup_id)
-			VALUES ($1, $2, $3, $4, $5, 'Pat', 'Muster', 'PRIMARY', $2)`, []any{adminID, id, sealed, email, hash}},
+			VALUES ($1, $2, $3, $4, $5, 'Pat', 'Muster', 'PRIMARY', $2)`, []any{c.adminID, c.id, sealed, c.email, c.hash}},
 		{`INSERT INTO admin_email_index (id, email_hash, email, tenant_id, admin_id, signup_id)
-			VALUES ($1, $2, $3, $4, $1, $4)`, []any{adminID, email, sealed, id}},
+			VALUES ($1, $2, $3, $4, $1, $4)`, []any{c.adminID, c.email, sealed, c.id}},
 	} {
 		if _, err := p.rows.Exec(ctx, row.sql, row.arguments...); err != nil {
 			return err

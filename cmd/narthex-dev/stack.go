@@ -172,7 +172,8 @@ func checkAddresses(f flags) error {
 	}
 	for _, a := range addresses {
 		host, port, err := net.SplitHostPort(a.address)
-		if _, portErr := strconv.ParseUint(port, 10, 16); err != nil || portErr != nil || host == "" {
+		_, portErr := strconv.ParseUint(port, 10, 16)
+		if err != nil || portErr != nil || host == "" {
 			return fmt.Errorf("%s %s is not an address like 127.0.0.1:8080", a.flag, a.address)
 		}
 		listener, err := net.Listen("tcp", a.address)
@@ -335,7 +336,8 @@ func variables(databases devstack.Databases, keys devstack.Keys, httpAddress str
 func environment(running devstack.Stack, databases devstack.Databases, keys devstack.Keys) map[string]string {
 	all := variables(databases, keys, "127.0.0.1:0") // the stack's own API has its address already
 	for _, variable := range os.Environ() {
-		if name, value, _ := strings.Cut(variable, "="); strings.HasPrefix(name, "TEMPORAL_") {
+		name, value, _ := strings.Cut(variable, "=")
+		if strings.HasPrefix(name, "TEMPORAL_") {
 			all[name] = value
 		}
 	}

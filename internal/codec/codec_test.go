@@ -23,8 +23,9 @@ func TestEncodeThenDecode(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, payload := range sealed {
-		if raw, _ := proto.Marshal(payload); bytes.Contains(raw, []byte("pat@")) || bytes.Contains(raw, []byte("json/plain")) {
-			t.Errorf("the sealed payload %q can be read", raw)
+		raw, err := proto.Marshal(payload)
+		if err != nil || bytes.Contains(raw, []byte("pat@")) || bytes.Contains(raw, []byte("json/plain")) {
+			t.Errorf("the sealed payload %q can be read (%v)", raw, err)
 		}
 	}
 	// A client that knows no codec has written the last one.

@@ -69,7 +69,8 @@ func TestDocumentation(t *testing.T) {
 	if want := inCode(t); !maps.Equal(documented, want) {
 		t.Errorf("docs/configuration.md has these variables and defaults:\n  %v, and the code has\n  %v", documented, want)
 	}
-	if want := slices.Sorted(slices.Values(secretVariables)); !slices.Equal(slices.Sorted(slices.Values(files)), want) {
+	want := slices.Sorted(slices.Values(secretVariables))
+	if !slices.Equal(slices.Sorted(slices.Values(files)), want) {
 		t.Errorf("docs/configuration.md says that these can be files: %v, and the code %v", files, want)
 	}
 }

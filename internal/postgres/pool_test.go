@@ -190,7 +190,8 @@ func TestAServerThatStaysReadOnlyIsNotSwampedWithConnections(t *testing.T) {
 		}
 	}
 	resets := int64(time.Since(began)/(250*time.Millisecond)) + 1
-	if opened, most := w.pool.Stat().NewConnsCount()-before, 2*writes+resets*connections; opened > most {
+	opened, most := w.pool.Stat().NewConnsCount()-before, 2*writes+resets*connections
+	if opened > most {
 		t.Errorf("%d connections were opened for %d writes, want at most %d", opened, writes, most)
 	}
 }
@@ -344,51 +345,58 @@ func TestChangedColumnsFailNothing(t *testing.T) {
 	}
 }
 
+// startWritable starts a server with a table of notes, and returns its address and a session on it.
+func startWritable(t *testing.T) (*url.URL, *pgx.Conn) {
+	t.Helper()
+	server, err := localpg.Start(t.Context(), localpg.Options{Dir: testenv.Folder(t) + "/postgres", Ephemeral: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Stop() })
+	conn, err := pgx.Connect(t.Context(), server.AdminURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close(context.Background()) })
+	const prepare = `ALTER ROLE postgres PASSWORD 'failover'; CREATE TABLE notes (id text, body text)`
+	if _, err := conn.Exec(t.Context(), prepare); err != nil {
+		t.Fatal(err)
+	}
+	at, err := url.Parse(server.AdminURL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return at, conn
+}
+
+// setReadOnly makes a server read-only, "on", or not, "off", and waits until it is.
+func setReadOnly(t *testing.T, server *pgx.Conn, setting string) {
+	t.Helper()
+	for _, sql := range []string{`ALTER SYSTEM SET default_transaction_read_only = ` + setting, `SELECT pg_reload_conf()`} {
+		if _, err := server.Exec(t.Context(), sql); err != nil {
+			t.Fatalf("%s: %v", sql, err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		var now string
+		err := server.QueryRow(t.Context(), `SHOW default_transaction_read_only`).Scan(&now)
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("default_transaction_read_only is %s (%v), want %s", now, err, setting)
+		}
+		if now == setting {
+			return
+		}
+	}
+}
+
 // target_session_attrs=read-write leads to the server that takes writes, at each new connection.
 func TestFailoverToTheOtherServer(t *testing.T) {
 	t.Parallel()
-	var hosts []string
-	var servers []*pgx.Conn
-	var at *url.URL
-	setReadOnly := func(server *pgx.Conn, setting string) {
-		t.Helper()
-		for _, sql := range []string{`ALTER SYSTEM SET default_transaction_read_only = ` + setting, `SELECT pg_reload_conf()`} {
-			if _, err := server.Exec(t.Context(), sql); err != nil {
-				t.Fatalf("%s: %v", sql, err)
-			}
-		}
-		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-			var now string
-			err := server.QueryRow(t.Context(), `SHOW default_transaction_read_only`).Scan(&now)
-			if err != nil || time.Now().After(deadline) {
-				t.Fatalf("default_transaction_read_only is %s (%v), want %s", now, err, setting)
-			}
-			if now == setting {
-				return
-			}
-		}
-	}
-	for range 2 {
-		server, err := localpg.Start(t.Context(), localpg.Options{Dir: testenv.Folder(t) + "/postgres", Ephemeral: true})
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { _ = server.Stop() })
-		conn, err := pgx.Connect(t.Context(), server.AdminURL())
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { conn.Close(context.Background()) })
-		if _, err := conn.Exec(t.Context(), `ALTER ROLE postgres PASSWORD 'failover'; CREATE TABLE notes (id text, body text)`); err != nil {
-			t.Fatal(err)
-		}
-		if at, err = url.Parse(server.AdminURL()); err != nil {
-			t.Fatal(err)
-		}
-		hosts, servers = append(hosts, at.Host), append(servers, conn)
-	}
-	setReadOnly(servers[1], "on")
-	at.User, at.Host = url.UserPassword("postgres", "failover"), strings.Join(hosts, ",")
+	first, a := startWritable(t)
+	at, b := startWritable(t)
+	servers := []*pgx.Conn{a, b}
+	setReadOnly(t, servers[1], "on")
+	at.User, at.Host = url.UserPassword("postgres", "failover"), first.Host+","+at.Host
 	query := at.Query()
 	query.Set("target_session_attrs", "read-write")
 	at.RawQuery = query.Encode()
@@ -403,8 +411,8 @@ func TestFailoverToTheOtherServer(t *testing.T) {
 	defer pool.Close()
 	for turn := range 4 {
 		takes := turn % 2
-		setReadOnly(servers[takes], "off")
-		setReadOnly(servers[1-takes], "on")
+		setReadOnly(t, servers[takes], "off")
+		setReadOnly(t, servers[1-takes], "on")
 		id := fmt.Sprint("note ", turn)
 		if _, err := pool.Exec(t.Context(), insertNote, id); err != nil {
 			t.Fatalf("turn %d: %v", turn, err)

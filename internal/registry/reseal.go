@@ -36,10 +36,11 @@ func (r *Registry) Reseal(ctx context.Context, progress func(table string, rows 
 	}
 	defer conn.Release()
 	for _, table := range sealedTables {
-		err := reseal.Run(ctx, conn, r.keys, table, "", func(tx pgx.Tx, tenants []string) error {
+		done := func(tx pgx.Tx, tenants []string) error {
 			progress(table.Name, len(tenants))
 			return auditReseal(ctx, tx, tenants, "registry "+table.Name)
-		})
+		}
+		err := reseal.Run(ctx, conn, r.keys, reseal.Job{Table: table, Done: done})
 		if err != nil {
 			return err
 		}

@@ -40,8 +40,9 @@ func (d *Deployment) TakeOver(ctx context.Context) (current string, err error) {
 	if err != nil {
 		return "", fmt.Errorf("describe the deployment: %w", err)
 	}
-	if v := seen.Info.RoutingConfig.CurrentVersion; v != nil && (v.BuildID >= d.version.BuildID || d.wasCurrent(seen.Info)) {
-		return v.BuildID, nil
+	version := seen.Info.RoutingConfig.CurrentVersion
+	if version != nil && (version.BuildID >= d.version.BuildID || d.wasCurrent(seen.Info)) {
+		return version.BuildID, nil
 	}
 	return d.makeCurrent(ctx, seen.ConflictToken)
 }

@@ -43,28 +43,34 @@ const (
 	lockedPause = 100 * time.Millisecond
 )
 
-// Run reseals a table's rows, a batch a transaction, while others use them. tenantID is the tenant of all
-// rows of a table without a tenant column. After each batch, still in its transaction, done is told of
-// the tenants of its rows, one a row. Idempotent. Errors: secrets.ErrSealed for a value whose key is
-// missing, done's.
-func Run(ctx context.Context, db DB, keys *secrets.Keys, table Table, tenantID string, done func(tx pgx.Tx, tenants []string) error) error {
+// Job is a table to reseal.
+type Job struct {
+	Table
+	TenantID string // of all rows of a table without a tenant column
+	// Done is told, after each batch and still in its transaction, the tenants of its rows, one a row.
+	Done func(tx pgx.Tx, tenants []string) error
+}
+
+// Run reseals a table's rows, a batch a transaction, while others use them. Idempotent. Errors: secrets.ErrSealed for a
+// value whose key is missing, Done's.
+func Run(ctx context.Context, db DB, keys *secrets.Keys, job Job) error {
 	for {
 		var resealed int
 		err := pgx.BeginFunc(ctx, db, func(tx pgx.Tx) error {
-			tenants, err := table.batch(ctx, tx, keys, tenantID)
+			tenants, err := job.batch(ctx, tx, keys, job.TenantID)
 			resealed = len(tenants)
 			if err == nil && resealed > 0 {
-				err = done(tx, tenants)
+				err = job.Done(tx, tenants)
 			}
 			return err
 		})
 		if err != nil {
-			return fmt.Errorf("reseal %s: %w", table.Name, err)
+			return fmt.Errorf("reseal %s: %w", job.Name, err)
 		}
 		if resealed > 0 {
 			continue
 		}
-		left, err := Count(ctx, db, keys, table)
+		left, err := Count(ctx, db, keys, job.Table)
 		if err != nil || left == 0 {
 			return err
 		}

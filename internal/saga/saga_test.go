@@ -64,25 +64,29 @@ func (s *script) run(t *testing.T) error {
 			s.shown = append(s.shown, undo)
 		}
 	})
-	env.ExecuteWorkflow(func(ctx workflow.Context) error {
-		saga := New(abc, "input", Options{})
-		saga.forward = workflow.ActivityOptions{StartToCloseTimeout: time.Second, WaitForCancellation: true,
-			RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 2}}
-		if s.quick {
-			saga.RunQuickly()
-		}
-		for _, step := range abc {
-			if err := saga.Do(ctx, step); err != nil {
-				return saga.RollBack(ctx, step, err)
-			}
-		}
-		saga.Complete(ctx)
-		return nil
-	})
+	env.ExecuteWorkflow(s.workflow)
 	if !env.IsWorkflowCompleted() {
 		t.Fatal("the workflow did not end")
 	}
 	return env.GetWorkflowError()
+}
+
+func (s *script) workflow(ctx workflow.Context) error {
+	saga := New(abc, "input", Options{})
+	saga.forward = workflow.ActivityOptions{
+		StartToCloseTimeout: time.Second, WaitForCancellation: true,
+		RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 2},
+	}
+	if s.quick {
+		saga.RunQuickly()
+	}
+	for _, step := range abc {
+		if err := saga.Do(ctx, step); err != nil {
+			return saga.RollBack(ctx, step, err)
+		}
+	}
+	saga.Complete(ctx)
+	return nil
 }
 
 func (s *script) want(t *testing.T, calls ...string) {
@@ -159,7 +163,8 @@ func TestSagaGoesOnPastAStuckCompensation(t *testing.T) {
 	if want := []string{"c", "undoB"}; !slices.Equal(s.shown, want) {
 		t.Errorf("steps shown %v, want %v", s.shown, want)
 	}
-	if undoA, undoB := slices.Index(s.calls, "undoA"), slices.Index(s.calls, "undoB"); undoA < 0 || undoB != len(s.calls)-1 {
+	undoA, undoB := slices.Index(s.calls, "undoA"), slices.Index(s.calls, "undoB")
+	if undoA < 0 || undoB != len(s.calls)-1 {
 		t.Errorf("undoA worked as call %d and undoB as call %d of %d; want undoA before undoB, and undoB last", undoA, undoB, len(s.calls))
 	}
 }

@@ -25,7 +25,8 @@ func TestSpansHoldNobodysData(t *testing.T) {
 	}
 	root.End()
 	spans := recorder.Ended()
-	if dump := fmt.Sprintf("%+v", tracetest.SpanStubsFromReadOnlySpans(spans)); len(spans) != 3 || strings.Contains(dump, "Pat") {
+	dump := fmt.Sprintf("%+v", tracetest.SpanStubsFromReadOnlySpans(spans))
+	if len(spans) != 3 || strings.Contains(dump, "Pat") {
 		t.Errorf("there are %d spans, want 3, none of which names Pat: %s", len(spans), dump)
 	}
 }

@@ -32,10 +32,11 @@ func Reseal(ctx context.Context, reg *registry.Registry, keys *secrets.Keys, ten
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	for _, table := range sealedTables {
-		err := reseal.Run(ctx, conn, keys, table, tenantID, func(_ pgx.Tx, tenants []string) error {
+		count := func(_ pgx.Tx, tenants []string) error {
 			rows += len(tenants)
 			return nil
-		})
+		}
+		err := reseal.Run(ctx, conn, keys, reseal.Job{Table: table, TenantID: tenantID, Done: count})
 		if err != nil {
 			return rows, err
 		}

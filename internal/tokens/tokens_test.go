@@ -115,7 +115,8 @@ func TestRotationLogsNobodyOut(t *testing.T) {
 	if _, err := stages[3].Verify(must(t)(stages[0].Mint(subject))); err == nil {
 		t.Error("a token of the retired key is taken")
 	}
-	if first, second := stages[2].JWKS(), stages[1].JWKS(); len(first) != 2 || first[0] != second[1] || first[0].KeyID == first[1].KeyID {
+	first, second := stages[2].JWKS(), stages[1].JWKS()
+	if len(first) != 2 || first[0] != second[1] || first[0].KeyID == first[1].KeyID {
 		t.Errorf("the key sets are %+v and then %+v, want the same two keys", second, first)
 	}
 }

@@ -56,18 +56,20 @@ func (f folder) giveAway(log func(string, ...any)) (folder, error) {
 	if err := os.Mkdir(f.path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
 		return folder{}, fmt.Errorf("PostgreSQL's folder %s cannot be made: choose another than %s", f.path, wanted)
 	}
-	if uid, err := ownerOf(f.path); err != nil || uid != 0 && uid != owner.uid {
+	uid, err := ownerOf(f.path)
+	if err != nil || uid != 0 && uid != owner.uid {
 		return folder{}, fmt.Errorf("%s is not a folder of user %s: remove it, or choose another than %s", f.path, owner.name, wanted)
 	}
 	return f, f.chown(f.path)
 }
 
-// shelterOf is the folder that stands in for wanted, which keeps a note of it: who removes wanted begins
-// anew.
+// shelterOf is the folder that stands in for wanted, which keeps a note of it: whoever removes wanted starts
+// over.
 func shelterOf(wanted string) (string, error) {
 	note, prefix := filepath.Join(wanted, "moved-to"), filepath.Join(shelter, "narthex-pg-")
 	content, err := os.ReadFile(note)
-	if name, ours := strings.CutPrefix(string(content), prefix); err == nil && ours && !strings.ContainsAny(name, "/.") {
+	name, ours := strings.CutPrefix(string(content), prefix)
+	if err == nil && ours && !strings.ContainsAny(name, "/.") {
 		return prefix + name, nil
 	}
 	if !errors.Is(err, os.ErrNotExist) {
@@ -82,7 +84,8 @@ func shelterOf(wanted string) (string, error) {
 
 // findOwner is the account that owns the data already, or else postgres, or else nobody.
 func (f folder) findOwner() (*account, error) {
-	if uid, err := ownerOf(f.data()); err == nil && uid != 0 {
+	uid, err := ownerOf(f.data())
+	if err == nil && uid != 0 {
 		if u, err := user.LookupId(strconv.Itoa(int(uid))); err == nil {
 			return newAccount(u)
 		}

@@ -41,12 +41,16 @@ func TestFolderThatPostgresCannotReach(t *testing.T) {
 		t.Errorf("%s is left behind", shelter)
 	}
 
-	// Where the folder is removed, the next start begins anew, elsewhere.
 	note := filepath.Join(options.Dir, "moved-to")
 	if where, err := os.ReadFile(note); err != nil || string(where) != shelter {
 		t.Errorf("%s says %q (%v), want %q", note, where, err, shelter)
 	}
+	wantStrangersFolderLeftAlone(t, shelter, options)
+}
 
+// wantStrangersFolderLeftAlone makes the folder in which the data was another user's.
+func wantStrangersFolderLeftAlone(t *testing.T, shelter string, options localpg.Options) {
+	t.Helper()
 	const stranger = 54321
 	if err := os.Mkdir(shelter, 0o700); err != nil {
 		t.Fatal(err)
@@ -55,7 +59,7 @@ func TestFolderThatPostgresCannotReach(t *testing.T) {
 	if err := os.Chown(shelter, stranger, stranger); err != nil {
 		t.Fatal(err)
 	}
-	_, err = localpg.Start(t.Context(), options)
+	_, err := localpg.Start(t.Context(), options)
 	if err == nil || !strings.HasPrefix(err.Error(), shelter+" is not a folder of user ") {
 		t.Errorf("a stranger's folder: the error is %v", err)
 	}

@@ -46,7 +46,8 @@ func TestDownload(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(dir, "download-*")); left != nil {
 		t.Errorf("%q is left behind", left)
 	}
-	if found := localpg.Find([]string{filepath.Join(dir, "postgresql-*", "bin")}); len(found) != 1 || found[0].Major != 17 {
+	found := localpg.Find([]string{filepath.Join(dir, "postgresql-*", "bin")})
+	if len(found) != 1 || found[0].Major != 17 {
 		t.Errorf("what was downloaded is found as %v", found)
 	}
 }

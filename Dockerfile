@@ -1,5 +1,5 @@
-# The production program alone. Built by docker-compose.temporal.yml. Only what it links is downloaded.
-# BUILD_ID names the release, by time and commit: the sources here come without their Git history.
+# The image of the production program, as docker-compose.temporal.yml builds it. It downloads only the modules that the
+# program links. BUILD_ID names the release by the time and hash of its commit, because the build has no Git history.
 FROM golang:1.26.8-alpine AS build
 WORKDIR /src
 COPY . .

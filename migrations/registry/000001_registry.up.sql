@@ -1,4 +1,4 @@
--- The registry: which churches there are, where each one's database is, and who logs in where.
+-- The registry: the churches, where the database of each is, and which admin belongs to which church.
 -- Emails and database URLs are sealed (bytea); *_hash columns are keyed blind indexes.
 
 CREATE TABLE churches (
@@ -58,7 +58,7 @@ CREATE TABLE admins (
 );
 CREATE INDEX admins_tenant_id_idx ON admins (tenant_id);
 
--- Login begins here: one probe leads from an email to its tenant.
+-- A login starts here: one lookup finds the tenant of an email.
 CREATE TABLE admin_email_index (
     id         text PRIMARY KEY,
     email_hash text NOT NULL,
@@ -72,7 +72,7 @@ CREATE TABLE admin_email_index (
 );
 CREATE INDEX admin_email_index_tenant_id_idx ON admin_email_index (tenant_id);
 
--- An inbound message begins here: one probe leads from its number to the tenant.
+-- An inbound message starts here: one lookup finds the tenant of a phone number.
 CREATE TABLE phone_numbers (
     id            text PRIMARY KEY,
     phone_number  text NOT NULL,
@@ -86,8 +86,7 @@ CREATE TABLE phone_numbers (
 );
 CREATE INDEX phone_numbers_tenant_id_idx ON phone_numbers (tenant_id);
 
--- A rollback writes its signup's id here first; from then on no late attempt of that signup may make
--- anything.
+-- A rollback first writes its signup's id here. After that, no late attempt of the same signup may create anything.
 CREATE TABLE signup_tombstones (
     signup_id  text PRIMARY KEY,
     tenant_id  text NOT NULL,

@@ -1,7 +1,7 @@
--- What keeps the service safe: sessions, limits, repeated requests, the audit log. Nothing here holds
--- personal data in clear: *_hash columns are keyed or of random values.
+-- Sessions, throttles, idempotency keys and the audit log. No table holds personal data in plain text: a *_hash column
+-- is a keyed hash, or the hash of a random value.
 
--- Whether a process has the keys under which the registry was written.
+-- Each process checks here that it has the keys that the registry was written with.
 CREATE TABLE key_checks (
     id         text PRIMARY KEY, -- always 'registry'
     sealed     bytea NOT NULL,
@@ -10,7 +10,7 @@ CREATE TABLE key_checks (
     updated_at timestamptz NOT NULL DEFAULT now()
 );
 
--- One login, with all the refresh tokens that came out of it.
+-- A session is one login with all of its refresh tokens.
 CREATE TABLE sessions (
     id         text PRIMARY KEY,
     tenant_id  text NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,
@@ -33,7 +33,7 @@ CREATE TABLE refresh_tokens (
 CREATE INDEX refresh_tokens_session_id_idx ON refresh_tokens (session_id);
 CREATE INDEX refresh_tokens_expires_at_idx ON refresh_tokens (expires_at);
 
--- How full each throttle's bucket is. A crash may empty them.
+-- How full each throttle's bucket is. A crash may empty the table.
 CREATE UNLOGGED TABLE throttles (
     id         bytea PRIMARY KEY, -- keyed hash of what is throttled
     level      double precision NOT NULL,
@@ -42,20 +42,20 @@ CREATE UNLOGGED TABLE throttles (
 );
 CREATE INDEX throttles_updated_at_idx ON throttles (updated_at);
 
--- What an Idempotency-Key was first sent with, and the signup that came of it.
+-- The request that an Idempotency-Key was first sent with, and the signup that it started.
 CREATE TABLE idempotency_keys (
     id           bytea PRIMARY KEY, -- keyed hash of the key
     request_hash bytea NOT NULL, -- keyed hash of the request
-    tenant_id    text NOT NULL, -- of the signup's input
+    tenant_id    text NOT NULL, -- as in the signup's input
     input        bytea NOT NULL, -- the signup's input, sealed
-    run_id       text, -- of the signup's workflow; null until it has been started
-    public_id    text, -- of the signup, as the API gave it out
+    run_id       text, -- of the signup's workflow; null until the workflow has started
+    public_id    text, -- the signupId that the API returned
     created_at   timestamptz NOT NULL DEFAULT now(),
     updated_at   timestamptz NOT NULL DEFAULT now()
 );
 CREATE INDEX idempotency_keys_created_at_idx ON idempotency_keys (created_at);
 
--- Who did what. Rows are added, and never changed or removed.
+-- Who did what. Rows are added, never changed or removed.
 CREATE TABLE audit_log (
     id         bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     event      text NOT NULL,
@@ -78,7 +78,7 @@ END $$;
 CREATE TRIGGER audit_log_append_only BEFORE UPDATE OR DELETE OR TRUNCATE ON audit_log
     FOR EACH STATEMENT EXECUTE FUNCTION audit_log_is_append_only();
 
--- However a tenant's status comes to change, the log knows.
+-- Every change of a tenant's status is logged, whoever makes it.
 CREATE FUNCTION audit_tenant_status() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
     INSERT INTO audit_log (event, tenant_id, detail) VALUES ('tenant_status_changed', NEW.id, OLD.status || ' to ' || NEW.status);

@@ -1,5 +1,5 @@
--- Invitations of co-admins that were not accepted yet. The rest of the admin is in admins and in
--- admin_email_index.
+-- Invitations of admins. A row stays until it expires, so that an acceptance can be repeated. The invited admin is in
+-- admins and admin_email_index.
 CREATE TABLE invitations (
     id         bytea PRIMARY KEY, -- SHA-256 of the token
     tenant_id  text NOT NULL REFERENCES tenants (id) ON DELETE CASCADE,

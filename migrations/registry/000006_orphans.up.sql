@@ -1,13 +1,13 @@
--- By its registry's installation a PostgreSQL server's tenant databases are told from another Narthex's.
+-- The installation tells this Narthex's databases on a PostgreSQL server from those of another Narthex.
 ALTER TABLE key_checks ADD COLUMN installation text NOT NULL DEFAULT replace(gen_random_uuid()::text, '-', '');
 
--- What a sweep has found that belongs to no church and no signup, since when, and what was decided of it.
+-- What sweeps have found that belongs to no church and no signup: when it was first seen, and whether to keep it.
 CREATE TABLE orphans (
     kind          text NOT NULL,
-    server        text NOT NULL, -- host:port, or empty for what is in the registry
-    id            text NOT NULL, -- the tenant's, or for an index entry its own
+    server        text NOT NULL, -- host:port; empty for orphans in the registry
+    id            text NOT NULL, -- the tenant's id; for an index entry, its own id
     tenant_id     text NOT NULL,
-    signup_id     text NOT NULL, -- that made it, where that is known
+    signup_id     text NOT NULL, -- the signup that made it; empty if unknown
     first_seen_at timestamptz NOT NULL,
     renamed_at    timestamptz,
     kept          boolean NOT NULL DEFAULT false,
@@ -17,5 +17,5 @@ CREATE TABLE orphans (
     CONSTRAINT orphans_kind_check CHECK (kind IN ('database', 'rows', 'entry', 'tenant'))
 );
 
--- Whether an invitation was ever offered.
+-- Tells whether an invitation was ever offered.
 CREATE INDEX audit_log_admin_invited_idx ON audit_log (admin_id) WHERE event = 'admin_invited';

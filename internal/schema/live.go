@@ -18,6 +18,7 @@ import (
 const (
 	outsideTransaction = "-- no transaction"    // its one statement, which can be repeated, can't run in a transaction
 	isSafe             = "-- safe for data: "   // of a down: why it loses nothing
+	isBackfill         = "-- backfill: "        // table.key: its one statement changes rows, a batch after the other
 	isCompatible       = "-- compatible with: " // of an up: the oldest version whose release works with it
 )
 
@@ -28,7 +29,11 @@ type Step struct {
 	SQL           string
 	InTransaction bool
 	Safe          string // of a step back: why no data is lost; empty if some may be
-	Compatible    int    // of a step forward: the oldest version whose release works after it
+	Backfill      *Backfill
+	Compatible    int // of a step forward: the oldest version whose release works after it
+
+	// BeforeCommit, if not nil, is called in the step's transaction once its statements have run.
+	BeforeCommit func(context.Context, pgx.Tx) error
 }
 
 // Steps returns the steps from one version to another, in the order in which they are taken.
@@ -83,6 +88,11 @@ func readStep(files fs.FS, version int, direction string) (Step, error) {
 				return Step{}, fmt.Errorf("%s: %q is no version", step.File, oldest)
 			}
 		}
+		if what, ok := strings.CutPrefix(line, isBackfill); ok {
+			if step.Backfill, err = parseBackfill(what, step.SQL); err != nil {
+				return Step{}, fmt.Errorf("%s: %w", step.File, err)
+			}
+		}
 	}
 	return step, nil
 }
@@ -127,7 +137,10 @@ func Take(ctx context.Context, conn *pgx.Conn, step Step) error {
 }
 
 func takeWithVersion(ctx context.Context, conn *pgx.Conn, step Step) error {
-	if !step.InTransaction {
+	switch {
+	case step.Backfill != nil:
+		return backfill(ctx, conn, step)
+	case !step.InTransaction:
 		return takeOutside(ctx, conn, step)
 	}
 	wasDirty := false
@@ -140,8 +153,10 @@ func takeWithVersion(ctx context.Context, conn *pgx.Conn, step Step) error {
 		if err := execAll(ctx, conn, step.SQL); err != nil {
 			return err
 		}
-		_, err = tx.Exec(ctx, setVersion, step.To, false)
-		return err
+		if _, err := tx.Exec(ctx, setVersion, step.To, false); err != nil || step.BeforeCommit == nil {
+			return err
+		}
+		return step.BeforeCommit(ctx, tx)
 	})
 	if wasDirty && sqlstate.AlreadyThere(err) { // the attempt that left it dirty was interrupted after its commit
 		_, err = conn.Exec(ctx, setVersion, step.To, false)

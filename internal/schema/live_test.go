@@ -2,12 +2,14 @@ package schema_test
 
 import (
 	"errors"
+	"strings"
 	"testing"
 	"testing/fstest"
 
 	"github.com/jackc/pgx/v5"
 
 	"narthex/internal/schema"
+	"narthex/internal/sqlstate"
 )
 
 var live = fstest.MapFS{
@@ -169,6 +171,57 @@ func TestServes(t *testing.T) {
 	for version, want := range map[int]int{1: 1, 2: 1, 3: 1, 4: 4, 5: 4} {
 		if got, err := schema.Serves(files, version); err != nil || got != want {
 			t.Errorf("a database at %d works with releases from %d on (%v), want %d", version, got, err, want)
+		}
+	}
+}
+
+// A backfill changes each row once, and goes on where it was interrupted. In a new database it does nothing.
+func TestABackfillGoesOnWhereItWas(t *testing.T) {
+	t.Parallel()
+	const up = "-- backfill: members.id\nUPDATE members SET visits = visits + 1 WHERE true /* batch */;\n"
+	files := fstest.MapFS{
+		"000001_members.up.sql":    {Data: []byte(`CREATE TABLE members (id bigint PRIMARY KEY, visits int NOT NULL DEFAULT 0)`)},
+		"000002_backfill.up.sql":   {Data: []byte(up)},
+		"000002_backfill.down.sql": {Data: []byte("-- safe for data: it changes nothing\nSELECT 1")},
+	}
+	conn := open(t)
+	first := fstest.MapFS{"000001_members.up.sql": files["000001_members.up.sql"]}
+	if err := schema.Up(t.Context(), conn.Config(), first, nil); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, conn, `INSERT INTO members (id) SELECT * FROM generate_series(1, 2500)`)
+	exec(t, conn, `ALTER TABLE members ADD CHECK (id <> 2400 OR visits = 0)`) // the third batch fails
+	step, err := schema.Steps(files, 1, 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := schema.Take(t.Context(), conn, step[0]); sqlstate.Of(err) != "23514" {
+		t.Fatalf("the backfill says %v, want 23514", err)
+	}
+	wantVersion(t, conn, 1)
+	exec(t, conn, `ALTER TABLE members DROP CONSTRAINT members_check`)
+	if err := schema.Take(t.Context(), conn, step[0]); err != nil {
+		t.Fatal(err)
+	}
+	wantVersion(t, conn, 2)
+	var wrong int
+	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM members WHERE visits <> 1`).Scan(&wrong); err != nil || wrong != 0 {
+		t.Errorf("%d rows were changed not at all or twice (%v), want each once", wrong, err)
+	}
+	if err := schema.Up(t.Context(), open(t).Config(), files, nil); err != nil {
+		t.Errorf("in a new database: %v", err)
+	}
+}
+
+func TestABackfillMustSayWhatItIs(t *testing.T) {
+	t.Parallel()
+	for head, want := range map[string]string{
+		"-- backfill: members\nUPDATE members SET a = 1 WHERE true /* batch */": `"members" is no table.key`,
+		"-- backfill: members.id\nUPDATE members SET a = 1":                     "a backfill has the comment /* batch */ once",
+	} {
+		_, err := schema.Steps(fstest.MapFS{"000002_b.up.sql": {Data: []byte(head)}}, 1, 2)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q is read with %v, want %q", head, err, want)
 		}
 	}
 }

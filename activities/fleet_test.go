@@ -3,6 +3,7 @@ package activities_test
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -212,6 +213,39 @@ func (f *testFleet) end(runID string) {
 	err := f.do.Ledger.Enter(f.t.Context(), fleet.Progress{RunID: runID, Stage: fleet.Done, State: fleet.Completed})
 	if err != nil {
 		f.t.Fatal(err)
+	}
+}
+
+// The canaries are the churches that were not used for the longest, and the waves go on in that order.
+func TestTheLeastUsedComeFirst(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 6)
+	want := []string{churches[5], churches[2], churches[0], churches[4], churches[1], churches[3]}
+	for i, id := range want[1:] { // nobody has used the first
+		used := time.Now().Add(time.Duration(i-10) * time.Hour)
+		if _, err := f.registry.Exec(t.Context(), `UPDATE tenants SET last_accessed_at = $2 WHERE id = $1`, id, used); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run := f.run()
+	f.open(run)
+	var got []string
+	for wave := range fleet.LastWave + 1 {
+		for {
+			claimed, ok, err := f.do.Ledger.Claim(t.Context(), fleet.Slice{RunID: run.RunID, Wave: wave, Budget: 3})
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !ok {
+				break
+			}
+			if got = append(got, claimed.TenantID); (wave == 0) != (len(got) <= fleet.DefaultCanaries) {
+				t.Errorf("the church %d in the queue is in wave %d, want the first %d as canaries", len(got), wave, fleet.DefaultCanaries)
+			}
+		}
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("the order is\n  %v, want\n  %v", got, want)
 	}
 }
 

@@ -85,7 +85,21 @@ const (
 		SELECT t.id, t.name, t.email, t.status, c.subscription_status, c.trial_ends_at, t.schema_version,
 			coalesce(t.schema_serves, t.schema_version) AS schema_serves, t.database_url
 		FROM tenants t JOIN churches c ON c.id = t.church_id WHERE t.id = $1`
+	// Processes must not wait for each other here, nor for whoever changes a tenant, nor write what another has just written.
+	touchTenants = `
+		WITH used AS (
+			SELECT id FROM tenants WHERE id = ANY($1) AND (last_accessed_at IS NULL OR last_accessed_at < now() - interval '4 minutes')
+			FOR NO KEY UPDATE SKIP LOCKED)
+		UPDATE tenants t SET last_accessed_at = now() FROM used WHERE t.id = used.id`
 )
+
+// TouchTenants records that these tenants were used within the last few minutes. It tells nobody of a change.
+func (r *Registry) TouchTenants(ctx context.Context, tenantIDs []string) error {
+	if _, err := r.pool.Exec(ctx, touchTenants, tenantIDs); err != nil {
+		return fmt.Errorf("record which tenants were used: %w", err)
+	}
+	return nil
+}
 
 // ServerURLs returns a database URL for each PostgreSQL server that holds an active tenant's database, or
 // the registry's own where there is no tenant.
@@ -137,8 +151,8 @@ func (r *Registry) DeleteTenant(ctx context.Context, owner Owner) error {
 	return nil
 }
 
-// ActivateTenant opens the tenant for requests, and records that its admin has signed up. Idempotent. Errors: ErrUndone, when the signup was
-// rolled back or its tenant is not there to be activated.
+// ActivateTenant opens the tenant for requests, and records that its admin has signed up. Idempotent.
+// Errors: ErrUndone, when the signup was rolled back or its tenant is not there to be activated.
 func (r *Registry) ActivateTenant(ctx context.Context, owner Owner, adminID string) error {
 	var batch pgx.Batch
 	batch.Queue(lockSignup, owner.RunID)

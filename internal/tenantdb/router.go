@@ -50,8 +50,9 @@ type Router struct {
 
 	mu       sync.Mutex
 	tenants  map[string]*entry
-	byUse    *list.List // of *entry, the one used last in front
-	pools    *list.List // of *pool, the one used last in front
+	used     map[string]bool // tenants that were lent since the registry was last told
+	byUse    *list.List      // of *entry, the one used last in front
+	pools    *list.List      // of *pool, the one used last in front
 	closed   bool
 	heardAt  time.Time // when the registry was last known to tell of changes
 	heardFor time.Time // since when it has told of all
@@ -64,10 +65,12 @@ type Router struct {
 // (at least one) open together.
 func NewRouter(reg *registry.Registry, keys *secrets.Keys, connections int, log *slog.Logger) *Router {
 	ctx, stop := context.WithCancel(context.Background())
-	r := &Router{registry: reg, ledger: ledger.New(reg.Pool()), keys: keys, log: log, stop: stop, newest: migrations.TenantVersion(), oldest: migrations.TenantOldest,
-		tenants: map[string]*entry{}, byUse: list.New(), pools: list.New()}
+	r := &Router{registry: reg, ledger: ledger.New(reg.Pool()), keys: keys, log: log, stop: stop,
+		newest: migrations.TenantVersion(), oldest: migrations.TenantOldest,
+		tenants: map[string]*entry{}, used: map[string]bool{}, byUse: list.New(), pools: list.New()}
 	r.budget = newBudget(connections, r.makeRoom)
 	r.closing.Go(func() { r.follow(ctx) })
+	r.closing.Go(func() { r.reportUse(ctx) })
 	return r
 }
 
@@ -141,6 +144,7 @@ func (r *Router) lease(e *entry, now time.Time) (*Tenant, error) {
 		return nil, ErrDown
 	}
 	p.leases++
+	r.used[record.ID] = true
 	r.byUse.MoveToFront(e.element)
 	r.pools.MoveToFront(p.element)
 	return &Tenant{Church: Church{ID: record.ID, Name: record.Name, Email: record.Email,
@@ -149,15 +153,15 @@ func (r *Router) lease(e *entry, now time.Time) (*Tenant, error) {
 
 var errClosed = errors.New("the router is closed")
 
-// Close closes every pool, once the requests that use them are done.
+// Close closes every pool, once the requests that use them are done, and tells the registry which churches were used.
 func (r *Router) Close() {
-	r.stop()
 	r.mu.Lock()
 	r.closed = true
 	for element := r.pools.Front(); element != nil; element = r.pools.Front() {
 		r.retire(element.Value.(*pool))
 	}
 	r.mu.Unlock()
+	r.stop() // once no tenant is lent any more
 	r.closing.Wait()
 }
 

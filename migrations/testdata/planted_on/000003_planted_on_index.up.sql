@@ -1,0 +1,2 @@
+-- no transaction
+CREATE INDEX CONCURRENTLY IF NOT EXISTS branches_planted_on_idx ON branches (planted_on);

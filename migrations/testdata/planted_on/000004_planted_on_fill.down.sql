@@ -1,0 +1,1 @@
+-- safe for data: what was filled in stays

@@ -1,0 +1,2 @@
+-- What a later release needs.
+ALTER TABLE members ADD COLUMN nickname text;

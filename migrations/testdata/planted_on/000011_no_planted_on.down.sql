@@ -1,0 +1,2 @@
+-- The dates don't come back.
+ALTER TABLE branches ADD COLUMN planted_on date;

@@ -39,6 +39,7 @@ type Options struct {
 	Reservations signup.Reservations // under idempotency keys
 	Keys         *secrets.Keys
 	Tokens       *tokens.Issuer
+	Passwords    *password.Hasher
 	TaskQueue    string        // that the signup workers poll
 	Eager        func() bool   // whether a worker on the very client may take the signups that it starts; nil says yes
 	SignupWait   time.Duration // how long a register request waits for its signup
@@ -61,23 +62,18 @@ type api struct {
 	Options
 	signups     *signup.Service
 	invitations *invitation.Service
-	hasher      *password.Hasher
 	took        *prometheus.HistogramVec
 }
 
 // New returns the API's handler.
 func New(options Options) (http.Handler, error) {
-	hasher, err := password.NewHasher()
-	if err != nil {
-		return nil, err
-	}
-	a := &api{Options: options, hasher: hasher, took: requestDurations(options.Metrics)}
+	a := &api{Options: options, took: requestDurations(options.Metrics)}
 	operator := func(kind runs.Kind) runs.Operator {
 		return runs.Operator{Kind: kind, Temporal: options.Temporal, Keys: options.Keys, TaskQueue: options.TaskQueue, Emails: options.Registry}
 	}
 	a.signups = &signup.Service{
 		Operator:     operator(signup.Kind),
-		Reservations: options.Reservations, Passwords: hasher,
+		Reservations: options.Reservations, Passwords: options.Passwords,
 		Eager: options.Eager, StartLimit: options.AnswerLimit, Now: options.Now, Log: options.Log,
 	}
 	a.invitations = &invitation.Service{

@@ -18,6 +18,7 @@ import (
 	"narthex/httpapi"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
+	"narthex/internal/password"
 	"narthex/internal/registry"
 	"narthex/internal/schema"
 	"narthex/internal/secrets"
@@ -59,7 +60,7 @@ func newBench(b *testing.B, connections int) *bench {
 	w.server, err = tenantserver.Open(b.Context(), testenv.PostgresURL(b), ids.New(), migrations.Tenant)
 	w.must(err)
 	b.Cleanup(w.server.Close)
-	hash, err := bcrypt.GenerateFromPassword([]byte(benchPassword), bcrypt.DefaultCost)
+	hash, err := bcrypt.GenerateFromPassword([]byte(benchPassword), password.Cost)
 	w.must(err)
 	w.hash = string(hash)
 	key, err := tokens.NewKey()
@@ -67,12 +68,14 @@ func newBench(b *testing.B, connections int) *bench {
 	var signer tokens.Keys
 	w.must(signer.UnmarshalText([]byte(key)))
 	w.tokens = tokens.New(signer, "narthex", "narthex-api", time.Now)
+	passwords, err := password.NewHasher(password.Cost)
+	w.must(err)
 	log := slog.New(slog.DiscardHandler)
 	router := tenantdb.NewRouter(w.registry, w.keys, connections, log)
 	b.Cleanup(router.Close)
 	w.handler, err = httpapi.New(httpapi.Options{Registry: w.registry, Router: router,
 		Sessions: sessions.New(w.registry.Pool()), Throttle: throttle.New(w.registry.Pool()),
-		Keys: w.keys, Tokens: w.tokens,
+		Keys: w.keys, Tokens: w.tokens, Passwords: passwords,
 		AnswerLimit: time.Minute, Log: log, Now: time.Now})
 	w.must(err)
 	return w
@@ -167,7 +170,7 @@ func BenchmarkMe(b *testing.B) {
 func BenchmarkLogin(b *testing.B) {
 	b.Run("bcrypt", func(b *testing.B) {
 		w := &bench{B: b}
-		hash, err := bcrypt.GenerateFromPassword([]byte(benchPassword), bcrypt.DefaultCost)
+		hash, err := bcrypt.GenerateFromPassword([]byte(benchPassword), password.Cost)
 		w.must(err)
 		for b.Loop() {
 			w.must(bcrypt.CompareHashAndPassword(hash, []byte(benchPassword)))

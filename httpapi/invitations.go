@@ -157,7 +157,7 @@ func (a *api) accept(ctx context.Context, request acceptRequest) (session, error
 
 // join gives an admin who was invited their password, unless another request is quicker: then it must be the same.
 func (a *api) join(ctx context.Context, tenant *tenantdb.Tenant, admin tenantdb.Admin, password string) (tenantdb.Admin, error) {
-	hash, err := a.hasher.Hash(ctx, password)
+	hash, err := a.Passwords.Hash(ctx, password)
 	if err != nil {
 		return admin, err
 	}

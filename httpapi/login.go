@@ -72,7 +72,7 @@ func (a *api) authenticate(ctx context.Context, email, password string) (session
 		!errors.Is(err, tenantdb.ErrNoAdmin) && !errors.Is(err, tenantdb.ErrInactive) {
 		return session{}, err
 	}
-	same, err := a.hasher.Matches(ctx, admin.PasswordHash, password)
+	same, err := a.Passwords.Matches(ctx, admin.PasswordHash, password)
 	if err != nil {
 		return session{}, err
 	}

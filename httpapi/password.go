@@ -46,7 +46,7 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	if err != nil {
 		return err
 	}
-	hash, err := a.hasher.Hash(ctx, request.NewPassword)
+	hash, err := a.Passwords.Hash(ctx, request.NewPassword)
 	if err != nil {
 		return err
 	}
@@ -64,7 +64,7 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 // provePassword compares a password with that of an admin who is known by a token, and records a refusal.
 // Errors: errCredentials; password.ErrBusy.
 func (a *api) provePassword(ctx context.Context, tenantID string, admin tenantdb.Admin, password string) error {
-	same, err := a.hasher.Matches(ctx, admin.PasswordHash, password)
+	same, err := a.Passwords.Matches(ctx, admin.PasswordHash, password)
 	if err != nil || same {
 		return err
 	}

@@ -11,7 +11,7 @@ import (
 // TestPasswordChangeAndLoginsRace logs in with the old password while it is changed: no such session is left.
 func TestPasswordChangeAndLoginsRace(t *testing.T) {
 	t.Parallel()
-	s := teststack.New(t)
+	s := teststack.New(t, teststack.WithRealPasswords)
 	body := teststack.Applicant()
 	mine := s.Register(body)
 	sessions := make([]teststack.Answer, 9)

@@ -226,7 +226,7 @@ func TestHealthAndReadiness(t *testing.T) {
 // TestLoginTellsNothing compares the answers to an unknown email and to a wrong password.
 func TestLoginTellsNothing(t *testing.T) {
 	t.Parallel()
-	s := teststack.New(t)
+	s := teststack.New(t, teststack.WithRealPasswords)
 	body := teststack.Applicant()
 	s.Register(body)
 	began := time.Now()

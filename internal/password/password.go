@@ -13,7 +13,7 @@ import (
 	"narthex/internal/text"
 )
 
-// Cost is bcrypt's, of every hash.
+// Cost is bcrypt's, of every hash that Narthex keeps.
 const Cost = 10
 
 const (
@@ -35,13 +35,14 @@ func Check(password string) string {
 // Hasher hashes no more passwords at once than there are processors: otherwise an attacker could keep them all
 // busy with hashing alone.
 type Hasher struct {
+	cost  int
 	turns chan struct{}
 	decoy []byte // compared when there is no hash, so that it takes as long
 }
 
-// NewHasher returns one for this process.
-func NewHasher() (*Hasher, error) {
-	h := &Hasher{turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
+// NewHasher returns one for this process, of a cost. Another than Cost is for tests, which have no time to lose.
+func NewHasher(cost int) (*Hasher, error) {
+	h := &Hasher{cost: cost, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	var err error
 	if h.decoy, err = h.Hash(context.Background(), rand.Text()); err != nil {
 		return nil, fmt.Errorf("make decoy hash: %w", err)
@@ -66,7 +67,7 @@ func (h *Hasher) Hash(ctx context.Context, password string) ([]byte, error) {
 		return nil, err
 	}
 	defer done()
-	return bcrypt.GenerateFromPassword([]byte(password), Cost)
+	return bcrypt.GenerateFromPassword([]byte(password), h.cost)
 }
 
 // Matches reports whether a password is the one that was hashed. It always compares exactly once. An empty hash,
@@ -78,7 +79,7 @@ func (h *Hasher) Matches(ctx context.Context, hash, password string) (bool, erro
 	}
 	defer done()
 	cost, err := bcrypt.Cost([]byte(hash))
-	possible := err == nil && cost == Cost && len(password) <= most
+	possible := err == nil && cost == h.cost && len(password) <= most
 	against := []byte(hash)
 	if !possible {
 		against = h.decoy

@@ -78,7 +78,7 @@ func TestHashingIsBusy(t *testing.T) {
 
 func newHasher(t *testing.T) *password.Hasher {
 	t.Helper()
-	hasher, err := password.NewHasher()
+	hasher, err := password.NewHasher(password.Cost)
 	if err != nil {
 		t.Fatal(err)
 	}

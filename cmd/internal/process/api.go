@@ -13,6 +13,7 @@ import (
 	"narthex/httpapi/services"
 	"narthex/internal/config"
 	"narthex/internal/idempotency"
+	"narthex/internal/password"
 	"narthex/internal/redact"
 	"narthex/internal/sessions"
 	"narthex/internal/tenantdb"
@@ -83,10 +84,15 @@ func (a *api) checkBudget(ctx context.Context) error {
 }
 
 func (a *api) handler() (http.Handler, error) {
+	passwords, err := password.NewHasher(password.Cost)
+	if err != nil {
+		return nil, err
+	}
 	return httpapi.New(httpapi.Options{
 		Temporal: a.temporal, Registry: a.registry, Router: a.router, Keys: a.keys,
 		Sessions: a.sessions, Throttle: a.throttle, Reservations: a.reservations,
 		Tokens:    tokens.New(a.TokenKey, string(a.TokenIssuer), string(a.TokenAudience), time.Now),
+		Passwords: passwords,
 		TaskQueue: string(a.TaskQueue), Eager: a.current.yes.Load,
 		SignupWait: time.Duration(a.SignupWait), AnswerLimit: answerLimit,
 		Services: services.Routes(), TrustedProxies: a.TrustedProxies, SpareLoopback: a.SpareLoopback,

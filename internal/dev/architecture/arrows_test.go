@@ -15,7 +15,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/narthex cmd/narthex-dev", "cmd/internal/process", "Both programs run the same processes."},
 	{"cmd/internal/process", "httpapi httpapi/services workflows activities", "An API and a worker are made of the layers."},
 	{"cmd/internal/process", "registry sessions idempotency throttle fleet/ledger tenantdb tenantserver migrations", "The layers work on these."},
-	{"cmd/internal/process", "config secrets tokens codec release telemetry redact", "A process has settings, keys, a release and logs."},
+	{"cmd/internal/process", "config secrets tokens password codec release telemetry redact", "A process has settings, keys, a release and logs."},
 	{"cmd/internal/process", "orphan readydb", "A worker makes sure that what runs all the time is scheduled."},
 	{"cmd/narthex", "signup invitation runs orphan email", "Commands call the functions that HTTP calls."},
 	{"cmd/narthex", "registry tenantdb hardening", "Migrations, new keys and rights are the commands' to check and bring about."},
@@ -87,7 +87,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"dev/testenv", "dev/localpg dev/program secrets", "Tests get a server, programs and keys."},
 	{"dev/teststack", "httpapi httpapi/services workflows activities", "Tests of the whole system run all layers in their process."},
 	{"dev/teststack", "registry sessions idempotency throttle tenantdb tenantserver migrations", "It wires them as a process does."},
-	{"dev/teststack", "config secrets tokens codec telemetry", "So it has settings, keys and metrics."},
+	{"dev/teststack", "config secrets tokens password codec telemetry", "So it has settings, keys and metrics."},
 	{"dev/teststack", "searchattributes signup invitation dev/testenv", "So it has servers, a namespace, and runs to wait for."},
 }
 

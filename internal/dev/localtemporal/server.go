@@ -166,6 +166,9 @@ var dynamicConfig = dynamicconfig.StaticClient{
 	dynamicconfig.TimerProcessorMaxPollRPS.Key():      2000,
 	dynamicconfig.VisibilityProcessorMaxPollRPS.Key(): 2000,
 
+	// By default a run that is deleted stays for a minute, until the queues' positions have been saved twice.
+	dynamicconfig.TransferProcessorEnsureCloseBeforeDelete.Key(): false,
+
 	dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,  // new attributes work at once
 	dynamicconfig.EnableServerVersionCheck.Key():                false, // it would ask a server on the internet
 	dynamicconfig.FrontendShutdownDrainDuration.Key():           time.Duration(0),

@@ -78,7 +78,7 @@ type shared struct {
 func (s *shared) get(t testing.TB) string {
 	t.Helper()
 	s.once.Do(func() {
-		if s.dir, s.err = os.MkdirTemp("", "narthex-test-"); s.err == nil {
+		if s.dir, s.err = serverFolder(); s.err == nil {
 			s.address, s.halt, s.err = s.start(s.dir)
 		}
 	})

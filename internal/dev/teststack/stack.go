@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.temporal.io/sdk/client"
 	sdkinterceptor "go.temporal.io/sdk/interceptor"
@@ -128,6 +129,7 @@ func NewOn(t *testing.T, serverURL string, options ...Option) *Stack {
 	s.Server = OpenPool(t, home)
 	var serviceURL string
 	s.RegistryURL, serviceURL = s.makeService(home)
+	s.dropDatabasesLater()
 	if serverURL != home {
 		s.Server = OpenPool(t, serverURL)
 		_, serviceURL = s.makeService(serverURL)
@@ -272,6 +274,37 @@ func (s *Stack) makeService(serverURL string) (registryURL, serviceURL string) {
 	serviceURL = u.String()
 	u.Path = "/" + name
 	return u.String(), serviceURL
+}
+
+// dropDatabasesLater drops the registry and the tenants' databases when the test ends: all that its service role and the
+// roles that it has made own. A server of the caller's goes with the test.
+func (s *Stack) dropDatabasesLater() {
+	s.T.Helper()
+	registryURL, err := url.Parse(s.RegistryURL)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	server := s.Server
+	s.T.Cleanup(func() { dropDatabasesOf(s.T, server, registryURL.User.Username()) })
+}
+
+func dropDatabasesOf(t *testing.T, server *pgxpool.Pool, role string) {
+	const databases = `
+		SELECT datname::text FROM pg_database d JOIN pg_roles r ON r.oid = d.datdba
+		WHERE r.rolname = $1 OR pg_has_role($1, r.oid, 'MEMBER') AND NOT r.rolsuper`
+	rows, _ := server.Query(context.Background(), databases, role)
+	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	for _, name := range names {
+		if err == nil {
+			_, err = server.Exec(context.Background(), `ALTER DATABASE `+name+` IS_TEMPLATE false`)
+		}
+		if err == nil {
+			_, err = server.Exec(context.Background(), `DROP DATABASE `+name+` WITH (FORCE)`)
+		}
+	}
+	if err != nil {
+		t.Errorf("drop the stack's databases: %v", err)
+	}
 }
 
 // Exec runs SQL on the PostgreSQL server, as superuser.

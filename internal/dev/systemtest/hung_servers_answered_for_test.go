@@ -184,9 +184,9 @@ func TestEveryRouteHasALimit(t *testing.T) {
 	known, unknown := hanging.Another(quick), hanging.Another(quick) // processes that have the church's pool, and not
 	session := s.Register(teststack.Applicant())
 	token := session["accessToken"].(string)
-	if got := known.Get("/api/auth/me", token); got.Status != http.StatusOK {
-		t.Fatalf("before it hangs: status %d\n%s", got.Status, got.Body)
-	}
+	teststack.Eventually(t, "known answers before it hangs", func() bool { // within a second, which a loaded machine may miss
+		return known.Get("/api/auth/me", token).Status == http.StatusOK
+	})
 	publicID, err := signup.PublicID(s.Keys, runs.Run{WorkflowID: "signup-of-nobody", RunID: "01m8688yqk2ydy69mj7h6fv3y7"})
 	if err != nil {
 		t.Fatal(err)
@@ -218,7 +218,7 @@ func TestEveryRouteHasALimit(t *testing.T) {
 
 // wantAnswer expects 503 with Retry-After, or success of a route that needs no server, and either soon.
 func wantAnswer(t *testing.T, request *http.Request, mayFail bool, when string) {
-	client := http.Client{Timeout: 20 * time.Second} // the limits are of a second each, the machine may be busy
+	client := http.Client{Timeout: time.Minute} // the limits are of a second each, the machine may be busy
 	response, err := client.Do(request)
 	if err != nil {
 		t.Errorf("%s %s, %s: %v", request.Method, request.URL.Path, when, err)

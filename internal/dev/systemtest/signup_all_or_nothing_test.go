@@ -51,21 +51,24 @@ func allUndos() (names []string) {
 // opened the church has ended well, whatever became of its answer: somebody may be using it.
 func TestFaultMatrix(t *testing.T) {
 	t.Parallel()
-	for _, step := range signup.Steps {
-		for name, c := range map[string]struct {
+	for i, step := range signup.Steps {
+		for j, c := range []struct {
+			name   string
 			what   teststack.Fault
 			effect bool
 		}{
-			"before its effect":                   {teststack.FailsBefore, false},
-			"after its effect":                    {teststack.FailsAfter, true},
-			"after its effect with answers lost":  {teststack.AnswerLost, true},
-			"retryably until its budget is spent": {teststack.FailsRetryably, false},
+			{"before its effect", teststack.FailsBefore, false},
+			{"after its effect", teststack.FailsAfter, true},
+			{"after its effect with answers lost", teststack.AnswerLost, true},
+			{"retryably until its budget is spent", teststack.FailsRetryably, false},
 		} {
-			for way, prepare := range waysToMakeDatabases {
-				t.Run(step.Do+" fails "+name+way, func(t *testing.T) {
+			for k, way := range waysToMakeDatabases {
+				t.Run(step.Do+" fails "+c.name+way.name, func(t *testing.T) {
 					t.Parallel()
+					skipMost(t, i-j, 4) // each step fails in one way
+					skipMost(t, i-k, 3)
 					s := teststack.New(t)
-					prepare(s)
+					way.prepare(s)
 					s.Faults.Always(step.Do, c.what)
 					if commitPoint := step.Undo == ""; commitPoint && c.effect {
 						wantWhole(s, s.Register(teststack.Applicant()))
@@ -79,10 +82,13 @@ func TestFaultMatrix(t *testing.T) {
 }
 
 // waysToMakeDatabases are how a signup comes by a database.
-var waysToMakeDatabases = map[string]func(*teststack.Stack){
-	"":                 func(*teststack.Stack) {}, // it is made, and migrated
-	" with a template": makeTemplate,
-	" ready":           stockUp,
+var waysToMakeDatabases = []struct {
+	name    string
+	prepare func(*teststack.Stack)
+}{
+	{"", func(*teststack.Stack) {}}, // it is made, and migrated
+	{" with a template", makeTemplate},
+	{" ready", stockUp},
 }
 
 // makeTemplate lets tenants' databases be copied from a template.
@@ -129,9 +135,10 @@ func wantStatus(s *teststack.Stack, signupID, state, failedStep string) map[stri
 func TestPassingFaults(t *testing.T) {
 	t.Parallel()
 	for name, what := range map[string]teststack.Fault{"fails once": teststack.FailsRetryably, "loses an answer": teststack.AnswerLost} {
-		for _, step := range signup.Steps {
+		for i, step := range signup.Steps {
 			t.Run(step.Do+" "+name, func(t *testing.T) {
 				t.Parallel()
+				skipMost(t, i, 4)
 				s := teststack.New(t)
 				s.Faults.First(1, step.Do, what)
 				wantWhole(s, s.Register(teststack.Applicant()))
@@ -145,9 +152,10 @@ func TestPassingFaults(t *testing.T) {
 
 func TestCompensationIsRetriedUntilItWorks(t *testing.T) {
 	t.Parallel()
-	for _, undo := range allUndos() {
+	for i, undo := range allUndos() {
 		t.Run(undo, func(t *testing.T) {
 			t.Parallel()
+			skipMost(t, i, 3)
 			s := teststack.New(t)
 			s.Faults.Always("ActivateTenant", teststack.FailsBefore)
 			s.Faults.Set(undo, func(attempt int) teststack.Fault {

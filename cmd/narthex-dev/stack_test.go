@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -407,6 +409,65 @@ func TestRefusals(t *testing.T) {
 				t.Errorf("a secret is in the output: %s", r.Output())
 			}
 		})
+	}
+}
+
+// beginning stands where the stack prints. At the first line it looks what has been started, and stops the stack.
+type beginning struct {
+	dir  string
+	stop context.CancelFunc
+
+	line    string
+	started []string // in the data folder
+}
+
+func (b *beginning) Write(p []byte) (int, error) {
+	if b.line == "" {
+		b.line = string(p)
+		for _, server := range []string{"postgres", "temporal"} {
+			if _, err := os.Stat(filepath.Join(b.dir, server)); err == nil {
+				b.started = append(b.started, server)
+			}
+		}
+		b.stop()
+	}
+	return len(p), nil
+}
+
+// Whoever starts the stack sees at once that it does something: before it starts a server, and before it waits for one.
+func TestTheFirstLineComesBeforeAnyServer(t *testing.T) {
+	t.Parallel()
+	ctx, stop := context.WithCancel(t.Context())
+	b := &beginning{dir: dataFolder(t), stop: stop}
+	cmd := newCommand()
+	cmd.SetOut(b)
+	cmd.SetArgs(append([]string{"--data", b.dir}, freePorts...))
+	if err := cmd.ExecuteContext(ctx); err == nil || err.Error() != "stopped before it was ready" {
+		t.Errorf("the stack ends with %v, want that it was stopped", err)
+	}
+	if b.line != "PostgreSQL: starting\n" || len(b.started) > 0 {
+		t.Errorf("at the first line, %q, these have been started: %v; want none", b.line, b.started)
+	}
+
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and never answers
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	server := "DATABASE_URL=postgres://narthex@" + silent.Addr().String() + "/postgres?sslmode=disable"
+	r := testenv.Start(t, []string{server}, "narthex-dev", append(freePorts, "--data", dataFolder(t))...)
+	conn, err := silent.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	r.WaitFor("PostgreSQL: the server of DATABASE_URL\n")
+	for err == nil { // the stack has said who it is, and waits
+		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
+		_, err = conn.Read(make([]byte, 1000))
+	}
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("at the first line the stack waits for the server no longer (%v)", err)
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 )
 
 func keysCommand() *cobra.Command {
-	keys := &cobra.Command{Use: "keys", Short: "Make and change keys", Args: cobra.NoArgs}
+	keys := &cobra.Command{Use: "keys", Short: "Make and change keys", Args: cobra.NoArgs, Example: "  narthex keys new >> .env"}
 	keys.AddCommand(newKeysCommand(), rotateKeysCommand(), resealCommand())
 	return keys
 }

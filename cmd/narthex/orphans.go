@@ -24,6 +24,7 @@ func orphansCommand() *cobra.Command {
 		Long: `See and remove what belongs to no church and no signup. A worker looks for orphans once a day. It leaves each
 alone for 7 days, then deletes rows, and renames a database and drops it a day later. A church whose database
 is gone (kind tenant) is only reported.`,
+		Example: "  narthex orphans list\n  narthex orphans sweep --dry-run",
 	}
 	cmd.AddCommand(listOrphansCommand(), sweepOrphansCommand(), removeOrphanCommand(), keepOrphanCommand())
 	return cmd

@@ -13,7 +13,10 @@ import (
 )
 
 func readyCommand() *cobra.Command {
-	cmd := &cobra.Command{Use: "ready", Short: "See the databases that are ready to be claimed by signups", Args: cobra.NoArgs}
+	cmd := &cobra.Command{
+		Use: "ready", Short: "See the databases that are ready to be claimed by signups", Args: cobra.NoArgs,
+		Example: "  narthex ready status",
+	}
 	cmd.AddCommand(readyStatusCommand())
 	return cmd
 }

@@ -58,6 +58,7 @@ those whose email was taken.`,
 func (s *subject) command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: s.group, Short: fmt.Sprintf("See %s, replay those that failed, cancel those that run", s.group), Args: cobra.NoArgs, Long: s.long,
+		Example: s.examples("narthex list --failed --since 1d"),
 	}
 	cmd.AddCommand(s.listCommand(), s.showCommand(), s.watchCommand(), s.replayCommand(), s.cancelCommand())
 	return cmd

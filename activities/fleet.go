@@ -176,7 +176,9 @@ func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server
 	return true, a.enterChange(ctx, server, slice.RunID, claimed, cause)
 }
 
-func (a *Activities) enterChange(ctx context.Context, server *tenantserver.Server, runID string, claimed ledger.Claimed, cause error) error {
+func (a *Activities) enterChange(
+	ctx context.Context, server *tenantserver.Server, runID string, claimed ledger.Claimed, cause error,
+) error {
 	switch {
 	case cause == nil:
 		serves, err := server.Serves(claimed.ToVersion)
@@ -192,8 +194,10 @@ func (a *Activities) enterChange(ctx context.Context, server *tenantserver.Serve
 
 // isAway reports whether an error says nothing of the church: its connection broke, or could not be made.
 func isAway(err error) bool {
-	if errors.Is(err, tenantserver.ErrGone) || errors.Is(err, tenantserver.ErrNotOwned) || errors.Is(err, schema.ErrDirty) || errors.Is(err, schema.ErrVersion) {
-		return false
+	for _, own := range []error{tenantserver.ErrGone, tenantserver.ErrNotOwned, schema.ErrDirty, schema.ErrVersion} {
+		if errors.Is(err, own) {
+			return false
+		}
 	}
 	return err != nil && sqlstate.Outage(err)
 }
@@ -210,7 +214,8 @@ func (a *Activities) fleetServer(name string) (*tenantserver.Server, error) {
 	servers := a.servers()
 	i := slices.IndexFunc(servers, func(s *tenantserver.Server) bool { return s.Name() == name })
 	if i < 0 {
-		return nil, temporal.NewApplicationError("this worker is not told of the server "+name+": see OTHER_TENANT_SERVER_URLS", saga.ErrorDatabase)
+		message := "this worker is not told of the server " + name + ": see OTHER_TENANT_SERVER_URLS"
+		return nil, temporal.NewApplicationError(message, saga.ErrorDatabase)
 	}
 	return servers[i], nil
 }

@@ -75,7 +75,8 @@ func (f *testFleet) church() (tenantID string) {
 	for _, step := range []func() error{
 		func() error { return f.old.Migrate(ctx, d) },
 		func() error {
-			return f.do.Registry.InsertChurch(ctx, owner, registry.Church{Name: "Grace Chapel", Email: email, EmailHash: email, CreatedAt: time.Now()})
+			church := registry.Church{Name: "Grace Chapel", Email: email, EmailHash: email, CreatedAt: time.Now()}
+			return f.do.Registry.InsertChurch(ctx, owner, church)
 		},
 		func() error {
 			return f.do.Registry.InsertTenant(ctx, owner, registry.NewTenant{
@@ -369,7 +370,8 @@ func TestCanariesAreProbed(t *testing.T) {
 		want   string
 	}{
 		{`SELECT`, `[]`},
-		{`ALTER TABLE branches DROP COLUMN planted`, `[` + churches[0] + `: branches by planting: PostgreSQL refused: a column is missing (42703)]`},
+		{`ALTER TABLE branches DROP COLUMN planted`,
+			`[` + churches[0] + `: branches by planting: PostgreSQL refused: a column is missing (42703)]`},
 	} {
 		f.exec(churches[0], c.damage)
 		var problems []string

@@ -43,7 +43,10 @@ func setup(t *testing.T) *bundle {
 	if err := registry.Migrate(t.Context(), registryURL); err != nil {
 		t.Fatal(err)
 	}
-	b := &bundle{t: t, admin: connect(t, testenv.PostgresURL(t)), registry: connect(t, registryURL), role: "service_" + ids.New(), installation: ids.New()}
+	b := &bundle{
+		t: t, admin: connect(t, testenv.PostgresURL(t)), registry: connect(t, registryURL),
+		role: "service_" + ids.New(), installation: ids.New(),
+	}
 	keys := testenv.Keys(t)
 	reg, err := registry.Open(t.Context(), registryURL, keys)
 	if err != nil {

@@ -16,7 +16,8 @@ type listedAdmin struct {
 	Invited bool `json:"invited"` // has not accepted yet
 }
 
-var errLastPrimary = newProblem(http.StatusConflict, "last-primary", "The last PRIMARY admin cannot be removed", "Invite another PRIMARY admin first.")
+var errLastPrimary = newProblem(http.StatusConflict, "last-primary", "The last PRIMARY admin cannot be removed",
+	"Invite another PRIMARY admin first.")
 
 // listAdmins lists the church's admins.
 func (a *api) listAdmins(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {

@@ -31,7 +31,7 @@ type CodecOptions struct {
 const maxCodecBody = 8 << 20
 
 var (
-	errCodecToken = &problem{Type: "/problems/invalid-token", Title: "The codec token is missing or wrong", Status: http.StatusUnauthorized, authenticate: "Bearer"}
+	errCodecToken = newUnauthorized("invalid-token", "The codec token is missing or wrong", "", "Bearer")
 	errCodecHost  = newProblem(http.StatusMisdirectedRequest, "misdirected", "This host is not served here", "Ask 127.0.0.1 or localhost.")
 	errCodecBody  = newProblem(http.StatusBadRequest, "malformed-body", "The body is not a list of payloads", "")
 	errCodecKeys  = newProblem(http.StatusUnprocessableEntity, "not-readable", "A payload cannot be opened with this service's keys", "")

@@ -14,7 +14,8 @@ import (
 var contract []byte
 
 // docsPolicy lets the page of the docs, all of whose parts come from here, run its scripts.
-const docsPolicy = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; frame-ancestors 'none'"
+const docsPolicy = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; " +
+	"img-src 'self' data:; frame-ancestors 'none'"
 
 func (a *api) serveContract(c *gin.Context) error {
 	c.Data(http.StatusOK, "application/yaml", contract)

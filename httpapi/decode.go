@@ -42,8 +42,7 @@ func Decode(c *gin.Context, into any) error {
 		return err
 	}
 	err = json.Unmarshal(body, into)
-	var wrongType *json.UnmarshalTypeError
-	if errors.As(err, &wrongType) {
+	if wrongType, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
 		return Fields{{Field: wrongType.Field, Detail: "must be a " + jsonType(wrongType.Type)}}.Err()
 	}
 	if err != nil {
@@ -92,10 +91,9 @@ type bodyField struct {
 
 // bodyFields lists a struct's fields. A pointer may be missing or null; everything else is required.
 func bodyFields(of any) (fields []bodyField) {
-	t := reflect.TypeOf(of).Elem()
-	for i := range t.NumField() {
-		name, _, _ := strings.Cut(t.Field(i).Tag.Get("json"), ",")
-		fields = append(fields, bodyField{name, t.Field(i).Type.Kind() != reflect.Pointer})
+	for field := range reflect.TypeOf(of).Elem().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("json"), ",")
+		fields = append(fields, bodyField{name, field.Type.Kind() != reflect.Pointer})
 	}
 	return fields
 }

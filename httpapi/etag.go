@@ -12,7 +12,8 @@ import (
 var (
 	errNoIfMatch = newProblem(http.StatusPreconditionRequired, "precondition-required", "The change needs an If-Match",
 		"Send the ETag of what you have seen, so that nobody else's change is lost.")
-	errIfMatch = newProblem(http.StatusBadRequest, "malformed-if-match", "The If-Match is malformed", "Send one ETag as it was given out, or *.")
+	errIfMatch = newProblem(http.StatusBadRequest, "malformed-if-match", "The If-Match is malformed",
+		"Send one ETag as it was given out, or *.")
 
 	// ErrChanged says that a row is not the one that the client has seen.
 	ErrChanged = newProblem(http.StatusPreconditionFailed, "changed-meanwhile", "It was changed meanwhile", "Read it again, and decide anew.")

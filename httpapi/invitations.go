@@ -38,10 +38,13 @@ type acceptRequest struct {
 }
 
 var (
-	errInviting   = newProblem(http.StatusConflict, "invitation-in-progress", "An invitation of this email is under way", "Wait until it has ended.")
-	errNotInvited = newProblem(http.StatusInternalServerError, "invitation-rolled-back", "The invitation failed and was undone", "Nothing was kept; the same request can be sent again.")
-	errInvitation = newProblem(http.StatusNotFound, "invitation-not-found", "There is no such invitation", "It may have expired, or been accepted or taken back: ask for another.")
-	acceptLimits  = limits{"accept", loginLimits.address, loginLimits.account} // an account is a link, good or not
+	errInviting = newProblem(http.StatusConflict, "invitation-in-progress", "An invitation of this email is under way",
+		"Wait until it has ended.")
+	errNotInvited = newProblem(http.StatusInternalServerError, "invitation-rolled-back", "The invitation failed and was undone",
+		"Nothing was kept; the same request can be sent again.")
+	errInvitation = newProblem(http.StatusNotFound, "invitation-not-found", "There is no such invitation",
+		"It may have expired, or been accepted or taken back: ask for another.")
+	acceptLimits = limits{"accept", loginLimits.address, loginLimits.account} // an account is a link, good or not
 )
 
 func (r *invitationRequest) normalise() (wrong Fields) {

@@ -18,8 +18,10 @@ const (
 )
 
 var (
-	errLimit  = newProblem(http.StatusBadRequest, "malformed-query", "The query is malformed", fmt.Sprintf("limit is a number from 1 to %d.", maxPage))
-	errCursor = newProblem(http.StatusBadRequest, "malformed-query", "The query is malformed", "cursor is not one that was given out: follow the next link as it is.")
+	errLimit = newProblem(http.StatusBadRequest, "malformed-query", "The query is malformed",
+		fmt.Sprintf("limit is a number from 1 to %d.", maxPage))
+	errCursor = newProblem(http.StatusBadRequest, "malformed-query", "The query is malformed",
+		"cursor is not one that was given out: follow the next link as it is.")
 )
 
 // Page is which part of a list a request asks for: at most Limit rows, with ids after After. Ids are

@@ -45,9 +45,23 @@ type FieldError struct {
 func (p *problem) Error() string { return p.Title }
 func (p *problem) Unwrap() error { return p.cause }
 
-// newProblem returns a problem whose type is the title in kebab case.
+// newProblem returns a problem whose type is /problems/slug.
 func newProblem(status int, slug, title, detail string) *problem {
 	return &problem{Type: "/problems/" + slug, Title: title, Status: status, Detail: detail}
+}
+
+// newUnavailable returns a 503, which says after how many seconds to try again.
+func newUnavailable(slug, title, detail string, retryAfter int) *problem {
+	p := newProblem(http.StatusServiceUnavailable, slug, title, detail)
+	p.retryAfter = retryAfter
+	return p
+}
+
+// newUnauthorized returns a 401, with what WWW-Authenticate asks for.
+func newUnauthorized(slug, title, detail, authenticate string) *problem {
+	p := newProblem(http.StatusUnauthorized, slug, title, detail)
+	p.authenticate = authenticate
+	return p
 }
 
 // with returns a copy that remembers its cause.
@@ -65,36 +79,40 @@ func (p *problem) in(signupID string) *problem {
 }
 
 var (
-	errNoRoute     = newProblem(http.StatusNotFound, "not-found", "There is nothing here", "")
-	errNoMethod    = newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not allowed here", "")
-	errEncoding    = newProblem(http.StatusUnsupportedMediaType, "unsupported-encoding", "The body must not be encoded", "Send it as it is, without Content-Encoding.")
-	errSlowBody    = newProblem(http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time", "")
-	errEmailTaken  = newProblem(http.StatusConflict, "email-taken", "This email is already in use", "Log in, or sign up with another email.")
-	errInProgress  = newProblem(http.StatusConflict, "signup-in-progress", "A signup for this email is under way", "Wait until it has ended.")
-	errRolledBack  = newProblem(http.StatusInternalServerError, "signup-rolled-back", "The signup failed and was undone", "Nothing was kept; the same request can be sent again, with another Idempotency-Key if it had one.")
-	errUnfinished  = newProblem(http.StatusInternalServerError, "signup-failed", "The signup was stopped from outside", "What it had made may not all be removed yet; support can tell by the signup id.")
+	errNoRoute  = newProblem(http.StatusNotFound, "not-found", "There is nothing here", "")
+	errNoMethod = newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not allowed here", "")
+	errEncoding = newProblem(http.StatusUnsupportedMediaType, "unsupported-encoding", "The body must not be encoded",
+		"Send it as it is, without Content-Encoding.")
+	errSlowBody   = newProblem(http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time", "")
+	errEmailTaken = newProblem(http.StatusConflict, "email-taken", "This email is already in use", "Log in, or sign up with another email.")
+	errInProgress = newProblem(http.StatusConflict, "signup-in-progress", "A signup for this email is under way", "Wait until it has ended.")
+	errRolledBack = newProblem(http.StatusInternalServerError, "signup-rolled-back", "The signup failed and was undone",
+		"Nothing was kept; the same request can be sent again, with another Idempotency-Key if it had one.")
+	errUnfinished = newProblem(http.StatusInternalServerError, "signup-failed", "The signup was stopped from outside",
+		"What it had made may not all be removed yet; support can tell by the signup id.")
 	errCredentials = newProblem(http.StatusUnauthorized, "invalid-credentials", "Email or password is wrong", "")
 	errInactive    = newProblem(http.StatusForbidden, "tenant-inactive", "This church's account is not active", "")
 	errNoSignup    = newProblem(http.StatusNotFound, "signup-not-found", "There is no such signup", "")
 	errPassword    = newProblem(http.StatusForbidden, "wrong-password", "The current password is wrong", "")
 	errSession     = newProblem(http.StatusUnauthorized, "session-ended", "The session has ended", "Log in again.")
-	errKeyReused   = newProblem(http.StatusUnprocessableEntity, "idempotency-key-reused", "This Idempotency-Key belongs to another request", "Send each new request with a key of its own.")
-	errKeySyntax   = newProblem(http.StatusBadRequest, "malformed-idempotency-key", "The Idempotency-Key is malformed", "Send one of 1 to 255 visible ASCII characters, such as a UUID.")
-	errBusy        = &problem{Type: "/problems/busy", Title: "The service is busy", Status: http.StatusServiceUnavailable, retryAfter: 2}
-	errDown        = &problem{Type: "/problems/database-unavailable", Title: "The church's database does not answer", Status: http.StatusServiceUnavailable, retryAfter: 5}
-	errSchemaAhead = &problem{Type: "/problems/schema-ahead", Title: "The church's database is newer than this release of the service",
-		Status: http.StatusServiceUnavailable, Detail: "The service is being updated. Try again in a minute.", retryAfter: 60}
-	errSchemaBehind = &problem{Type: "/problems/schema-behind", Title: "The church's database is being brought to this release of the service",
-		Status: http.StatusServiceUnavailable, Detail: "It is next in the queue. Try again in a few seconds.", retryAfter: 5}
-	errNotReady   = &problem{Type: "/problems/not-ready", Title: "The service is not ready", Status: http.StatusServiceUnavailable, retryAfter: 2}
-	errNotStarted = &problem{Type: "/problems/unavailable", Title: "The signup could not be started", Status: http.StatusServiceUnavailable,
-		Detail: "Try again in a few seconds. It may have started; retrying is safe.", retryAfter: 5}
-	errNotSent = &problem{Type: "/problems/unavailable", Title: "The invitation could not be started", Status: http.StatusServiceUnavailable,
-		Detail: "Try again in a few seconds. It may have started; retrying is safe.", retryAfter: 5}
-	errUnavailable = &problem{Type: "/problems/unavailable", Title: "The service cannot answer right now", Status: http.StatusServiceUnavailable,
-		Detail: "Try again in a few seconds.", retryAfter: 5}
-	errToken = &problem{Type: "/problems/invalid-token", Title: "The access token is missing or not valid", Status: http.StatusUnauthorized,
-		Detail: "Send Authorization: Bearer followed by a current access token.", authenticate: `Bearer error="invalid_token"`}
+	errKeyReused   = newProblem(http.StatusUnprocessableEntity, "idempotency-key-reused", "This Idempotency-Key belongs to another request",
+		"Send each new request with a key of its own.")
+	errKeySyntax = newProblem(http.StatusBadRequest, "malformed-idempotency-key", "The Idempotency-Key is malformed",
+		"Send one of 1 to 255 visible ASCII characters, such as a UUID.")
+	errBusy        = newUnavailable("busy", "The service is busy", "", 2)
+	errNotReady    = newUnavailable("not-ready", "The service is not ready", "", 2)
+	errDown        = newUnavailable("database-unavailable", "The church's database does not answer", "", 5)
+	errSchemaAhead = newUnavailable("schema-ahead", "The church's database is newer than this release of the service",
+		"The service is being updated. Try again in a minute.", 60)
+	errSchemaBehind = newUnavailable("schema-behind", "The church's database is being brought to this release of the service",
+		"It is next in the queue. Try again in a few seconds.", 5)
+	errNotStarted = newUnavailable("unavailable", "The signup could not be started",
+		"Try again in a few seconds. It may have started; retrying is safe.", 5)
+	errNotSent = newUnavailable("unavailable", "The invitation could not be started",
+		"Try again in a few seconds. It may have started; retrying is safe.", 5)
+	errUnavailable = newUnavailable("unavailable", "The service cannot answer right now", "Try again in a few seconds.", 5)
+	errToken       = newUnauthorized("invalid-token", "The access token is missing or not valid",
+		"Send Authorization: Bearer followed by a current access token.", `Bearer error="invalid_token"`)
 )
 
 // errTooMany says when to come again.
@@ -105,11 +123,13 @@ func errTooMany(wait time.Duration) *problem {
 }
 
 func errMediaType(want string) *problem {
-	return newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body is of another type than this route reads", "Send Content-Type: "+want+".")
+	return newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body is of another type than this route reads",
+		"Send Content-Type: "+want+".")
 }
 
 func errTooLarge(limit int64) *problem {
-	return newProblem(http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large", fmt.Sprintf("At most %d bytes are read.", limit))
+	return newProblem(http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large",
+		fmt.Sprintf("At most %d bytes are read.", limit))
 }
 
 // Malformed says why a body cannot be read at all.
@@ -201,8 +221,11 @@ func sagaProblem(err error) *problem {
 
 func (a *api) writeProblem(c *gin.Context, err error) {
 	p := problemFor(err)
-	if cause := p.Unwrap(); cause != nil && !errors.Is(c.Request.Context().Err(), context.Canceled) && !errors.Is(cause, context.Canceled) {
-		a.Log.ErrorContext(c.Request.Context(), "request failed", "route", c.FullPath(), "status", p.Status, "problem", p.Type, "error", redact.Error(cause))
+	ctx, cause := c.Request.Context(), p.Unwrap()
+	hungUp := errors.Is(ctx.Err(), context.Canceled) || errors.Is(cause, context.Canceled)
+	if cause != nil && !hungUp {
+		a.Log.ErrorContext(ctx, "request failed",
+			"route", c.FullPath(), "status", p.Status, "problem", p.Type, "error", redact.Error(cause))
 	}
 	sendProblem(c, p)
 }

@@ -66,13 +66,13 @@ func StartOptions(taskQueue string, in Input) client.StartWorkflowOptions {
 }
 
 var (
-	// ErrEmailTaken: another admin, of whatever church, has the email.
+	// ErrEmailTaken means that another admin, of whatever church, has the email.
 	ErrEmailTaken = errors.New("the email is taken")
-	// ErrInProgress: an invitation of the same email is running.
+	// ErrInProgress means that an invitation of the same email is running.
 	ErrInProgress = errors.New("an invitation of the same email is running")
-	// ErrNotStarted: whether it may start couldn't be found out, or Temporal didn't answer. It may have started.
+	// ErrNotStarted means that nobody could say whether it may start, or Temporal didn't answer. It may have started.
 	ErrNotStarted = errors.New("the invitation could not be started")
-	// ErrRolledBack: nothing was kept.
+	// ErrRolledBack means that nothing was kept.
 	ErrRolledBack = errors.New("the invitation was rolled back")
 )
 

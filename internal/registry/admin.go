@@ -33,7 +33,8 @@ type Admin struct {
 const (
 	insertAdmin = `
 		INSERT INTO admins (id, tenant_id, email, email_hash, password_hash, first_name, last_name, role, signup_id, created_at, updated_at)
-		SELECT @id, @tenant_id, @email, @email_hash, @password_hash, @first_name, @last_name, @role, @signup_id, @created_at, @created_at` + permitted + `
+		SELECT @id, @tenant_id, @email, @email_hash, @password_hash, @first_name, @last_name, @role, @signup_id,
+			@created_at, @created_at` + permitted + `
 		ON CONFLICT (id) DO NOTHING`
 	ownerOfAdmin       = `SELECT signup_id FROM admins WHERE id = @id`
 	lockPasswordHash   = `SELECT password_hash FROM admins WHERE id = $1 AND tenant_id = $2 FOR NO KEY UPDATE`
@@ -48,7 +49,7 @@ func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) er
 	if err != nil {
 		return err
 	}
-	err = r.insert(ctx, owner, insertAdmin, ownerOfAdmin, pgx.NamedArgs{
+	err = r.insert(ctx, owner, ownedRow{insertAdmin, ownerOfAdmin}, pgx.NamedArgs{
 		"id": admin.ID, "email": sealed, "email_hash": admin.EmailHash, "password_hash": admin.PasswordHash,
 		"first_name": admin.FirstName, "last_name": admin.LastName, "role": admin.Role, "created_at": admin.CreatedAt,
 	})

@@ -33,7 +33,7 @@ func (r *Registry) InsertChurch(ctx context.Context, owner Owner, church Church)
 	if err != nil {
 		return err
 	}
-	err = r.insert(ctx, owner, insertChurch, ownerOfChurch, pgx.NamedArgs{
+	err = r.insert(ctx, owner, ownedRow{insertChurch, ownerOfChurch}, pgx.NamedArgs{
 		"name": church.Name, "email": sealed, "email_hash": church.EmailHash,
 		"trial_ends_at": church.TrialEndsAt, "created_at": church.CreatedAt,
 	})

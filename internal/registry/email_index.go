@@ -47,7 +47,7 @@ func (r *Registry) InsertEmailEntry(ctx context.Context, owner Owner, entry Emai
 	if err != nil {
 		return err
 	}
-	err = r.insert(ctx, owner, insertEmailEntry, ownerOfEmailEntry, pgx.NamedArgs{
+	err = r.insert(ctx, owner, ownedRow{insertEmailEntry, ownerOfEmailEntry}, pgx.NamedArgs{
 		"admin_id": entry.AdminID, "email": sealed, "email_hash": entry.EmailHash, "email_hashes": hashes, "created_at": entry.CreatedAt,
 	}, lock)
 	if err != nil {

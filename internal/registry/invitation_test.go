@@ -150,7 +150,8 @@ func TestAcceptancesAndRemovalsRace(t *testing.T) {
 			}
 		}
 		var left int
-		if err := pool.QueryRow(t.Context(), `SELECT count(*) FROM admins WHERE tenant_id = $1 AND password_hash <> ''`, owner.TenantID).Scan(&left); err != nil {
+		const countAble = `SELECT count(*) FROM admins WHERE tenant_id = $1 AND password_hash <> ''`
+		if err := pool.QueryRow(t.Context(), countAble, owner.TenantID).Scan(&left); err != nil {
 			t.Fatal(err)
 		}
 		if left != 1 {

@@ -156,11 +156,14 @@ func (r *Registry) EmailHolder(ctx context.Context, email string) (tenantID stri
 	return tenantID, nil
 }
 
-// insert runs an INSERT … SELECT … WHERE permitted … ON CONFLICT (id) DO NOTHING for owner. A row that is there
-// already is owner's own (an earlier attempt's, whose answer was lost), or ErrNotOwned; one that is not there
-// afterwards was refused for its email. All statements go to the server together, and are one transaction; locks
-// are taken beside the signup's own.
-func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf string, args pgx.NamedArgs, locks ...string) error {
+// ownedRow is the SQL of a row that carries its run's id: an INSERT … SELECT … WHERE permitted … ON CONFLICT (id) DO
+// NOTHING, and a SELECT of whose the row is.
+type ownedRow struct{ insert, owner string }
+
+// insert makes a row for owner. A row that is there already is owner's own (an earlier attempt's, whose answer was lost),
+// or ErrNotOwned; one that is not there afterwards was refused for its email. All statements go to the server together,
+// and are one transaction; locks are taken beside the signup's own.
+func (r *Registry) insert(ctx context.Context, owner Owner, sql ownedRow, args pgx.NamedArgs, locks ...string) error {
 	args = owner.args(args)
 	var batch pgx.Batch
 	for _, lock := range append([]string{owner.RunID}, locks...) {
@@ -171,9 +174,9 @@ func (r *Registry) insert(ctx context.Context, owner Owner, statement, ownerOf s
 		standing = scanStanding(row)
 		return nil
 	})
-	batch.Queue(statement, args)
+	batch.Queue(sql.insert, args)
 	var rowOwner string
-	batch.Queue(ownerOf, args).QueryRow(func(row pgx.Row) error {
+	batch.Queue(sql.owner, args).QueryRow(func(row pgx.Row) error {
 		err := row.Scan(&rowOwner)
 		if errors.Is(err, pgx.ErrNoRows) {
 			rowOwner, err = "", nil

@@ -53,7 +53,9 @@ func provision(t testing.TB, r *registry.Registry, owner registry.Owner, emailHa
 	t.Helper()
 	email := emailOf(owner)
 	for _, err := range []error{
-		r.InsertChurch(t.Context(), owner, registry.Church{Name: "Grace Chapel", Email: email, EmailHash: emailHash, TrialEndsAt: now, CreatedAt: now}),
+		r.InsertChurch(t.Context(), owner, registry.Church{
+			Name: "Grace Chapel", Email: email, EmailHash: emailHash, TrialEndsAt: now, CreatedAt: now,
+		}),
 		r.InsertTenant(t.Context(), owner, registry.NewTenant{Name: "Grace Chapel", Email: email,
 			DatabaseURL:  "postgres://tenant_" + owner.TenantID + ":5ecret@old:5432/tenant_" + owner.TenantID + "?sslmode=disable",
 			DatabaseHost: "old", DatabasePort: 5432, DatabaseName: "tenant_" + owner.TenantID, SchemaVersion: 1, CreatedAt: now}),
@@ -159,13 +161,18 @@ func TestRemovalTouchesTheOwnersRowsAloneAndForbidsLateInserts(t *testing.T) {
 	provision(t, r, owner, "hash")
 	other := registry.Owner{RunID: ids.New(), TenantID: owner.TenantID}
 	for _, o := range []registry.Owner{other, owner, owner} { // twice: it is idempotent
-		for _, err := range []error{r.DeleteEmailEntry(t.Context(), o), r.DeleteAdmin(t.Context(), o), r.DeleteTenant(t.Context(), o), r.DeleteChurch(t.Context(), o)} {
+		for _, err := range []error{
+			r.DeleteEmailEntry(t.Context(), o), r.DeleteAdmin(t.Context(), o),
+			r.DeleteTenant(t.Context(), o), r.DeleteChurch(t.Context(), o),
+		} {
 			if err != nil {
 				t.Fatal(err)
 			}
 		}
 		var rows int
-		const all = `SELECT (SELECT count(*) FROM churches) + (SELECT count(*) FROM tenants) + (SELECT count(*) FROM admins) + (SELECT count(*) FROM admin_email_index)`
+		const all = `
+			SELECT (SELECT count(*) FROM churches) + (SELECT count(*) FROM tenants)
+				+ (SELECT count(*) FROM admins) + (SELECT count(*) FROM admin_email_index)`
 		if err := pool.QueryRow(t.Context(), all).Scan(&rows); err != nil {
 			t.Fatal(err)
 		}
@@ -188,7 +195,10 @@ func TestWhatIsOpenIsNotRolledBack(t *testing.T) {
 	r, _ := open(t)
 	owner := newOwner()
 	enter(t, r, owner, "hash")
-	for _, err := range []error{r.Tombstone(t.Context(), owner), r.DeleteEmailEntry(t.Context(), owner), r.DeleteTenant(t.Context(), owner), r.DeleteRows(t.Context(), owner)} {
+	for _, err := range []error{
+		r.Tombstone(t.Context(), owner), r.DeleteEmailEntry(t.Context(), owner),
+		r.DeleteTenant(t.Context(), owner), r.DeleteRows(t.Context(), owner),
+	} {
 		if !errors.Is(err, registry.ErrCommitted) {
 			t.Errorf("a rollback of an open church: %v, want ErrCommitted", err)
 		}

@@ -134,7 +134,8 @@ func TestResealGoesOnWhereItWasCutOff(t *testing.T) {
 		}
 	}
 	var events int
-	if err := pool.QueryRow(t.Context(), `SELECT count(DISTINCT tenant_id) FROM audit_log WHERE event = 'keys_resealed'`).Scan(&events); err != nil || events != 150 {
+	err = pool.QueryRow(t.Context(), `SELECT count(DISTINCT tenant_id) FROM audit_log WHERE event = 'keys_resealed'`).Scan(&events)
+	if err != nil || events != 150 {
 		t.Errorf("the audit log tells of %d resealed tenants (%v), want 150", events, err)
 	}
 }

@@ -132,7 +132,7 @@ func (r *Registry) InsertTenant(ctx context.Context, owner Owner, tenant NewTena
 	if err != nil {
 		return err
 	}
-	err = r.insert(ctx, owner, insertTenant, ownerOfTenant, pgx.NamedArgs{
+	err = r.insert(ctx, owner, ownedRow{insertTenant, ownerOfTenant}, pgx.NamedArgs{
 		"name": tenant.Name, "email": email, "database_url": url,
 		"database_host": tenant.DatabaseHost, "database_port": tenant.DatabasePort, "database_name": tenant.DatabaseName,
 		"schema_version": tenant.SchemaVersion, "schema_serves": tenant.SchemaServes, "created_at": tenant.CreatedAt,

@@ -57,11 +57,11 @@ type Emails interface {
 }
 
 var (
-	// ErrNotFound: Temporal doesn't have the run, or no longer: it keeps closed ones for its retention.
+	// ErrNotFound means that Temporal doesn't have the run, or no longer: it keeps closed ones for its retention.
 	ErrNotFound = errors.New("no such run")
-	// ErrSeveral: an id names several sagas.
+	// ErrSeveral means that an id names several sagas.
 	ErrSeveral = errors.New("there are several: name one by its workflow id")
-	// ErrClosed: the run has ended, so it can't be cancelled.
+	// ErrClosed means that the run has ended, so it can't be cancelled.
 	ErrClosed = errors.New("it has ended")
 )
 

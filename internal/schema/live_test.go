@@ -164,7 +164,11 @@ func TestServes(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{}
 	for name, head := range map[string]string{
-		"000001_a": "", "000002_b": "-- compatible with: 1\n", "000003_c": "-- compatible with: 1\n", "000004_d": "", "000005_e": "-- compatible with: 3\n",
+		"000001_a": "",
+		"000002_b": "-- compatible with: 1\n",
+		"000003_c": "-- compatible with: 1\n",
+		"000004_d": "",
+		"000005_e": "-- compatible with: 3\n",
 	} {
 		files[name+".up.sql"] = &fstest.MapFile{Data: []byte(head + "SELECT")}
 	}

@@ -10,9 +10,9 @@ import (
 )
 
 var (
-	// ErrKeyReused: the idempotency key was first sent with another request.
+	// ErrKeyReused means that the idempotency key was first sent with another request.
 	ErrKeyReused = errors.New("the idempotency key belongs to another request")
-	// ErrNoReservation: nothing is kept under the idempotency key.
+	// ErrNoReservation means that nothing is kept under the idempotency key.
 	ErrNoReservation = errors.New("nothing is kept under the idempotency key")
 )
 

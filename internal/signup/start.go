@@ -17,10 +17,10 @@ import (
 const Trial = 14 * 24 * time.Hour
 
 var (
-	// ErrInProgress: a signup of the same email is running.
+	// ErrInProgress means that a signup of the same email is running.
 	ErrInProgress = errors.New("a signup of the same email is running")
-	// ErrNotStarted: whether the signup may start couldn't be found out, or Temporal didn't answer. It may have started;
-	// retrying is safe.
+	// ErrNotStarted means that nobody could say whether the signup may start, or Temporal didn't answer. It may have
+	// started; retrying is safe.
 	ErrNotStarted = errors.New("the signup could not be started")
 )
 

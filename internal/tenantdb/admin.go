@@ -104,18 +104,24 @@ func (t *Tenant) TouchLogin(ctx context.Context, adminID string) error {
 // InsertAdmin adds the first admin, whose email is that admin's in the registry, to a tenant's database.
 // Idempotent. Nothing is stored if sealing fails.
 func InsertAdmin(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
-	return insert(ctx, conn, keys, tenantID, admin, &pgx.Batch{})
+	var batch pgx.Batch
+	if err := queueAdmin(&batch, keys, tenantID, admin); err != nil {
+		return err
+	}
+	return sendAdmin(ctx, conn, &batch)
 }
 
 // InsertInvitedAdmin adds another admin, as InsertAdmin does.
 func InsertInvitedAdmin(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
 	var batch pgx.Batch
 	batch.Queue(deleteNamesake, admin.EmailHash, admin.ID)
-	return insert(ctx, conn, keys, tenantID, admin, &batch)
+	if err := queueAdmin(&batch, keys, tenantID, admin); err != nil {
+		return err
+	}
+	return sendAdmin(ctx, conn, &batch)
 }
 
-// insert adds an admin after what is in the batch, in one transaction.
-func insert(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID string, admin registry.Admin, batch *pgx.Batch) error {
+func queueAdmin(batch *pgx.Batch, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
 	email, err := keys.Seal([]byte(admin.Email), adminEmailPlace("email", tenantID))
 	if err != nil {
 		return err
@@ -129,6 +135,11 @@ func insert(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID st
 		"password_hash": admin.PasswordHash, "first_name": admin.FirstName, "last_name": admin.LastName,
 		"role": admin.Role, "created_at": admin.CreatedAt,
 	})
+	return nil
+}
+
+// sendAdmin runs the batch as one transaction.
+func sendAdmin(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch) error {
 	if err := conn.SendBatch(ctx, batch).Close(); err != nil {
 		return fmt.Errorf("insert tenant admin: %w", err)
 	}

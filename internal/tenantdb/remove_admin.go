@@ -51,7 +51,7 @@ func (r *Router) RemoveExpired(ctx context.Context) error {
 				continue
 			}
 			err := r.removeExpired(ctx, invitation)
-			if err == nil || errors.Is(err, ErrInactive) || errors.Is(err, ErrUnknown) || errors.Is(err, ErrSchemaAhead) || errors.Is(err, ErrSchemaBehind) {
+			if err == nil || isNotServed(err) {
 				continue
 			}
 			silent[invitation.TenantID] = errors.Is(err, context.DeadlineExceeded) || errors.Is(err, ErrDown)
@@ -63,6 +63,12 @@ func (r *Router) RemoveExpired(ctx context.Context) error {
 		return fmt.Errorf("remove expired invitations: %d failed, the first because: %w", failed, first)
 	}
 	return nil
+}
+
+// isNotServed reports whether an error says that requests to the church are refused now, and why.
+func isNotServed(err error) bool {
+	return errors.Is(err, ErrInactive) || errors.Is(err, ErrUnknown) ||
+		errors.Is(err, ErrSchemaAhead) || errors.Is(err, ErrSchemaBehind)
 }
 
 // removeLimit bounds the removal of one expired invitation.

@@ -65,9 +65,11 @@ type Router struct {
 // (at least one) open together.
 func NewRouter(reg *registry.Registry, keys *secrets.Keys, connections int, log *slog.Logger) *Router {
 	ctx, stop := context.WithCancel(context.Background())
-	r := &Router{registry: reg, ledger: ledger.New(reg.Pool()), keys: keys, log: log, stop: stop,
+	r := &Router{
+		registry: reg, ledger: ledger.New(reg.Pool()), keys: keys, log: log, stop: stop,
 		newest: migrations.TenantVersion(), oldest: migrations.TenantOldest,
-		tenants: map[string]*entry{}, used: map[string]bool{}, byUse: list.New(), pools: list.New()}
+		tenants: map[string]*entry{}, used: map[string]bool{}, byUse: list.New(), pools: list.New(),
+	}
 	r.budget = newBudget(connections, r.makeRoom)
 	r.closing.Go(func() { r.follow(ctx) })
 	r.closing.Go(func() { r.reportUse(ctx) })

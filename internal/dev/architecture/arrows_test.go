@@ -14,7 +14,8 @@ var arrows = []struct{ from, to, reason string }{
 	// Programs wire the layers, and hold no rules.
 	{"cmd/narthex cmd/narthex-dev", "cmd/internal/process", "Both programs run the same processes."},
 	{"cmd/internal/process", "httpapi httpapi/services workflows activities", "An API and a worker are made of the layers."},
-	{"cmd/internal/process", "registry sessions idempotency throttle fleet/ledger tenantdb tenantserver migrations", "The layers work on these."},
+	{"cmd/internal/process", "registry sessions idempotency throttle fleet/ledger", "The layers keep rows in these."},
+	{"cmd/internal/process", "tenantdb tenantserver migrations", "The layers work on churches' databases."},
 	{"cmd/internal/process", "config secrets tokens password codec release telemetry redact", "A process has settings, keys, a release and logs."},
 	{"cmd/internal/process", "orphan readydb", "A worker makes sure that what runs all the time is scheduled."},
 	{"cmd/narthex", "signup invitation runs orphan email", "Commands call the functions that HTTP calls."},
@@ -24,7 +25,7 @@ var arrows = []struct{ from, to, reason string }{
 
 	// What happens, in order, knows names; the activities have the means.
 	{"workflows", "saga signup invitation orphan readydb fleet", "A workflow runs its subject's steps."},
-	{"activities", "saga signup invitation orphan readydb fleet", "An activity is given its subject's input, and fails with the saga's errors."},
+	{"activities", "saga signup invitation orphan readydb fleet", "An activity has its subject's input, and fails with the saga's errors."},
 	{"activities", "registry fleet/ledger tenantserver tenantdb schema", "A step makes rows and databases."},
 	{"activities", "secrets ids", "Inputs are sealed, and what is made is known by its ids."},
 	{"activities", "redact sqlstate", "A failure says what PostgreSQL reported, without values, and whether to retry."},

@@ -23,7 +23,9 @@ func WantNothingOf(t *testing.T, where, dump, secret string) {
 func TablesOf(t *testing.T, db *pgxpool.Pool) string {
 	t.Helper()
 	var query, rows string
-	Row(t, db, `SELECT string_agg(format('SELECT t::text AS r FROM public.%I t', tablename), ' UNION ALL ') FROM pg_tables WHERE schemaname = 'public'`, nil, &query)
+	Row(t, db, `
+		SELECT string_agg(format('SELECT t::text AS r FROM public.%I t', tablename), ' UNION ALL ')
+		FROM pg_tables WHERE schemaname = 'public'`, nil, &query)
 	Row(t, db, `SELECT string_agg(r, ' ') FROM (`+query+`) all_rows`, nil, &rows)
 	return rows
 }

@@ -117,7 +117,9 @@ func (f *Faults) TenantIDs() []string {
 }
 
 // InterceptActivity implements interceptor.WorkerInterceptor.
-func (f *Faults) InterceptActivity(ctx context.Context, next interceptor.ActivityInboundInterceptor) interceptor.ActivityInboundInterceptor {
+func (f *Faults) InterceptActivity(
+	_ context.Context, next interceptor.ActivityInboundInterceptor,
+) interceptor.ActivityInboundInterceptor {
 	return &activityFaults{ActivityInboundInterceptorBase: interceptor.ActivityInboundInterceptorBase{Next: next}, faults: f}
 }
 

@@ -106,7 +106,9 @@ const (
 	selectCanaries = `
 		SELECT t.id AS tenant_id, t.signup_id FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
 		WHERE c.run_id = $1 AND c.wave = 0 AND c.state = 'changed' ORDER BY t.id`
-	selectSpan   = `SELECT coalesce(max(to_version), 0), coalesce(min(from_version), 0) FROM fleet_changes WHERE run_id = $1 AND state = 'changed'`
+	selectSpan = `
+		SELECT coalesce(max(to_version), 0), coalesce(min(from_version), 0)
+		FROM fleet_changes WHERE run_id = $1 AND state = 'changed'`
 	leftOfWave   = `SELECT count(*) FROM fleet_changes WHERE run_id = $1 AND wave <= $2 AND state = 'waiting'`
 	selectFailed = `
 		SELECT tenant_id, attempts, sqlstate, error, updated_at FROM fleet_changes

@@ -309,7 +309,7 @@ func (tr *traffic) ask(ctx context.Context, method, url, token, body string) {
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	said := answerOf(request)
+	said := wrongWith(request)
 	switch {
 	case said == "":
 		tr.done.Add(1)
@@ -318,8 +318,8 @@ func (tr *traffic) ask(ctx context.Context, method, url, token, body string) {
 	}
 }
 
-// answerOf sends a request, and returns what is wrong with its answer, or "".
-func answerOf(request *http.Request) string {
+// wrongWith sends a request, and returns what is wrong with its answer, or "".
+func wrongWith(request *http.Request) string {
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		return fmt.Sprintf("%s %s: %v", request.Method, request.URL, err)

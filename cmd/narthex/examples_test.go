@@ -41,7 +41,7 @@ func TestExamplesOfTheHelpRun(t *testing.T) {
 		for line := range strings.Lines(cmd.Example) {
 			line = strings.TrimSpace(line)
 			status, output := e.run(strings.ReplaceAll(line, exampleID, id))
-			if want, ok := answerOf(line); ok && status == 1 && strings.Contains(output, want) {
+			if want, ok := exampleAnswer(line); ok && status == 1 && strings.Contains(output, want) {
 				continue
 			}
 			if status != 0 {
@@ -51,7 +51,7 @@ func TestExamplesOfTheHelpRun(t *testing.T) {
 	}
 }
 
-func answerOf(example string) (answer string, ok bool) {
+func exampleAnswer(example string) (answer string, ok bool) {
 	for words, answer := range answers {
 		if strings.Contains(example, "narthex "+words) || strings.Contains(example, " "+words) {
 			return answer, true

@@ -26,8 +26,8 @@ type Activities struct {
 	Temporal client.Client // tells which signups are running
 	Ledger   *ledger.Ledger
 
-	FleetLimits tenantserver.Limits // of a change of a church's schema; zero for the default
-	Statements  map[string]string   // the services' own, by name, with which canaries are probed
+	FleetLimits tenantserver.Limits     // of a change of a church's schema; zero for the default
+	Statements  tenantserver.Statements // the services' own, with which canaries are probed
 
 	ReadyDatabases int // how many are kept in stock on Server; with 0 none are kept, and none claimed
 

@@ -11,7 +11,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// ProbeCanaries prepares the services' own statements in each canary's database, and says in words what doesn't work.
+// ProbeCanaries tries the services' own statements in each canary's database, and says in words what doesn't work.
 func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Input) (problems []string, err error) {
 	server, err := a.fleetServer(in.Server)
 	if err != nil {
@@ -23,7 +23,7 @@ func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Input) (problem
 	}
 	for _, canary := range canaries {
 		d := tenantserver.Database{TenantID: canary.TenantID, SignupID: canary.SignupID}
-		failed, err := server.Prepare(ctx, d, a.Statements)
+		failed, err := server.Probe(ctx, d, a.Statements)
 		if err != nil {
 			problems = append(problems, fmt.Sprintf("%s: %s", canary.TenantID, redact.Error(err)))
 			continue

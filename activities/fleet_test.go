@@ -354,26 +354,36 @@ func TestARunOfAnotherReleaseIsRefused(t *testing.T) {
 	}
 }
 
-// The statements of a release that needs the new schema are refused before the change, and not after it.
+// Canaries whose database refuses the release's statements are named. Lists are read, what writes is parsed and not run.
 func TestCanariesAreProbed(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 1)
-	f.do.Statements = map[string]string{"branches by planting": `SELECT id FROM branches WHERE planted > $1`, "all": `SELECT id FROM branches`}
+	f.do.Statements = tenantserver.Statements{
+		SQL: map[string]string{
+			"branches by planting": `SELECT id FROM branches WHERE planted > $1`,
+			"all":                  `SELECT id FROM branches WHERE id > $1 LIMIT $2`,
+			"plant":                `UPDATE branches SET planted = @planted`,
+		},
+		Lists: map[string][]any{"all": {"", 5}},
+	}
 	run := f.run()
 	f.open(run)
 	slice := fleet.Slice{RunID: run.RunID, Server: run.Server, Wave: 0, AtOnce: 1, Budget: 3}
 	if _, err := f.env.ExecuteActivity(f.do.ChangeChurches, slice); err != nil {
 		t.Fatal(err)
 	}
+	const denied, missing = `PostgreSQL refused: the role lacks the privilege (42501)`, `PostgreSQL refused: a column is missing (42703)`
+	church := churches[0]
 	for _, c := range []struct {
 		damage string
 		want   string
 	}{
-		{`SELECT`, `[]`},
+		{`INSERT INTO branches VALUES (NULL)`, `[]`},
+		{`ALTER TABLE branches OWNER TO CURRENT_USER`, `[` + church + `: all: ` + denied + `]`}, // it can be parsed, and not run
 		{`ALTER TABLE branches DROP COLUMN planted`,
-			`[` + churches[0] + `: branches by planting: PostgreSQL refused: a column is missing (42703)]`},
+			`[` + church + `: all: ` + denied + ` ` + church + `: branches by planting: ` + missing + ` ` + church + `: plant: ` + missing + `]`},
 	} {
-		f.exec(churches[0], c.damage)
+		f.exec(church, c.damage)
 		var problems []string
 		value, err := f.env.ExecuteActivity(f.do.ProbeCanaries, run)
 		if err == nil {

@@ -15,6 +15,29 @@ func Routes() []httpapi.Route {
 	return slices.Concat(branches.routes(), memberRoutes, memberImportRoutes, onboardingRoutes, consentRoutes)
 }
 
+// Statements are all that the services say to a church's database, by name: a church whose schema has changed is probed with
+// them.
+func Statements() map[string]string {
+	return map[string]string{
+		"selectBranches": selectBranches, "selectBranch": selectBranch, "insertBranch": insertBranch, "updateBranch": updateBranch,
+		"deleteBranch":  deleteBranch,
+		"selectMembers": selectMembers, "selectMember": selectMember, "findMembers": findMembers, "insertMember": insertMember,
+		"updateMember": updateMember, "deleteMember": deleteMember,
+		"lockImports": lockImports, "knownMembers": knownMembers, "insertAll": insertAll,
+		"selectTasks": selectTasks, "upsertTask": upsertTask,
+		"selectConsents": selectConsents, "insertConsent": insertConsent, "memberForShare": memberForShare,
+	}
+}
+
+// Lists are the arguments with which those of the statements that list rows give the first few.
+func Lists() map[string][]any {
+	return map[string][]any{
+		"selectBranches": {"", few}, "selectMembers": {"", few}, "selectConsents": {"", few, ""}, "selectTasks": {},
+	}
+}
+
+const few = 50
+
 // fields collects what is wrong with a request's fields.
 type fields struct{ httpapi.Fields }
 

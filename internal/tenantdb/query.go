@@ -106,6 +106,18 @@ func (tx *Tx) do(_ context.Context, _ string, run func(conn *pgx.Conn) error) er
 
 func (tx *Tx) note(ctx context.Context, err error) error { return tx.tenant.note(ctx, err) }
 
+// Statements are what this package says to a church's database, by name, and Lists the arguments of those that list rows.
+// A church whose schema has changed is probed with them.
+func Statements() map[string]string {
+	return map[string]string{
+		"selectAdmin": selectAdmin, "selectAdmins": selectAdmins, "touchLogin": touchLogin, "insertAdmin": insertAdmin,
+		"deleteNamesake": deleteNamesake, "deleteAdmin": deleteAdmin, "deleteInvited": deleteInvited, "updatePasswordHash": updatePasswordHash,
+	}
+}
+
+// Lists belong to Statements.
+func Lists() map[string][]any { return map[string][]any{"selectAdmins": {"", 50}} }
+
 // Kinds of the blind indexes of members. Each is of one church: the same number in two churches does not
 // show.
 const (

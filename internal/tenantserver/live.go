@@ -115,30 +115,6 @@ func (s *Server) LosesData(from, to int) (files []string, err error) {
 	return files, nil
 }
 
-// Prepare has d's database parse statements, by name, without running them, and returns those that it refuses, and why.
-// Errors: ErrGone, ErrNotOwned, or why the database could not be asked.
-func (s *Server) Prepare(ctx context.Context, d Database, statements map[string]string) (refused map[string]error, err error) {
-	if _, err := s.look(ctx, d); err != nil {
-		return nil, err
-	}
-	conn, err := s.connectAsOwner(ctx, d.Name(), DefaultLimits)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close(context.WithoutCancel(ctx))
-	refused = map[string]error{}
-	for name, sql := range statements {
-		_, err := conn.Prepare(ctx, name, sql)
-		if err != nil && conn.IsClosed() {
-			return nil, fmt.Errorf("prepare statement: %w", err)
-		}
-		if err != nil {
-			refused[name] = fmt.Errorf("%s: %w", name, err)
-		}
-	}
-	return refused, nil
-}
-
 const (
 	firstPause = 100 * time.Millisecond
 	mostPause  = 2 * time.Second

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"go.temporal.io/api/serviceerror"
@@ -11,6 +12,7 @@ import (
 	sdkworker "go.temporal.io/sdk/worker"
 
 	"narthex/activities"
+	"narthex/httpapi/services"
 	"narthex/internal/config"
 	"narthex/internal/fleet/ledger"
 	"narthex/internal/orphan"
@@ -18,6 +20,7 @@ import (
 	"narthex/internal/redact"
 	"narthex/internal/registry"
 	"narthex/internal/release"
+	"narthex/internal/tenantdb"
 	"narthex/internal/tenantserver"
 	"narthex/migrations"
 	"narthex/workflows"
@@ -165,9 +168,17 @@ func (w *worker) newWorker() sdkworker.Worker {
 	(&workflows.Workflows{Server: w.servers[0].Name()}).Register(running)
 	running.RegisterActivity(&activities.Activities{
 		Registry: w.registry, Server: w.servers[0], Others: w.servers[1:], Keys: w.keys, Temporal: w.temporal,
-		Ledger: ledger.New(w.registry.Pool()), ReadyDatabases: int(w.ReadyDatabases), Now: time.Now,
+		Ledger: ledger.New(w.registry.Pool()), Statements: statements(), ReadyDatabases: int(w.ReadyDatabases), Now: time.Now,
 	})
 	return running
+}
+
+// statements are all that an API of this release says to a church's database.
+func statements() tenantserver.Statements {
+	all := tenantserver.Statements{SQL: services.Statements(), Lists: services.Lists()}
+	maps.Copy(all.SQL, tenantdb.Statements())
+	maps.Copy(all.Lists, tenantdb.Lists())
+	return all
 }
 
 // doChores does in the background what one worker of all has to do, and counts what operators watch.

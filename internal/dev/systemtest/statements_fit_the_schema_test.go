@@ -1,0 +1,45 @@
+package systemtest
+
+import (
+	"maps"
+	"slices"
+	"testing"
+
+	"narthex/httpapi/services"
+	"narthex/internal/dev/teststack"
+	"narthex/internal/tenantdb"
+	"narthex/internal/tenantserver"
+)
+
+// A church on the newest schema accepts all that the API says to it, and one that lacks a column refuses what needs it.
+func TestStatementsFitTheSchema(t *testing.T) {
+	t.Parallel()
+	church := teststack.New(t).Church()
+	d := tenantserver.Database{TenantID: church.TenantID()}
+	teststack.Row(t, church.Registry, `SELECT signup_id FROM tenants WHERE id = $1`, []any{d.TenantID}, &d.SignupID)
+	for _, set := range []struct {
+		statements tenantserver.Statements
+		damage     string
+		want       []string
+	}{
+		{tenantserver.Statements{SQL: services.Statements(), Lists: services.Lists()}, `ALTER TABLE members DROP COLUMN opt_in_sms`,
+			[]string{"findMembers", "insertAll", "insertMember", "selectMember", "selectMembers", "updateMember"}},
+		{tenantserver.Statements{SQL: tenantdb.Statements(), Lists: tenantdb.Lists()}, `ALTER TABLE admins DROP COLUMN welcome_completed`,
+			[]string{"selectAdmin", "selectAdmins"}},
+	} {
+		for name := range set.statements.Lists {
+			if set.statements.SQL[name] == "" {
+				t.Errorf("there are arguments for %s, which is no statement", name)
+			}
+		}
+		for _, want := range [][]string{nil, set.want} {
+			refused, err := church.Tenants[0].Probe(t.Context(), d, set.statements)
+			if names := slices.Sorted(maps.Keys(refused)); err != nil || !slices.Equal(names, want) {
+				t.Errorf("refused are %v (%v), want %v", refused, err, want)
+			}
+			if _, err := church.Tenant(d.TenantID).Exec(t.Context(), set.damage); err != nil && want == nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}

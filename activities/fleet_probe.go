@@ -7,30 +7,52 @@ import (
 	"slices"
 
 	"narthex/internal/fleet"
+	"narthex/internal/fleet/ledger"
 	"narthex/internal/redact"
 	"narthex/internal/tenantserver"
 )
 
-// ProbeCanaries tries the services' own statements in each canary's database, and says in words what doesn't work.
-func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Input) (problems []string, err error) {
+// ProbeCanaries says in words what is worse with the canaries than before: which of the services' own statements their
+// databases refuse, and whether more of their requests fail.
+func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Watch) (problems []string, err error) {
 	server, err := a.fleetServer(in.Server)
 	if err != nil {
 		return nil, err
 	}
-	canaries, err := a.Ledger.Canaries(ctx, in.RunID)
+	canaries, err := a.Ledger.Canaries(ctx, in.RunID, in.ResumedAt)
 	if err != nil {
 		return nil, undo("list the canaries", err)
 	}
+	since := "its change"
+	if !in.ResumedAt.IsZero() {
+		since = "the run was resumed"
+	}
 	for _, canary := range canaries {
-		d := tenantserver.Database{TenantID: canary.TenantID, SignupID: canary.SignupID}
-		failed, err := server.Probe(ctx, d, a.Statements)
+		refused, err := a.probe(ctx, server, canary)
 		if err != nil {
-			problems = append(problems, fmt.Sprintf("%s: %s", canary.TenantID, redact.Error(err)))
-			continue
+			return nil, undo("reach the server", err)
 		}
-		for _, name := range slices.Sorted(maps.Keys(failed)) {
-			problems = append(problems, fmt.Sprintf("%s: %s", canary.TenantID, redact.Error(failed[name])))
+		problems = append(problems, refused...)
+		if canary.FailedSince > canary.FailedBefore {
+			problems = append(problems, fmt.Sprintf("%s: %d requests failed since %s, %d before",
+				canary.TenantID, canary.FailedSince, since, canary.FailedBefore))
 		}
+	}
+	return problems, nil
+}
+
+// probe says which statements a canary's database refuses. It fails if the server is away, which says nothing of the canary.
+func (a *Activities) probe(ctx context.Context, server *tenantserver.Server, canary ledger.Canary) (problems []string, err error) {
+	d := tenantserver.Database{TenantID: canary.TenantID, SignupID: canary.SignupID}
+	refused, err := server.Probe(ctx, d, a.Statements)
+	if isAway(err) && server.Ping(ctx) != nil {
+		return nil, err
+	}
+	if err != nil {
+		return []string{canary.TenantID + ": " + redact.Error(err)}, nil
+	}
+	for _, name := range slices.Sorted(maps.Keys(refused)) {
+		problems = append(problems, canary.TenantID+": "+redact.Error(refused[name]))
 	}
 	return problems, nil
 }

@@ -3,6 +3,7 @@ package activities_test
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -384,14 +385,19 @@ func TestCanariesAreProbed(t *testing.T) {
 			`[` + church + `: all: ` + denied + ` ` + church + `: branches by planting: ` + missing + ` ` + church + `: plant: ` + missing + `]`},
 	} {
 		f.exec(church, c.damage)
-		var problems []string
-		value, err := f.env.ExecuteActivity(f.do.ProbeCanaries, run)
-		if err == nil {
-			err = value.Get(&problems)
-		}
-		if err != nil || fmt.Sprint(problems) != c.want {
-			t.Errorf("after %s the canaries' problems are %v (%v), want %s", c.damage, problems, err, c.want)
-		}
+		f.wantProblems("after "+c.damage, fleet.Watch{RunID: run.RunID, Server: run.Server}, c.want)
+	}
+}
+
+func (f *testFleet) wantProblems(when string, watch fleet.Watch, want string) {
+	f.t.Helper()
+	var problems []string
+	value, err := f.env.ExecuteActivity(f.do.ProbeCanaries, watch)
+	if err == nil {
+		err = value.Get(&problems)
+	}
+	if err != nil || fmt.Sprint(problems) != want {
+		f.t.Errorf("%s the canaries' problems are %v (%v), want %s", when, problems, err, want)
 	}
 }
 
@@ -403,10 +409,7 @@ func TestAnUndoThatMayLoseDataIsRefused(t *testing.T) {
 	f.open(run)
 	f.change(run.RunID)
 	f.end(run.RunID)
-	unsafe := fstest.MapFS{}
-	for name, file := range newSchema {
-		unsafe[name] = file
-	}
+	unsafe := maps.Clone(newSchema)
 	unsafe["000002_planted.down.sql"] = &fstest.MapFile{Data: []byte(`ALTER TABLE branches DROP COLUMN planted`)}
 	f.do.Server = f.serverOf(unsafe)
 	_, err := f.env.ExecuteActivity(f.do.OpenFleetRun, fleet.Input{RunID: ids.New(), Server: run.Server, Undoes: run.RunID})

@@ -50,6 +50,8 @@ type Options struct {
 
 	Services []Route // of the churches, beside the API's own
 
+	Failed func(tenantID string) // is called for each request of a church that is answered with 5xx; nil counts none
+
 	TrustedProxies []netip.Prefix // whose word on a client's address (X-Forwarded-For) is taken
 	SpareLoopback  bool           // do not throttle clients on this machine
 	Log            *slog.Logger
@@ -82,6 +84,9 @@ func New(options Options) (http.Handler, error) {
 	if a.Traces == nil {
 		a.Traces = noop.NewTracerProvider()
 	}
+	if a.Failed == nil {
+		a.Failed = func(string) {}
+	}
 
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
@@ -95,7 +100,7 @@ func New(options Options) (http.Handler, error) {
 	if err := engine.SetTrustedProxies(proxies); err != nil {
 		return nil, fmt.Errorf("trust proxies: %w", err)
 	}
-	engine.Use(identify, a.trace, a.observe, secureHeaders, a.recoverPanics)
+	engine.Use(identify, a.trace, a.observe, a.countFailure, secureHeaders, a.recoverPanics)
 	engine.NoRoute(a.handle(a.AnswerLimit, func(*gin.Context) error { return errNoRoute }))
 	engine.NoMethod(a.handle(a.AnswerLimit, func(*gin.Context) error { return errNoMethod }))
 	a.routes(engine)

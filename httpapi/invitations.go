@@ -118,7 +118,7 @@ func (a *api) acceptInvitation(c *gin.Context) error {
 		return err
 	}
 	ctx := c.Request.Context()
-	s, err := a.accept(ctx, request)
+	s, err := a.accept(c, request)
 	if err == nil {
 		err = a.writeSession(c, http.StatusOK, s)
 	}
@@ -131,11 +131,13 @@ func (a *api) acceptInvitation(c *gin.Context) error {
 
 // accept goes from an invitation's token to its tenant, and there sets the password or compares it.
 // Errors: registry.ErrNotFound, tenantdb.ErrNoAdmin, errCredentials.
-func (a *api) accept(ctx context.Context, request acceptRequest) (session, error) {
+func (a *api) accept(c *gin.Context, request acceptRequest) (session, error) {
+	ctx := c.Request.Context()
 	invitee, err := a.Registry.Invitee(ctx, request.InvitationToken)
 	if err != nil {
 		return session{}, err
 	}
+	c.Set(tenantKey, invitee.TenantID)
 	tenant, err := a.Router.Acquire(ctx, invitee.TenantID)
 	if errors.Is(err, tenantdb.ErrInactive) && invitee.Accepted {
 		return session{}, errCredentials // as at a login

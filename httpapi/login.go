@@ -41,7 +41,7 @@ func (a *api) login(c *gin.Context) error {
 	if err := a.throttle(c, loginLimits, address); err != nil {
 		return err
 	}
-	s, err := a.authenticate(ctx, address, request.Password)
+	s, err := a.authenticate(c, address, request.Password)
 	if errors.Is(err, errCredentials) {
 		if auditErr := a.auditRefusal(ctx, address); auditErr != nil {
 			err = auditErr // an outage is never told as a wrong password
@@ -65,8 +65,9 @@ func (a *api) auditRefusal(ctx context.Context, email string) error {
 
 // authenticate goes from the email's index to its tenant, and there compares the password. It compares
 // exactly once, whatever it finds. Errors: errCredentials, also where the tenant is not active; password.ErrBusy.
-func (a *api) authenticate(ctx context.Context, email, password string) (session, error) {
-	tenant, admin, err := a.findAdmin(ctx, email)
+func (a *api) authenticate(c *gin.Context, email, password string) (session, error) {
+	ctx := c.Request.Context()
+	tenant, admin, err := a.findAdmin(c, email)
 	defer tenant.Release()
 	if err != nil && !errors.Is(err, registry.ErrNotFound) && !errors.Is(err, tenantdb.ErrUnknown) &&
 		!errors.Is(err, tenantdb.ErrNoAdmin) && !errors.Is(err, tenantdb.ErrInactive) {
@@ -85,11 +86,13 @@ func (a *api) authenticate(ctx context.Context, email, password string) (session
 	return session{admin: admin, church: tenant.Church, event: audit.LoggedIn}, nil
 }
 
-func (a *api) findAdmin(ctx context.Context, email string) (*tenantdb.Tenant, tenantdb.Admin, error) {
+func (a *api) findAdmin(c *gin.Context, email string) (*tenantdb.Tenant, tenantdb.Admin, error) {
+	ctx := c.Request.Context()
 	login, err := a.Registry.ByEmail(ctx, email)
 	if err != nil {
 		return nil, tenantdb.Admin{}, err
 	}
+	c.Set(tenantKey, login.TenantID)
 	tenant, err := a.Router.Acquire(ctx, login.TenantID)
 	if err != nil {
 		return nil, tenantdb.Admin{}, err

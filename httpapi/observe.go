@@ -73,3 +73,12 @@ func (a *api) observe(c *gin.Context) {
 	a.took.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
 	a.Log.InfoContext(c.Request.Context(), "request", "method", method, "route", route, "status", status, "duration_ms", took.Milliseconds())
 }
+
+// countFailure counts a request of a church that was answered with 5xx, unless its client went away meanwhile.
+func (a *api) countFailure(c *gin.Context) {
+	c.Next()
+	tenantID := c.GetString(tenantKey)
+	if tenantID != "" && c.Writer.Status() >= http.StatusInternalServerError && c.Request.Context().Err() == nil {
+		a.Failed(tenantID)
+	}
+}

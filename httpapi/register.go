@@ -105,7 +105,7 @@ func (a *api) awaitSignup(c *gin.Context, started signup.Started) (created bool,
 func (a *api) writeFirstSession(c *gin.Context, request registerRequest, started signup.Started) (err error) {
 	var s session
 	if started.Repeated { // the password may have been changed since
-		s, err = a.authenticate(c.Request.Context(), request.Email, request.Password)
+		s, err = a.authenticate(c, request.Email, request.Password)
 		if errors.Is(err, errCredentials) {
 			err = errEmailTaken
 		}

@@ -21,6 +21,7 @@ func (a *api) inTenant(handler TenantHandler) func(*gin.Context) error {
 		if err != nil {
 			return errToken
 		}
+		c.Set(tenantKey, who.TenantID)
 		if id, there := c.Params.Get("id"); there && !ids.Valid(id) {
 			return errNoRoute
 		}
@@ -34,3 +35,6 @@ func (a *api) inTenant(handler TenantHandler) func(*gin.Context) error {
 		return handler(c, tenant, who)
 	}
 }
+
+// tenantKey is under which a request knows its tenant's id, for those who count what fails.
+const tenantKey = "tenant"

@@ -19,7 +19,7 @@ var schemas = map[string]struct {
 	files  fs.FS
 	tables int
 }{
-	"registry": {migrations.Registry, 17},
+	"registry": {migrations.Registry, 18},
 	"tenant":   {migrations.Tenant, 24},
 }
 

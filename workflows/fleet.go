@@ -139,7 +139,8 @@ func (r *fleetRun) soak(ctx workflow.Context) error {
 			return err
 		}
 		var problems []string
-		if err := do(ctx, fleet.Probe, r.in, &problems, "look at the canaries"); err != nil {
+		watch := fleet.Watch{RunID: r.in.RunID, Server: r.in.Server, ResumedAt: r.ResumedAt}
+		if err := do(ctx, fleet.Probe, watch, &problems, "look at the canaries"); err != nil {
 			return err
 		}
 		if len(problems) > 0 {
@@ -193,9 +194,9 @@ func (r *fleetRun) listen(ctx workflow.Context) {
 	}
 }
 
-// resume lets a run go on that was paused or halted. As many churches may fail as before.
+// resume lets a run go on that was paused or halted. As many churches may fail as before, and as many requests of canaries.
 func (r *fleetRun) resume(ctx workflow.Context) error {
-	r.Patience = r.Progress.Tally.Failed + r.in.Options.Budget(r.Progress.Tally.All())
+	r.Patience, r.ResumedAt = r.Progress.Tally.Failed+r.in.Options.Budget(r.Progress.Tally.All()), workflow.Now(ctx)
 	return r.enter(ctx, fleet.Running, "")
 }
 

@@ -27,6 +27,7 @@ type fleetPlay struct {
 	late     int               // churches that signups make meanwhile
 	failing  int               // churches that fail, one a slice
 	problems []string          // of the canaries
+	watched  fleet.Watch       // what the last look at them was given
 	during   map[string]func() // what happens during an activity, once
 
 	did []string
@@ -51,7 +52,10 @@ func newFleetPlay(t *testing.T, churches int) *fleetPlay {
 		p.tally.Waiting, p.tally.Failed = p.tally.Waiting+p.tally.Failed, 0
 		return p.tally, p.note("requeue")
 	})
-	p.register(fleet.Probe, func(context.Context, fleet.Input) ([]string, error) { return p.problems, p.note("probe") })
+	p.register(fleet.Probe, func(_ context.Context, watch fleet.Watch) ([]string, error) {
+		p.watched = watch
+		return p.problems, p.note("probe")
+	})
 	p.register(fleet.Change, p.change)
 	return p
 }
@@ -156,12 +160,22 @@ func TestTheCanariesAreWatched(t *testing.T) {
 func TestBadCanariesHaltTheRun(t *testing.T) {
 	p := newFleetPlay(t, 13)
 	p.problems = []string{"t1: a column is missing"}
+	var resumed time.Time
 	p.during["soaking halted"] = func() {
+		if !p.watched.ResumedAt.IsZero() {
+			t.Errorf("the run was watched since its resumption at %s, before there was one", p.watched.ResumedAt)
+		}
 		p.problems = nil
-		p.env.RegisterDelayedCallback(func() { p.env.SignalWorkflow(fleet.Resume, nil) }, time.Hour)
+		p.env.RegisterDelayedCallback(func() {
+			resumed = p.env.Now()
+			p.env.SignalWorkflow(fleet.Resume, nil)
+		}, time.Hour)
 	}
 	progress, err := p.run(fleet.Options{Soak: time.Minute})
 	p.wantDone(progress, err, fleet.Tally{Changed: 13})
+	if p.watched.RunID != "r1" || !p.watched.ResumedAt.Equal(resumed) {
+		t.Errorf("the last look was %+v, want it to know that r1 was resumed at %s", p.watched, resumed)
+	}
 	if i, j := slices.Index(p.did, "soaking halted"), slices.Index(p.did, "wave 1"); i < 0 || i > j {
 		t.Errorf("it did %v, want it halted before the first wave", p.did)
 	}
@@ -216,8 +230,7 @@ func TestACancelEndsARun(t *testing.T) {
 	p := newFleetPlay(t, 100)
 	p.during["wave 2"] = p.env.CancelWorkflow
 	_, err := p.run(fleet.Options{})
-	var canceled *temporal.CanceledError
-	if !errors.As(err, &canceled) {
+	if _, canceled := errors.AsType[*temporal.CanceledError](err); !canceled {
 		t.Errorf("a cancelled run ends with %v, want it cancelled", err)
 	}
 	if last := p.did[len(p.did)-1]; last != "waves cancelled" {
@@ -229,8 +242,7 @@ func TestACancelEndsARun(t *testing.T) {
 func TestALongRunContinuesAsNew(t *testing.T) {
 	p := newFleetPlay(t, 5000)
 	_, err := p.run(fleet.Options{})
-	var again *workflow.ContinueAsNewError
-	if !errors.As(err, &again) {
+	if _, again := errors.AsType[*workflow.ContinueAsNewError](err); !again {
 		t.Fatalf("a run of 500 slices ends with %v, want it to continue as new", err)
 	}
 	slices := len(p.did)

@@ -22,7 +22,7 @@ const (
 	Change  = "ChangeChurches"  // Slice → Tally: changes the schema of one church after the other
 	Enter   = "EnterFleetState" // Progress → nothing: writes to the ledger where the run is
 	Requeue = "RequeueFailed"   // run id → Tally: the failed churches wait again
-	Probe   = "ProbeCanaries"   // run id → what is wrong with the canaries, in words
+	Probe   = "ProbeCanaries"   // Watch → what is wrong with the canaries, in words
 )
 
 // Signals that a run takes, without content. To stop it for good, cancel the workflow.
@@ -113,7 +113,8 @@ type Position struct {
 	Progress  Progress  `json:"progress"`
 	Wave      int       `json:"wave"`
 	SoakUntil time.Time `json:"soakUntil,omitzero"`
-	Patience  int       `json:"patience"` // failures at which it halts
+	ResumedAt time.Time `json:"resumedAt,omitzero"` // the last time, if it was paused or halted
+	Patience  int       `json:"patience"`           // failures at which it halts
 }
 
 // Progress is how far a run is.
@@ -175,6 +176,13 @@ type Slice struct {
 type Result struct {
 	Tally Tally `json:"tally"`
 	Left  int   `json:"left"` // of the wave
+}
+
+// Watch is what a look at the canaries takes.
+type Watch struct {
+	RunID     string    `json:"runId"`
+	Server    string    `json:"server"`
+	ResumedAt time.Time `json:"resumedAt,omitzero"` // what was wrong by then, an operator has seen
 }
 
 // SliceTime is after how long an activity hands back, so that the next may run on another release's worker.

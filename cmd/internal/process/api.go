@@ -12,6 +12,7 @@ import (
 	"narthex/httpapi"
 	"narthex/httpapi/services"
 	"narthex/internal/config"
+	"narthex/internal/fleet/ledger"
 	"narthex/internal/idempotency"
 	"narthex/internal/password"
 	"narthex/internal/redact"
@@ -34,6 +35,7 @@ type api struct {
 	throttle     *throttle.Counter
 	reservations *idempotency.Store
 	router       *tenantdb.Router
+	failed       *ledger.FailedRequests
 	servers      []*http.Server
 	listeners    []net.Listener
 }
@@ -44,6 +46,7 @@ func openAPI(ctx context.Context, p *process) (*api, error) {
 		process: p, sessions: sessions.New(p.registry.Pool()), throttle: throttle.New(p.registry.Pool()),
 		reservations: idempotency.New(p.registry.Pool(), p.keys),
 		router:       tenantdb.NewRouter(p.registry, p.keys, int(p.TenantConnections), p.Log),
+		failed:       ledger.NewFailedRequests(p.registry.Pool(), p.repeating),
 	}
 	err := a.open(ctx)
 	if err != nil {
@@ -95,7 +98,7 @@ func (a *api) handler() (http.Handler, error) {
 		Passwords: passwords,
 		TaskQueue: string(a.TaskQueue), Eager: a.current.yes.Load,
 		SignupWait: time.Duration(a.SignupWait), AnswerLimit: answerLimit,
-		Services: services.Routes(), TrustedProxies: a.TrustedProxies, SpareLoopback: a.SpareLoopback,
+		Services: services.Routes(), Failed: a.failed.Count, TrustedProxies: a.TrustedProxies, SpareLoopback: a.SpareLoopback,
 		Log: a.Log, Metrics: a.watch.Metrics, Traces: a.watch.Traces, Now: time.Now,
 	})
 }
@@ -129,11 +132,13 @@ func (a *api) close() {
 		listener.Close() // again, where a server has closed it
 	}
 	a.router.Close()
+	a.failed.Report(context.Background())
 }
 
 // serve answers until ctx ends, and lets requests in hand be answered.
 func (a *api) serve(ctx context.Context) error {
-	go keepTidy(ctx, a.Log, a.sessions.Tidy, a.throttle.Tidy, a.reservations.Tidy, a.router.RemoveExpired)
+	go keepTidy(ctx, a.Log, a.sessions.Tidy, a.throttle.Tidy, a.reservations.Tidy, a.failed.Tidy, a.router.RemoveExpired)
+	go a.failed.Keep(ctx)
 	served := make(chan error, len(a.servers))
 	for i, server := range a.servers {
 		go func() { served <- server.Serve(a.listeners[i]) }()

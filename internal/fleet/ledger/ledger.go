@@ -103,9 +103,6 @@ const (
 		SELECT count(*) FILTER (WHERE state IN ('waiting', 'changing')) AS waiting, count(*) FILTER (WHERE state = 'changed') AS changed,
 			count(*) FILTER (WHERE state = 'failed') AS failed, count(*) FILTER (WHERE state = 'gone') AS gone
 		FROM fleet_changes WHERE run_id = $1`
-	selectCanaries = `
-		SELECT t.id AS tenant_id, t.signup_id FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
-		WHERE c.run_id = $1 AND c.wave = 0 AND c.state = 'changed' ORDER BY t.id`
 	selectSpan = `
 		SELECT coalesce(max(to_version), 0), coalesce(min(from_version), 0)
 		FROM fleet_changes WHERE run_id = $1 AND state = 'changed'`
@@ -208,21 +205,6 @@ func (l *Ledger) Claim(ctx context.Context, slice fleet.Slice) (claimed Claimed,
 		return Claimed{}, false, fmt.Errorf("claim church: %w", err)
 	}
 	return claimed, true, nil
-}
-
-// Canary is a church of wave 0.
-type Canary struct {
-	TenantID string
-	SignupID string
-}
-
-// Canaries returns a run's canaries that were changed.
-func (l *Ledger) Canaries(ctx context.Context, runID string) ([]Canary, error) {
-	canaries, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Canary], selectCanaries, runID)
-	if err != nil {
-		return nil, fmt.Errorf("list canaries: %w", err)
-	}
-	return canaries, nil
 }
 
 // Changed records that a church has its new version, and tells the registry, also the oldest version whose release works

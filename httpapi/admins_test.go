@@ -27,7 +27,8 @@ func TestInvitation(t *testing.T) {
 		t.Fatalf("accept: status %d, want 200\n%s", accepted.Status, accepted.Body)
 	}
 	session := accepted.JSON(t)
-	if session["adminId"] != invited["adminId"] || teststack.Field(session, "admin", "role") != "CO_ADMIN" || teststack.Field(session, "admin", "firstName") != "Kim" {
+	role, name := teststack.Field(session, "admin", "role"), teststack.Field(session, "admin", "firstName")
+	if session["adminId"] != invited["adminId"] || role != "CO_ADMIN" || name != "Kim" {
 		t.Errorf("accepted: %s", accepted.Body)
 	}
 	c.LogIn(login)

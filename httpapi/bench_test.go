@@ -111,7 +111,9 @@ func (w *bench) church() benchChurch {
 	w.must(err)
 	defer conn.Close(ctx)
 	for _, err := range []error{
-		w.registry.InsertChurch(ctx, owner, registry.Church{Name: "Grace Chapel", Email: email, EmailHash: emailHash, TrialEndsAt: now, CreatedAt: now}),
+		w.registry.InsertChurch(ctx, owner, registry.Church{
+			Name: "Grace Chapel", Email: email, EmailHash: emailHash, TrialEndsAt: now, CreatedAt: now,
+		}),
 		w.registry.InsertTenant(ctx, owner, registry.NewTenant{Name: "Grace Chapel", Email: email, DatabaseURL: databaseURL,
 			DatabaseHost: host, DatabasePort: port, DatabaseName: name, SchemaVersion: 1, CreatedAt: now}),
 		w.registry.InsertAdmin(ctx, owner, admin),

@@ -30,7 +30,8 @@ func newCodec(keys *secrets.Keys) http.Handler {
 // sealedPayloads is a request of the UI's, as it stands in a history.
 func sealedPayloads(t testing.TB, keys *secrets.Keys, text string) string {
 	t.Helper()
-	sealed, err := codec.New(keys).Encode([]*commonpb.Payload{{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(text)}})
+	plain := &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(text)}
+	sealed, err := codec.New(keys).Encode([]*commonpb.Payload{plain})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -88,6 +89,7 @@ func TestCodecRefuses(t *testing.T) {
 	keys := testenv.Keys(t)
 	handler, body := newCodec(keys), sealedPayloads(t, keys, `"Grace Chapel"`)
 	bearer := map[string]string{"Authorization": "Bearer " + codecToken}
+	wrongBearer := map[string]string{"Authorization": "Bearer x" + codecToken}
 	for name, c := range map[string]struct {
 		path, body string
 		headers    map[string]string
@@ -95,7 +97,7 @@ func TestCodecRefuses(t *testing.T) {
 		kind       string
 	}{
 		"no token":             {"/decode", body, nil, http.StatusUnauthorized, "invalid-token"},
-		"another token":        {"/decode", body, map[string]string{"Authorization": "Bearer x" + codecToken}, http.StatusUnauthorized, "invalid-token"},
+		"another token":        {"/decode", body, wrongBearer, http.StatusUnauthorized, "invalid-token"},
 		"another path":         {"/x" + codecToken + "/decode", body, bearer, http.StatusUnauthorized, "invalid-token"},
 		"a request to seal":    {"/encode", body, bearer, http.StatusNotFound, "not-found"},
 		"no payloads":          {"/decode", "[]", bearer, http.StatusBadRequest, "malformed-body"},
@@ -119,8 +121,8 @@ func TestCodecOnLoopbackKnowsItsHost(t *testing.T) {
 	keys := testenv.Keys(t)
 	handler := httpapi.NewCodec(httpapi.CodecOptions{Keys: keys, Token: codecToken, Loopback: true})
 	for host, want := range map[string]int{
-		"127.0.0.1:8234": http.StatusOK, "localhost:8234": http.StatusOK, "[::1]:8234": http.StatusOK, "evil.example.org:8234": http.StatusMisdirectedRequest,
-		"192.0.2.1": http.StatusMisdirectedRequest,
+		"127.0.0.1:8234": http.StatusOK, "localhost:8234": http.StatusOK, "[::1]:8234": http.StatusOK,
+		"evil.example.org:8234": http.StatusMisdirectedRequest, "192.0.2.1": http.StatusMisdirectedRequest,
 	} {
 		request := httptest.NewRequest(http.MethodPost, "/"+codecToken+"/decode", strings.NewReader(sealedPayloads(t, keys, "1")))
 		request.Host = host

@@ -14,13 +14,15 @@ func TestPasswordChangeAndLoginsRace(t *testing.T) {
 	s := teststack.New(t, teststack.WithRealPasswords)
 	body := teststack.Applicant()
 	mine := s.Register(body)
+	login := map[string]any{"email": body["email"], "password": body["password"]}
+	change := map[string]any{"currentPassword": body["password"], "newPassword": "another password"}
 	sessions := make([]teststack.Answer, 9)
 	teststack.AtOnce(len(sessions), func(i int) teststack.Answer {
 		time.Sleep(time.Duration(i) * 20 * time.Millisecond)
 		if i == 4 {
-			sessions[i] = s.PostAs(mine["accessToken"].(string), "/api/auth/password", map[string]any{"currentPassword": body["password"], "newPassword": "another password"})
+			sessions[i] = s.PostAs(mine["accessToken"].(string), "/api/auth/password", change)
 		} else {
-			sessions[i] = s.Post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]})
+			sessions[i] = s.Post("/api/auth/login", login)
 		}
 		return sessions[i]
 	})
@@ -42,14 +44,16 @@ func TestTwoPasswordChangesAtOnce(t *testing.T) {
 	body := teststack.Applicant()
 	tokens := []string{s.Register(body)["accessToken"].(string), s.LogIn(body)["accessToken"].(string)}
 	statuses := teststack.AtOnce(2, func(i int) teststack.Answer {
-		return s.PostAs(tokens[i], "/api/auth/password", map[string]any{"currentPassword": body["password"], "newPassword": "another password " + tokens[i][:4]})
+		change := map[string]any{"currentPassword": body["password"], "newPassword": "another password " + tokens[i][:4]}
+		return s.PostAs(tokens[i], "/api/auth/password", change)
 	})
 	if statuses[http.StatusNoContent] != 1 || statuses[http.StatusForbidden] != 1 {
 		t.Errorf("statuses %v, want 1 × 204, 1 × 403", statuses)
 	}
 	var refusals int
 	teststack.Row(t, s.Registry, `SELECT count(*) FROM audit_log WHERE event = 'login_failed'`, nil, &refusals)
-	teststack.WantProblem(t, s.PostAs(tokens[0], "/api/auth/password", map[string]any{"currentPassword": "not mine", "newPassword": "another password"}), http.StatusForbidden, "wrong-password")
+	wrong := map[string]any{"currentPassword": "not mine", "newPassword": "another password"}
+	teststack.WantProblem(t, s.PostAs(tokens[0], "/api/auth/password", wrong), http.StatusForbidden, "wrong-password")
 	var after int
 	teststack.Row(t, s.Registry, `SELECT count(*) FROM audit_log WHERE event = 'login_failed'`, nil, &after)
 	if after != refusals+1 {
@@ -73,7 +77,8 @@ func TestChangePassword(t *testing.T) {
 	}
 	s.WantEnded(other["refreshToken"])
 	s.WantRefresh(mine["refreshToken"])
-	teststack.WantProblem(t, s.Post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]}), http.StatusUnauthorized, "invalid-credentials")
+	old := map[string]any{"email": body["email"], "password": body["password"]}
+	teststack.WantProblem(t, s.Post("/api/auth/login", old), http.StatusUnauthorized, "invalid-credentials")
 	body["password"] = "another password"
 	s.LogIn(body)
 }

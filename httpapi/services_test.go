@@ -16,7 +16,8 @@ import (
 func TestBranches(t *testing.T) {
 	t.Parallel()
 	c := teststack.New(t).Church()
-	created := c.Want(http.StatusCreated, http.MethodPost, "/api/branches", map[string]any{"name": " Main ", "address": "1 Church Street", "phone": ""})
+	main := map[string]any{"name": " Main ", "address": "1 Church Street", "phone": ""}
+	created := c.Want(http.StatusCreated, http.MethodPost, "/api/branches", main)
 	branch := created.JSON(t)
 	path := created.Header.Get("Location")
 	if branch["name"] != "Main" || branch["isActive"] != true || branch["phone"] != nil || path != "/api/branches/"+branch["id"].(string) {
@@ -38,7 +39,8 @@ func TestBranches(t *testing.T) {
 	for _, malformed := range []string{"x", `"`, `"?"`, `W/"1"`, `"1", "2"`, `"0001"`} {
 		teststack.WantProblem(t, c.Call(http.MethodPut, path, change, "If-Match: "+malformed), http.StatusBadRequest, "malformed-if-match")
 	}
-	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/branches", map[string]any{"name": "", "phone": strings.Repeat("1", 51)}), http.StatusUnprocessableEntity, "invalid-fields")
+	wrong := map[string]any{"name": "", "phone": strings.Repeat("1", 51)}
+	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/branches", wrong), http.StatusUnprocessableEntity, "invalid-fields")
 	c.Want(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match: "+changed.Header.Get("ETag"))
 	for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
 		teststack.WantProblem(t, c.Call(method, path, change, "If-Match: *"), http.StatusNotFound, "not-found")
@@ -51,8 +53,9 @@ func TestLostUpdate(t *testing.T) {
 	t.Parallel()
 	c := teststack.New(t).Church()
 	created := c.Want(http.StatusCreated, http.MethodPost, "/api/branches", map[string]any{"name": "Main"})
+	path, seen := created.Header.Get("Location"), "If-Match: "+created.Header.Get("ETag")
 	statuses := teststack.AtOnce(10, func(i int) teststack.Answer {
-		return c.Call(http.MethodPut, created.Header.Get("Location"), map[string]any{"name": fmt.Sprint("Main ", i)}, "If-Match: "+created.Header.Get("ETag"))
+		return c.Call(http.MethodPut, path, map[string]any{"name": fmt.Sprint("Main ", i)}, seen)
 	})
 	if statuses[http.StatusOK] != 1 || statuses[http.StatusPreconditionFailed] != 9 {
 		t.Errorf("statuses %v, want 1 × 200, 9 × 412", statuses)
@@ -98,7 +101,8 @@ func TestMembers(t *testing.T) {
 	if member["phone"] != "+15550100123" || member["email"] != "ada@example.org" || member["optInSms"] != true {
 		t.Errorf("created %s", created.Body)
 	}
-	c.Want(http.StatusCreated, http.MethodPost, "/api/members", map[string]any{"firstName": "Bob", "lastName": "Muster", "phone": "+15550100123", "optInSms": false})
+	bob := map[string]any{"firstName": "Bob", "lastName": "Muster", "phone": "+15550100123", "optInSms": false}
+	c.Want(http.StatusCreated, http.MethodPost, "/api/members", bob)
 	for name, want := range map[string]struct {
 		query map[string]any
 		count int
@@ -114,10 +118,12 @@ func TestMembers(t *testing.T) {
 	for _, wrong := range []map[string]any{{}, {"phone": "+15550100123", "email": "ada@example.org"}, {"phone": "555"}, {"email": "x"}} {
 		teststack.WantProblem(t, c.Call(http.MethodPost, "/api/members/lookup", wrong), http.StatusUnprocessableEntity, "invalid-fields")
 	}
-	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/members", map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "5550100"}), http.StatusUnprocessableEntity, "invalid-fields")
+	local := map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "5550100"}
+	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/members", local), http.StatusUnprocessableEntity, "invalid-fields")
 
 	path := created.Header.Get("Location")
-	changed := c.Want(http.StatusOK, http.MethodPut, path, map[string]any{"firstName": "Ada", "lastName": "Other", "phone": "+15550100777"}, "If-Match: "+created.Header.Get("ETag"))
+	change := map[string]any{"firstName": "Ada", "lastName": "Other", "phone": "+15550100777"}
+	changed := c.Want(http.StatusOK, http.MethodPut, path, change, "If-Match: "+created.Header.Get("ETag"))
 	if got := changed.JSON(t); got["email"] != nil || got["phone"] != "+15550100777" {
 		t.Errorf("changed to %s", changed.Body)
 	}
@@ -146,7 +152,15 @@ func TestImportMembers(t *testing.T) {
 	if got := importCSV(c, good); got.Status != http.StatusCreated || got.JSON(t)["imported"] != 2.0 {
 		t.Fatalf("import: status %d, %s; want 201 and 2", got.Status, got.Body)
 	}
-	wrong := "firstName,lastName,phone,optInSms\nCy,Muster,+15550100003,yes\n,Muster,555,true\nDi,Muster,+15550100004,false\nDi,Muster,+1 555 0100004,\nAda,Muster,+15550100001,\nshort\n"
+	wrong := strings.Join([]string{
+		"firstName,lastName,phone,optInSms",
+		"Cy,Muster,+15550100003,yes",
+		",Muster,555,true",
+		"Di,Muster,+15550100004,false",
+		"Di,Muster,+1 555 0100004,",
+		"Ada,Muster,+15550100001,",
+		"short\n",
+	}, "\n")
 	problem := teststack.WantProblem(t, importCSV(c, wrong), http.StatusUnprocessableEntity, "invalid-fields")
 	var told []string
 	for _, one := range problem["errors"].([]any) {
@@ -163,21 +177,29 @@ func TestImportMembers(t *testing.T) {
 	bad := "firstName,lastName,phone\nAda,Muster,+15550100001\n" + strings.Repeat("Ada,Muster\nAda,Muster,555\n", 200) +
 		"Bob,\"Mus\"\"ter\",+15550100002\n"
 	many := teststack.WantProblem(t, importCSV(c, bad), http.StatusUnprocessableEntity, "invalid-fields")
-	if listed := many["errors"].([]any); len(listed) != 100 || listed[0].(map[string]any)["row"] != 2.0 || many["errorCount"] != 601.0 {
-		t.Errorf("of 601 errors, %d are listed, from %v on, and %v are counted; want 100, from row 2 on, and 601", len(listed), listed[0], many["errorCount"])
+	listed := many["errors"].([]any)
+	if len(listed) != 100 || listed[0].(map[string]any)["row"] != 2.0 || many["errorCount"] != 601.0 {
+		t.Errorf("of 601 errors, %d are listed, from %v on, and %v are counted; want 100, from row 2 on, and 601",
+			len(listed), listed[0], many["errorCount"])
 	}
 	for name, file := range map[string]string{
-		"nothing": "", "no header": "Ada,Muster,+15550100001\n", "a column twice": "firstName,lastName,phone,phone\n",
-		"a column missing": "firstName,phone\n", "an open quote": "firstName,lastName,phone\n\"Ada,Muster\n", "no UTF-8": "firstName,lastName,phone\n\xff,a,+15550100001\n",
+		"nothing":             "",
+		"no header":           "Ada,Muster,+15550100001\n",
+		"a column twice":      "firstName,lastName,phone,phone\n",
+		"a column missing":    "firstName,phone\n",
+		"an open quote":       "firstName,lastName,phone\n\"Ada,Muster\n",
+		"no UTF-8":            "firstName,lastName,phone\n\xff,a,+15550100001\n",
 		"too many rows":       "firstName,lastName,phone\n" + strings.Repeat("A,B,+15550100001\n", 10_001),
-		"too many wrong rows": "firstName,lastName,phone\n" + strings.Repeat("a\n", 10_001), "a row too long": "firstName,lastName,phone\n" + strings.Repeat(",", 70<<10),
+		"too many wrong rows": "firstName,lastName,phone\n" + strings.Repeat("a\n", 10_001),
+		"a row too long":      "firstName,lastName,phone\n" + strings.Repeat(",", 70<<10),
 	} {
 		if got := importCSV(c, file); got.Status != http.StatusBadRequest {
 			t.Errorf("%s: status %d, want 400\n%s", name, got.Status, got.Body)
 		}
 	}
 	teststack.WantProblem(t, importCSV(c, strings.Repeat("x", 5<<20+1)), http.StatusRequestEntityTooLarge, "body-too-large")
-	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/members/import", map[string]any{}), http.StatusUnsupportedMediaType, "unsupported-media-type")
+	noCSV := c.Call(http.MethodPost, "/api/members/import", map[string]any{})
+	teststack.WantProblem(t, noCSV, http.StatusUnsupportedMediaType, "unsupported-media-type")
 	var large strings.Builder
 	large.WriteString("firstName,lastName,phone\n")
 	for i := range 2000 {
@@ -255,30 +277,37 @@ func TestOnboarding(t *testing.T) {
 		t.Errorf("at first %q, want %q", got, want)
 	}
 	first := c.Want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": true})
-	if again := c.Want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": true}); string(again.Body) != string(first.Body) {
+	again := c.Want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": true})
+	if string(again.Body) != string(first.Body) {
 		t.Errorf("done again: %s, want %s", again.Body, first.Body)
 	}
 	if got, want := state(), "create_branch:false:false add_members:true:true send_message:false:false "; got != want {
 		t.Errorf("then %q, want %q", got, want)
 	}
 	c.Want(http.StatusOK, http.MethodPut, "/api/onboarding/add_members", map[string]any{"completed": false})
-	teststack.WantProblem(t, c.Call(http.MethodPut, "/api/onboarding/rest", map[string]any{"completed": true}), http.StatusNotFound, "not-found")
+	unknown := c.Call(http.MethodPut, "/api/onboarding/rest", map[string]any{"completed": true})
+	teststack.WantProblem(t, unknown, http.StatusNotFound, "not-found")
 }
 
 func TestConsents(t *testing.T) {
 	t.Parallel()
 	c := teststack.New(t).Church()
-	member := c.Want(http.StatusCreated, http.MethodPost, "/api/members", map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "+15550100123"}).JSON(t)["id"].(string)
+	ada := map[string]any{"firstName": "Ada", "lastName": "Muster", "phone": "+15550100123"}
+	member := c.Want(http.StatusCreated, http.MethodPost, "/api/members", ada).JSON(t)["id"].(string)
 	for _, status := range []string{"granted", "withdrawn"} {
-		c.Want(http.StatusCreated, http.MethodPost, "/api/consents", map[string]any{"memberId": member, "type": "smsMarketing", "status": status, "source": "web_form"})
+		consent := map[string]any{"memberId": member, "type": "smsMarketing", "status": status, "source": "web_form"}
+		c.Want(http.StatusCreated, http.MethodPost, "/api/consents", consent)
 	}
 	c.Want(http.StatusCreated, http.MethodPost, "/api/consents", map[string]any{"type": "analytics", "status": "denied"})
-	if all, of := c.Walk("/api/consents?limit=1", func(int) {}), c.Walk("/api/consents?limit=1&memberId="+member, func(int) {}); len(all) != 3 || len(of) != 2 {
+	all := c.Walk("/api/consents?limit=1", func(int) {})
+	of := c.Walk("/api/consents?limit=1&memberId="+member, func(int) {})
+	if len(all) != 3 || len(of) != 2 {
 		t.Errorf("%d entries, %d of the member; want 3 and 2", len(all), len(of))
 	}
 	for _, wrong := range []map[string]any{
 		{"type": "x", "status": "granted"}, {"type": "analytics", "status": "x"}, {"type": "analytics", "status": "granted", "source": "x"},
-		{"type": "analytics", "status": "granted", "memberId": strings.Repeat("0", 26)}, {"type": "analytics", "status": "granted", "memberId": "\u2028"},
+		{"type": "analytics", "status": "granted", "memberId": strings.Repeat("0", 26)},
+		{"type": "analytics", "status": "granted", "memberId": "\u2028"},
 	} {
 		teststack.WantProblem(t, c.Call(http.MethodPost, "/api/consents", wrong), http.StatusUnprocessableEntity, "invalid-fields")
 	}

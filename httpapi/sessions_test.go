@@ -1,6 +1,7 @@
 package httpapi_test
 
 import (
+	"fmt"
 	"math"
 	"net/http"
 	"testing"
@@ -69,7 +70,8 @@ func TestRefreshTokenIsGoodForOneExchange(t *testing.T) {
 		}
 	}
 	var reuses int
-	teststack.Row(t, s.Registry, `SELECT count(*) FROM audit_log WHERE event = 'token_reused' AND admin_id = $1`, []any{first["adminId"]}, &reuses)
+	const countReuses = `SELECT count(*) FROM audit_log WHERE event = 'token_reused' AND admin_id = $1`
+	teststack.Row(t, s.Registry, countReuses, []any{first["adminId"]}, &reuses)
 	if reuses != 1 {
 		t.Errorf("the audit log tells of %d reuses, want 1", reuses)
 	}
@@ -112,7 +114,8 @@ func TestLogout(t *testing.T) {
 	session, other := s.Register(body), s.LogIn(body)
 	next := s.WantRefresh(session["refreshToken"])
 	for range 2 { // it is idempotent
-		if got := s.Post("/api/auth/logout", map[string]any{"refreshToken": next["refreshToken"]}); got.Status != http.StatusNoContent || len(got.Body) > 0 {
+		got := s.Post("/api/auth/logout", map[string]any{"refreshToken": next["refreshToken"]})
+		if got.Status != http.StatusNoContent || len(got.Body) > 0 {
 			t.Fatalf("logout: status %d, want 204 and no body\n%s", got.Status, got.Body)
 		}
 	}
@@ -142,7 +145,8 @@ func TestPublishedKeysVerifyTokens(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if key["kid"] != parsed.Header["kid"] || key["kty"] != "OKP" || key["crv"] != "Ed25519" || key["alg"] != "EdDSA" || key["d"] != nil || parsed.Header["typ"] != "at+jwt" {
+	published := fmt.Sprint(key["kid"], key["kty"], key["crv"], key["alg"], key["d"])
+	if want := fmt.Sprint(parsed.Header["kid"], "OKP", "Ed25519", "EdDSA", nil); published != want || parsed.Header["typ"] != "at+jwt" {
 		t.Errorf("published key %v for a token with header %v", key, parsed.Header)
 	}
 	issued, _ := parsed.Claims.GetIssuedAt()

@@ -25,7 +25,8 @@ func TestANewerSchemaIsAnsweredWith503(t *testing.T) {
 	s := teststack.New(t)
 	body := teststack.Applicant()
 	token := s.Register(body)["accessToken"].(string)
-	if _, err := s.Registry.Exec(t.Context(), `UPDATE tenants SET schema_version = schema_version + 1, schema_serves = schema_version + 1`); err != nil {
+	const migrate = `UPDATE tenants SET schema_version = schema_version + 1, schema_serves = schema_version + 1`
+	if _, err := s.Registry.Exec(t.Context(), migrate); err != nil {
 		t.Fatal(err)
 	}
 	awaitStatus(t, http.StatusServiceUnavailable, token, s)
@@ -64,7 +65,8 @@ func TestSuspensionReachesEveryProcess(t *testing.T) {
 			http.StatusUnauthorized, "invalid-credentials")
 	}
 	var detail string
-	teststack.Row(t, s.Registry, `SELECT detail FROM audit_log WHERE event = 'tenant_status_changed' AND tenant_id = $1`, []any{session["tenantId"]}, &detail)
+	const selectChange = `SELECT detail FROM audit_log WHERE event = 'tenant_status_changed' AND tenant_id = $1`
+	teststack.Row(t, s.Registry, selectChange, []any{session["tenantId"]}, &detail)
 	if detail != "active to suspended" {
 		t.Errorf("the audit log says %q, want \"active to suspended\"", detail)
 	}

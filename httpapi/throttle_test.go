@@ -47,20 +47,24 @@ func TestThrottleByAddress(t *testing.T) {
 	s := teststack.New(t, teststack.WithThrottle)
 	proxied := s.Another(teststack.WithThrottle, withProxies("127.0.0.0/8"))
 	guess := func(at *teststack.Stack, i int, from string) teststack.Answer {
-		request := at.Request(http.MethodPost, "/api/auth/refresh", "", teststack.JSONBody(t, map[string]any{"refreshToken": fmt.Sprintf("guess %d", i)}))
+		body := teststack.JSONBody(t, map[string]any{"refreshToken": fmt.Sprintf("guess %d", i)})
+		request := at.Request(http.MethodPost, "/api/auth/refresh", "", body)
 		request.Header.Set("X-Forwarded-For", from)
 		return at.Do(request)
 	}
 	wantThrottled := func(who string, got map[int]int) {
 		t.Helper()
-		if got[http.StatusUnauthorized] < 60 || got[http.StatusTooManyRequests] == 0 || got[http.StatusUnauthorized]+got[http.StatusTooManyRequests] != 200 {
+		refused, throttled := got[http.StatusUnauthorized], got[http.StatusTooManyRequests]
+		if refused < 60 || throttled == 0 || refused+throttled != 200 {
 			t.Errorf("200 guesses from %s: statuses %v, want at least 60 × 401, then 429", who, got)
 		}
 	}
 	// A client that makes its address up is counted by the one that it has.
 	wantThrottled("one address", teststack.AtOnce(200, func(i int) teststack.Answer { return guess(s, i, fmt.Sprintf("192.0.2.%d", i)) }))
 	// A trusted proxy's word is taken; a network of IPv6 addresses is one client's.
-	wantThrottled("one IPv6 network", teststack.AtOnce(200, func(i int) teststack.Answer { return guess(proxied, i, fmt.Sprintf("2001:db8::%d", i)) }))
+	wantThrottled("one IPv6 network", teststack.AtOnce(200, func(i int) teststack.Answer {
+		return guess(proxied, i, fmt.Sprintf("2001:db8::%d", i))
+	}))
 	if got := guess(proxied, 0, "192.0.2.7"); got.Status != http.StatusUnauthorized {
 		t.Errorf("a guess of another client: status %d, want 401\n%s", got.Status, got.Body)
 	}

@@ -33,7 +33,10 @@ func TestRegisterRefusesInvalidFields(t *testing.T) {
 		change map[string]any
 		want   []string
 	}{
-		"nothing":               {map[string]any{"churchName": nil, "email": nil, "password": nil, "firstName": nil, "lastName": nil}, []string{"churchName", "email", "firstName", "lastName", "password"}},
+		"nothing": {
+			map[string]any{"churchName": nil, "email": nil, "password": nil, "firstName": nil, "lastName": nil},
+			[]string{"churchName", "email", "firstName", "lastName", "password"},
+		},
 		"blank name":            {map[string]any{"churchName": " \t "}, []string{"churchName"}},
 		"name of 201":           {map[string]any{"firstName": strings.Repeat("ß", 201)}, []string{"firstName"}},
 		"NUL in a name":         {map[string]any{"lastName": "a\x00b"}, []string{"lastName"}},
@@ -90,8 +93,9 @@ func TestRegisterTakesTheEdges(t *testing.T) {
 			session := s.Register(body)
 			church := strings.TrimSpace(body["churchName"].(string))
 			email := strings.ToLower(strings.TrimSpace(body["email"].(string)))
-			if teststack.Field(session, "church", "name") != church || teststack.Field(session, "admin", "email") != email {
-				t.Errorf("answered church %q and email %q, want %q and %q", teststack.Field(session, "church", "name"), teststack.Field(session, "admin", "email"), church, email)
+			gotChurch, gotEmail := teststack.Field(session, "church", "name"), teststack.Field(session, "admin", "email")
+			if gotChurch != church || gotEmail != email {
+				t.Errorf("answered church %q and email %q, want %q and %q", gotChurch, gotEmail, church, email)
 			}
 			if got := s.Post("/api/auth/login", map[string]any{"email": email, "password": body["password"]}); got.Status != http.StatusOK {
 				t.Errorf("login: status %d, want 200\n%s", got.Status, got.Body)
@@ -168,7 +172,8 @@ func TestBodiesThatDoNotComeAreRefused(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer conn.Close()
-		fmt.Fprintf(conn, "POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n{", c.length)
+		fmt.Fprintf(conn, "POST /api/auth/login HTTP/1.1\r\nHost: localhost\r\n"+
+			"Content-Type: application/json\r\nContent-Length: %d\r\n\r\n{", c.length)
 		got, err := io.ReadAll(conn) // the server closes the connection
 		if err != nil {
 			t.Fatal(err)

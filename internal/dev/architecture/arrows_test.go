@@ -16,7 +16,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/internal/process", "httpapi httpapi/services workflows activities", "An API and a worker are made of the layers."},
 	{"cmd/internal/process", "registry sessions idempotency throttle fleet/ledger", "The layers keep rows in these."},
 	{"cmd/internal/process", "tenantdb tenantserver migrations", "The layers work on churches' databases."},
-	{"cmd/internal/process", "config secrets tokens password codec release telemetry redact", "A process has settings, keys, a release and logs."},
+	{"cmd/internal/process", "config secrets tokens password codec release telemetry redact", "It has settings, keys, a release and logs."},
 	{"cmd/internal/process", "orphan readydb", "A worker makes sure that what runs all the time is scheduled."},
 	{"cmd/narthex", "signup invitation runs orphan email", "Commands call the functions that HTTP calls."},
 	{"cmd/narthex", "registry tenantdb hardening", "Migrations, new keys and rights are the commands' to check and bring about."},

@@ -66,7 +66,11 @@ func (s store) prepare(ctx context.Context, conn *pgx.Conn, server string) error
 		return err
 	}
 	draft := s.database + "_new"
-	for _, statement := range []string{`DROP DATABASE IF EXISTS %s`, `CREATE DATABASE %s`, `REVOKE CONNECT, TEMPORARY ON DATABASE %s FROM PUBLIC`} {
+	for _, statement := range []string{
+		`DROP DATABASE IF EXISTS %s`,
+		`CREATE DATABASE %s`,
+		`REVOKE CONNECT, TEMPORARY ON DATABASE %s FROM PUBLIC`,
+	} {
 		if _, err := conn.Exec(ctx, fmt.Sprintf(statement, draft)); err != nil {
 			return err
 		}

@@ -17,7 +17,8 @@ func TestAuditLog(t *testing.T) {
 	teststack.WantProblem(t, s.Post("/api/auth/register", body), http.StatusInternalServerError, "signup-rolled-back")
 	s.Faults.Reset()
 	session := s.Register(body)
-	teststack.WantProblem(t, s.Post("/api/auth/login", map[string]any{"email": body["email"], "password": "a mistyped one"}), http.StatusUnauthorized, "invalid-credentials")
+	mistyped := map[string]any{"email": body["email"], "password": "a mistyped one"}
+	teststack.WantProblem(t, s.Post("/api/auth/login", mistyped), http.StatusUnauthorized, "invalid-credentials")
 	s.LogIn(body)
 	hash, err := s.Keys.EmailIndex(body["email"].(string))
 	if err != nil {
@@ -29,8 +30,9 @@ func TestAuditLog(t *testing.T) {
 		t.Errorf("the audit log tells %q, want %q", events, want)
 	}
 	var known, failed int
-	teststack.Row(t, s.Registry, `SELECT count(*) FROM audit_log WHERE event IN ('signed_up', 'logged_in') AND tenant_id = $1 AND admin_id = $2`,
-		[]any{session["tenantId"], session["adminId"]}, &known)
+	const countKnown = `
+		SELECT count(*) FROM audit_log WHERE event IN ('signed_up', 'logged_in') AND tenant_id = $1 AND admin_id = $2`
+	teststack.Row(t, s.Registry, countKnown, []any{session["tenantId"], session["adminId"]}, &known)
 	teststack.Row(t, s.Registry, `SELECT count(*) FROM audit_log WHERE event = 'login_failed' AND email_hash = $1`, []any{hash}, &failed)
 	if known != 2 || failed != 1 {
 		t.Errorf("%d entries name the tenant and admin, %d the failed login's email by its index; want 2 and 1", known, failed)

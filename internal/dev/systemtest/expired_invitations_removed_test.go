@@ -15,7 +15,8 @@ func TestExpiredInvitation(t *testing.T) {
 	person := teststack.Invitee()
 	token := c.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", person).JSON(t)["invitationToken"]
 	cutOff := c.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", teststack.Invitee()).JSON(t) // half-way accepted
-	if _, err := c.Tenant(c.TenantID()).Exec(t.Context(), `UPDATE admins SET password_hash = 'hash' WHERE id = $1`, cutOff["adminId"]); err != nil {
+	const setPassword = `UPDATE admins SET password_hash = 'hash' WHERE id = $1`
+	if _, err := c.Tenant(c.TenantID()).Exec(t.Context(), setPassword, cutOff["adminId"]); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := c.Registry.Exec(t.Context(), `UPDATE invitations SET expires_at = now() - interval '1 second'`); err != nil {
@@ -48,10 +49,12 @@ func TestCleanupKeepsWhomItCannotRead(t *testing.T) {
 	tenant := c.Tenant(c.TenantID())
 	invited := c.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", teststack.Invitee()).JSON(t)
 	var email []byte
-	teststack.Row(t, tenant, `UPDATE admins SET password_hash = 'hash' WHERE id = $1 RETURNING encrypted_email`, []any{invited["adminId"]}, &email)
+	const setPassword = `UPDATE admins SET password_hash = 'hash' WHERE id = $1 RETURNING encrypted_email`
+	teststack.Row(t, tenant, setPassword, []any{invited["adminId"]}, &email)
 	setEmail := func(email []byte) {
 		t.Helper()
-		if _, err := tenant.Exec(t.Context(), `UPDATE admins SET encrypted_email = $2 WHERE id = $1`, invited["adminId"], email); err != nil {
+		const update = `UPDATE admins SET encrypted_email = $2 WHERE id = $1`
+		if _, err := tenant.Exec(t.Context(), update, invited["adminId"], email); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -86,14 +89,13 @@ func TestCleanupReachesEveryChurch(t *testing.T) {
 			WITH invited AS (
 				INSERT INTO admins (id, tenant_id, email, email_hash, password_hash, first_name, last_name, role, signup_id)
 				SELECT $1 || n, $1, '', $1 || n, '', '', '', 'CO_ADMIN', '' FROM generate_series(1, 101) n RETURNING id)
-			INSERT INTO invitations (id, tenant_id, admin_id, expires_at) SELECT id::bytea, $1, id, now() - interval '1 day' FROM invited`, c.TenantID())
+			INSERT INTO invitations (id, tenant_id, admin_id, expires_at)
+			SELECT id::bytea, $1, id, now() - interval '1 day' FROM invited`, c.TenantID())
 		if err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := s.Registry.Exec(t.Context(), `UPDATE tenants SET status = 'suspended' WHERE id = $1`, suspended.TenantID()); err != nil {
-		t.Fatal(err)
-	}
+	setStatus(s, suspended.TenantID(), "suspended")
 	_, err := s.Tenant(unreadable.TenantID()).Exec(t.Context(), `
 		INSERT INTO admins (id, email, encrypted_email, email_hash, password_hash, first_name, last_name, role)
 		SELECT $1 || n, '', 'damaged', n, '', '', '', 'CO_ADMIN' FROM generate_series(1, 101) n`, unreadable.TenantID())
@@ -105,7 +107,8 @@ func TestCleanupReachesEveryChurch(t *testing.T) {
 	}
 	person := teststack.Invitee()
 	sound.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", person)
-	if _, err := s.Registry.Exec(t.Context(), `UPDATE invitations SET expires_at = now() - interval '1 hour' WHERE tenant_id = $1`, sound.TenantID()); err != nil {
+	const expire = `UPDATE invitations SET expires_at = now() - interval '1 hour' WHERE tenant_id = $1`
+	if _, err := s.Registry.Exec(t.Context(), expire, sound.TenantID()); err != nil {
 		t.Fatal(err)
 	}
 	router := tenantdb.NewRouter(s.OpenRegistry(), s.Keys, 5, s.Logger())

@@ -40,8 +40,9 @@ func TestHostileDatabase(t *testing.T) {
 	}
 
 	exec(`DROP TABLE admins CASCADE`)
-	exec(`CREATE VIEW admins AS SELECT '` + other["adminId"].(string) + `'::text AS id, email, encrypted_email, email_hash, password_hash, first_name,
-		last_name, 'SUPERUSER'::text AS role, welcome_completed, last_login_at, updated_at FROM kept`)
+	exec(`CREATE VIEW admins AS SELECT '` + other["adminId"].(string) + `'::text AS id,
+		email, encrypted_email, email_hash, password_hash, first_name, last_name, 'SUPERUSER'::text AS role,
+		welcome_completed, last_login_at, updated_at FROM kept`)
 	if got := s.Post("/api/auth/login", login); got.Status != http.StatusUnauthorized {
 		t.Errorf("as another church's admin: status %d, want 401\n%s", got.Status, got.Body)
 	}

@@ -231,7 +231,8 @@ func wantAnswer(t *testing.T, request *http.Request, mayFail bool, when string) 
 		want = http.StatusServiceUnavailable
 	}
 	if response.StatusCode != want || mayFail && response.Header.Get("Retry-After") == "" {
-		t.Errorf("%s %s, %s: status %d, want %d, with Retry-After if 503\n%s", request.Method, request.URL.Path, when, response.StatusCode, want, body)
+		t.Errorf("%s %s, %s: status %d, want %d, with Retry-After if 503\n%s",
+			request.Method, request.URL.Path, when, response.StatusCode, want, body)
 	}
 }
 

@@ -26,9 +26,12 @@ func TestInvitationFaults(t *testing.T) {
 				if step.Undo != "" {
 					c.Faults.First(2, step.Undo, teststack.FailsRetryably)
 				}
-				teststack.WantProblem(t, c.Call(http.MethodPost, "/api/admins/invitations", person), http.StatusInternalServerError, "invitation-rolled-back")
+				failed := c.Call(http.MethodPost, "/api/admins/invitations", person)
+				teststack.WantProblem(t, failed, http.StatusInternalServerError, "invitation-rolled-back")
 				var left, tenantAdmins int
-				teststack.Row(t, c.Registry, `SELECT (SELECT count(*) FROM admins) + (SELECT count(*) FROM admin_email_index) + (SELECT count(*) FROM invitations)`, nil, &left)
+				teststack.Row(t, c.Registry, `
+					SELECT (SELECT count(*) FROM admins) + (SELECT count(*) FROM admin_email_index)
+						+ (SELECT count(*) FROM invitations)`, nil, &left)
 				teststack.Row(t, c.Tenant(c.TenantID()), `SELECT count(*) FROM admins`, nil, &tenantAdmins)
 				if left != 2 || tenantAdmins != 1 {
 					t.Errorf("%d rows in the registry, %d admins in the church's database; want 2 and 1, the first admin's", left, tenantAdmins)

@@ -21,7 +21,8 @@ func TestNothingSecretIsKeptInClear(t *testing.T) {
 	s.Faults.Reset()
 	session := s.Register(body)
 	teststack.WantProblem(t, s.Post("/api/auth/register", body), http.StatusConflict, "email-taken")
-	teststack.WantProblem(t, s.Post("/api/auth/login", map[string]any{"email": email, "password": "a mistyped one"}), http.StatusUnauthorized, "invalid-credentials")
+	mistyped := map[string]any{"email": email, "password": "a mistyped one"}
+	teststack.WantProblem(t, s.Post("/api/auth/login", mistyped), http.StatusUnauthorized, "invalid-credentials")
 	next := s.WantRefresh(session["refreshToken"])
 	temporal += dump(s, email)
 	kept := teststack.TablesOf(t, s.Registry)
@@ -29,7 +30,9 @@ func TestNothingSecretIsKeptInClear(t *testing.T) {
 	var hash string
 	teststack.Row(t, s.Registry, `SELECT password_hash FROM admins`, nil, &hash)
 	databasePassword := s.Tenant(session["tenantId"].(string)).Config().Password
-	for where, dump := range map[string]string{"Temporal's history and visibility": temporal, "the log": s.Log.String(), "the registry": kept} {
+	for where, dump := range map[string]string{
+		"Temporal's history and visibility": temporal, "the log": s.Log.String(), "the registry": kept,
+	} {
 		for _, secret := range []string{
 			email, "example.org", body["password"].(string), "a mistyped one", databasePassword, "postgres://",
 			session["accessToken"].(string), session["refreshToken"].(string), next["refreshToken"].(string),
@@ -45,7 +48,9 @@ func TestNothingSecretIsKeptInClear(t *testing.T) {
 	}
 	teststack.WantNothingOf(t, "Temporal's history and visibility", temporal, teststack.ErrInjected.Error())
 	for where, proof := range map[string][2]string{
-		"Temporal's history": {temporal, "CreateTenantAdmin"}, "the log": {s.Log.String(), "/api/auth/register"}, "the registry": {kept, "Grace Chapel"},
+		"Temporal's history": {temporal, "CreateTenantAdmin"},
+		"the log":            {s.Log.String(), "/api/auth/register"},
+		"the registry":       {kept, "Grace Chapel"},
 	} {
 		if !strings.Contains(proof[0], proof[1]) {
 			t.Errorf("%q is not in the dump of %s: it proves nothing", proof[1], where)

@@ -16,17 +16,20 @@ import (
 	"narthex/internal/saga"
 )
 
+// readable is what operators are shown of a signup.
+type readable struct {
+	fault      teststack.Fault
+	status     int
+	checklist  []string
+	summaries  []string
+	attributes map[string]string
+}
+
 // TestOperatorsReadWhatASignupDoes looks at what Temporal's UI shows of a signup: its summary and details,
 // the summary of each activity and timer, the checklist and the search attributes.
 func TestOperatorsReadWhatASignupDoes(t *testing.T) {
 	t.Parallel()
-	for name, c := range map[string]struct {
-		fault      teststack.Fault
-		status     int
-		checklist  []string
-		summaries  []string
-		attributes map[string]string
-	}{
+	for name, c := range map[string]readable{
 		"completed": {
 			status:     http.StatusCreated,
 			checklist:  []string{"- [x] create role and database {database} on {server}\n", "- [x] open the church\n"},
@@ -44,47 +47,52 @@ func TestOperatorsReadWhatASignupDoes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			s := teststack.New(t)
-			s.Faults.Always("CreateTenant", c.fault)
-			body := teststack.Applicant()
-			if got := s.Post("/api/auth/register", body); got.Status != c.status {
-				t.Fatalf("register: status %d, want %d\n%s", got.Status, c.status, got.Body)
-			}
-			tenantID := inputOf(s, body["email"].(string)).TenantID
-			config := s.Server.Config().ConnConfig
-			fill := strings.NewReplacer("{database}", "tenant_"+tenantID, "{server}", config.Host+":"+strconv.Itoa(int(config.Port))).Replace
-
-			workflowID, runID := newest(s, body["email"])
-			described, err := s.Temporal.DescribeWorkflow(t.Context(), workflowID, runID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if summary, err := described.GetStaticSummary(); err != nil || summary != "sign up tenant_"+tenantID {
-				t.Errorf("summary %q (%v), want %q", summary, err, "sign up tenant_"+tenantID)
-			}
-			if details, err := described.GetStaticDetails(); err != nil || !strings.Contains(details, "- database and role: `tenant_"+tenantID+"`") {
-				t.Errorf("details %q (%v), want the database's name in them", details, err)
-			}
-			answer, err := s.Temporal.QueryWorkflow(t.Context(), workflowID, runID, "__temporal_workflow_metadata")
-			if err != nil {
-				t.Fatal(err)
-			}
-			var metadata sdkpb.WorkflowMetadata
-			if err := answer.Get(&metadata); err != nil {
-				t.Fatal(err)
-			}
-			wantIn(t, "the checklist", metadata.CurrentDetails, fill, c.checklist)
-			wantIn(t, "the summaries of activities and timers", summaries(s, workflowID, runID), fill, c.summaries)
-			for key, want := range c.attributes {
-				got, _ := described.TypedSearchAttributes.GetKeyword(sdk.NewSearchAttributeKeyKeyword(key))
-				if got != want {
-					t.Errorf("search attribute %s is %q, want %q", key, got, want)
-				}
-			}
-			if got, _ := described.TypedSearchAttributes.GetKeyword(saga.TenantID); got != tenantID {
-				t.Errorf("search attribute TenantId is %q, want %q", got, tenantID)
-			}
+			testReadable(t, c)
 		})
+	}
+}
+
+func testReadable(t *testing.T, c readable) {
+	t.Helper()
+	s := teststack.New(t)
+	s.Faults.Always("CreateTenant", c.fault)
+	body := teststack.Applicant()
+	if got := s.Post("/api/auth/register", body); got.Status != c.status {
+		t.Fatalf("register: status %d, want %d\n%s", got.Status, c.status, got.Body)
+	}
+	tenantID := inputOf(s, body["email"].(string)).TenantID
+	config := s.Server.Config().ConnConfig
+	fill := strings.NewReplacer("{database}", "tenant_"+tenantID, "{server}", config.Host+":"+strconv.Itoa(int(config.Port))).Replace
+
+	workflowID, runID := newest(s, body["email"])
+	described, err := s.Temporal.DescribeWorkflow(t.Context(), workflowID, runID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if summary, err := described.GetStaticSummary(); err != nil || summary != "sign up tenant_"+tenantID {
+		t.Errorf("summary %q (%v), want %q", summary, err, "sign up tenant_"+tenantID)
+	}
+	if details, err := described.GetStaticDetails(); err != nil || !strings.Contains(details, "- database and role: `tenant_"+tenantID+"`") {
+		t.Errorf("details %q (%v), want the database's name in them", details, err)
+	}
+	answer, err := s.Temporal.QueryWorkflow(t.Context(), workflowID, runID, "__temporal_workflow_metadata")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var metadata sdkpb.WorkflowMetadata
+	if err := answer.Get(&metadata); err != nil {
+		t.Fatal(err)
+	}
+	wantIn(t, "the checklist", metadata.CurrentDetails, fill, c.checklist)
+	wantIn(t, "the summaries of activities and timers", summaries(s, workflowID, runID), fill, c.summaries)
+	for key, want := range c.attributes {
+		got, _ := described.TypedSearchAttributes.GetKeyword(sdk.NewSearchAttributeKeyKeyword(key))
+		if got != want {
+			t.Errorf("search attribute %s is %q, want %q", key, got, want)
+		}
+	}
+	if got, _ := described.TypedSearchAttributes.GetKeyword(saga.TenantID); got != tenantID {
+		t.Errorf("search attribute TenantId is %q, want %q", got, tenantID)
 	}
 }
 

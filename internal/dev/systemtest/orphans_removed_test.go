@@ -157,6 +157,28 @@ func stuckSignup(s *teststack.Stack) (tenantID string, letGo func()) {
 	}
 }
 
+// actions are what a sweep does with what is planted.
+type actions struct{ database, terminated, rest, entry, kept orphan.Action }
+
+func (p planted) rows(s *teststack.Stack, do actions) map[string]orphan.Action {
+	want := map[string]orphan.Action{
+		"tenant " + p.gone: orphan.Report, "database " + p.database: do.database, "database " + p.kept: do.kept,
+		"database " + p.terminated: do.terminated,
+	}
+	if do.rest != "" {
+		want["database "+p.role], want["database "+p.half], want["rows "+p.terminated] = do.rest, do.rest, do.rest
+	}
+	if do.rest == orphan.Drop {
+		want["rows "+p.terminated] = orphan.Delete
+	}
+	if do.entry != "" {
+		var id string
+		teststack.Row(s.T, s.Registry, `SELECT id FROM admin_email_index WHERE tenant_id = $1`, []any{p.entry}, &id)
+		want["entry "+id] = do.entry
+	}
+	return want
+}
+
 // TestOrphansAreFoundAndRemovedAfterTheirGrace plants orphans of each kind beside what is in use, and moves
 // the clock over the grace and the quarantine.
 func TestOrphansAreFoundAndRemovedAfterTheirGrace(t *testing.T) {
@@ -169,44 +191,28 @@ func TestOrphansAreFoundAndRemovedAfterTheirGrace(t *testing.T) {
 	stuck, letGo := stuckSignup(s)
 	stockUp(s) // is nobody's orphan, however old
 
-	rows := func(database, terminated, rest, entry, kept orphan.Action) map[string]orphan.Action {
-		want := map[string]orphan.Action{"tenant " + p.gone: orphan.Report, "database " + p.database: database, "database " + p.kept: kept}
-		if rest != "" {
-			want["database "+p.role], want["database "+p.half], want["rows "+p.terminated] = rest, rest, rest
-		}
-		want["database "+p.terminated] = terminated
-		if entry != "" {
-			var id string
-			teststack.Row(t, s.Registry, `SELECT id FROM admin_email_index WHERE tenant_id = $1`, []any{p.entry}, &id)
-			want["entry "+id] = entry
-		}
-		if rest == orphan.Drop {
-			want["rows "+p.terminated] = orphan.Delete
-		}
-		return want
-	}
 	wait, keep := orphan.Wait, orphan.Keep
-	wantSweep(s, "a dry run", true, rows(wait, wait, wait, wait, wait))
+	wantSweep(s, "a dry run", true, p.rows(s, actions{wait, wait, wait, wait, wait}))
 	wantRecorded(s, 0)
-	wantSweep(s, "the first sweep", false, rows(wait, wait, wait, wait, wait))
+	wantSweep(s, "the first sweep", false, p.rows(s, actions{wait, wait, wait, wait, wait}))
 	wantRecorded(s, 8)
 	keepOrphan(s, p.kept)
 	s.Clock.Move(orphan.Grace - time.Hour)
-	wantSweep(s, "within the grace", false, rows(wait, wait, wait, wait, keep))
+	wantSweep(s, "within the grace", false, p.rows(s, actions{wait, wait, wait, wait, keep}))
 	wantDatabases(s, p.half, "role tenant_"+p.half, "tenant_"+p.half)
 
 	s.Clock.Move(2 * time.Hour)
-	wantSweep(s, "a dry run after the grace", true, rows(orphan.Rename, orphan.Rename, orphan.Drop, orphan.Delete, keep))
-	wantSweep(s, "after the grace", false, rows(orphan.Rename, orphan.Rename, orphan.Drop, orphan.Delete, keep))
+	wantSweep(s, "a dry run after the grace", true, p.rows(s, actions{orphan.Rename, orphan.Rename, orphan.Drop, orphan.Delete, keep}))
+	wantSweep(s, "after the grace", false, p.rows(s, actions{orphan.Rename, orphan.Rename, orphan.Drop, orphan.Delete, keep}))
 	wantDatabases(s, p.database, "orphan_"+p.database, "role tenant_"+p.database)
 	wantDatabases(s, p.terminated, "orphan_"+p.terminated, "role tenant_"+p.terminated)
 	wantDatabases(s, p.role)
 	wantDatabases(s, p.half)
 
 	s.Clock.Move(orphan.Quarantine - time.Hour)
-	wantSweep(s, "within the quarantine", false, rows(wait, wait, "", "", keep))
+	wantSweep(s, "within the quarantine", false, p.rows(s, actions{wait, wait, "", "", keep}))
 	s.Clock.Move(2 * time.Hour)
-	wantSweep(s, "after the quarantine", false, rows(orphan.Drop, orphan.Drop, "", "", keep))
+	wantSweep(s, "after the quarantine", false, p.rows(s, actions{orphan.Drop, orphan.Drop, "", "", keep}))
 	wantDatabases(s, p.database)
 	wantDatabases(s, p.terminated)
 	wantDatabases(s, p.kept, "role tenant_"+p.kept, "tenant_"+p.kept)

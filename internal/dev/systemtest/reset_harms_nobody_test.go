@@ -99,27 +99,11 @@ func TestResetOfACompletedSignupLeavesItWhole(t *testing.T) {
 		},
 		"and the church was suspended": {
 			func(s *teststack.Stack, tenantID string) { setStatus(s, tenantID, "suspended") },
-			func(s *teststack.Stack, session map[string]any) {
-				tenantID := session["tenantId"].(string)
-				var status string
-				teststack.Row(s.T, s.Registry, `SELECT status FROM tenants WHERE id = $1`, []any{tenantID}, &status)
-				if status != "suspended" {
-					s.T.Errorf("the tenant is %s after a reset, want it suspended still", status)
-				}
-				setStatus(s, tenantID, "active")
-				wantWhole(s, session)
-			},
+			wantSuspended,
 		},
 		"and its admin was removed": {
 			func(s *teststack.Stack, tenantID string) { removeAdmins(s, tenantID) },
-			func(s *teststack.Stack, session map[string]any) {
-				var rows, own int
-				teststack.Row(s.T, s.Registry, `SELECT (SELECT count(*) FROM admins) + (SELECT count(*) FROM admin_email_index)`, nil, &rows)
-				teststack.Row(s.T, s.Tenant(session["tenantId"].(string)), `SELECT count(*) FROM admins`, nil, &own)
-				if rows != 0 || own != 0 {
-					s.T.Errorf("a reset gave the admin who was removed %d rows in the registry and %d in the church's database, want none", rows, own)
-				}
-			},
+			wantNoAdmins,
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -141,6 +125,31 @@ func TestResetOfACompletedSignupLeavesItWhole(t *testing.T) {
 				t.Errorf("%d tenants after the resets, want 1", databases)
 			}
 		})
+	}
+}
+
+// wantSuspended wants a church that is suspended still, and whole once it isn't.
+func wantSuspended(s *teststack.Stack, session map[string]any) {
+	s.T.Helper()
+	tenantID := session["tenantId"].(string)
+	var status string
+	teststack.Row(s.T, s.Registry, `SELECT status FROM tenants WHERE id = $1`, []any{tenantID}, &status)
+	if status != "suspended" {
+		s.T.Errorf("the tenant is %s after a reset, want it suspended still", status)
+	}
+	setStatus(s, tenantID, "active")
+	wantWhole(s, session)
+}
+
+// wantNoAdmins wants a church whose only admin was removed to have none.
+func wantNoAdmins(s *teststack.Stack, session map[string]any) {
+	s.T.Helper()
+	var rows, own int
+	const countRows = `SELECT (SELECT count(*) FROM admins) + (SELECT count(*) FROM admin_email_index)`
+	teststack.Row(s.T, s.Registry, countRows, nil, &rows)
+	teststack.Row(s.T, s.Tenant(session["tenantId"].(string)), `SELECT count(*) FROM admins`, nil, &own)
+	if rows != 0 || own != 0 {
+		s.T.Errorf("the admin who was removed has %d rows in the registry and %d in the church's database, want none", rows, own)
 	}
 }
 
@@ -173,7 +182,9 @@ func TestResetOfAnInvitationTakesNobodyAway(t *testing.T) {
 		}
 	}
 	var left int
-	teststack.Row(t, c.Registry, `SELECT (SELECT count(*) FROM admins WHERE id = $1) + (SELECT count(*) FROM invitations) + (SELECT count(*) FROM admin_email_index WHERE admin_id = $1)`, []any{adminID}, &left)
+	teststack.Row(t, c.Registry, `
+		SELECT (SELECT count(*) FROM admins WHERE id = $1) + (SELECT count(*) FROM invitations)
+			+ (SELECT count(*) FROM admin_email_index WHERE admin_id = $1)`, []any{adminID}, &left)
 	if left != 0 {
 		t.Errorf("a reset gave the admin who was removed %d rows, want none", left)
 	}

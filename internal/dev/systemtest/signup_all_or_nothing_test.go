@@ -18,7 +18,8 @@ func wantNothingLeft(s *teststack.Stack) {
 	}
 	for _, tenantID := range tenants {
 		var databases, roles int
-		teststack.Row(s.T, s.Server, `SELECT (SELECT count(*) FROM pg_database WHERE datname = $1), (SELECT count(*) FROM pg_roles WHERE rolname = $1)`,
+		teststack.Row(s.T, s.Server, `
+			SELECT (SELECT count(*) FROM pg_database WHERE datname = $1), (SELECT count(*) FROM pg_roles WHERE rolname = $1)`,
 			[]any{"tenant_" + tenantID}, &databases, &roles)
 		if databases != 0 || roles != 0 {
 			s.T.Errorf("tenant %s: %d databases and %d roles are left, want none", tenantID, databases, roles)

@@ -73,8 +73,9 @@ func hasChurch(s *teststack.Stack, t *testing.T, session map[string]any) {
 	if got := trialEndsAt.Sub(createdAt); got != 14*24*time.Hour {
 		t.Errorf("the trial lasts %s, want 14 days", got)
 	}
-	if answered, err := time.Parse(time.RFC3339Nano, teststack.Field(session, "church", "trialEndsAt")); err != nil || !answered.Equal(trialEndsAt) {
-		t.Errorf("the answer says that the trial ends at %s, the registry %s", teststack.Field(session, "church", "trialEndsAt"), trialEndsAt)
+	answered, err := time.Parse(time.RFC3339Nano, teststack.Field(session, "church", "trialEndsAt"))
+	if err != nil || !answered.Equal(trialEndsAt) {
+		t.Errorf("the answer says that the trial ends at %s (%v), the registry %s", answered, err, trialEndsAt)
 	}
 	if bytes.Contains(email, []byte("example.org")) {
 		t.Error("the church's email is not sealed")
@@ -88,7 +89,9 @@ func hasDatabase(s *teststack.Stack, t *testing.T, session map[string]any) {
 	}
 	db := s.Tenant(tenantID)
 	var name, role, owner string
-	teststack.Row(t, db, `SELECT current_database(), session_user, pg_get_userbyid(datdba) FROM pg_database WHERE datname = current_database()`, nil, &name, &role, &owner)
+	teststack.Row(t, db, `
+		SELECT current_database(), session_user, pg_get_userbyid(datdba)
+		FROM pg_database WHERE datname = current_database()`, nil, &name, &role, &owner)
 	if want := "tenant_" + tenantID; name != want || role != want || owner != want {
 		t.Errorf("database %s of owner %s entered as %s, want %s for all", name, owner, role, want)
 	}
@@ -109,8 +112,11 @@ func hasTenantRecord(s *teststack.Stack, t *testing.T, session map[string]any) {
 	teststack.Row(t, s.Registry, `SELECT church_id, database_name, database_host, database_port, status, subscription_status,
 		subscription_plan, schema_version, database_url FROM tenants WHERE id = $1`,
 		[]any{session["tenantId"]}, &churchID, &database, &host, &port, &status, &subscription, &plan, &version, &url)
-	if churchID != session["tenantId"] || database != "tenant_"+churchID || status != "active" || subscription != "trial" || plan != "starter" || version < 1 {
-		t.Errorf("tenant record: church %s, database %s, status %s, subscription %s, plan %s, schema version %d", churchID, database, status, subscription, plan, version)
+	if churchID != session["tenantId"] || database != "tenant_"+churchID {
+		t.Errorf("tenant record: church %s, database %s, want those of %s", churchID, database, session["tenantId"])
+	}
+	if status != "active" || subscription != "trial" || plan != "starter" || version < 1 {
+		t.Errorf("tenant record: status %s, subscription %s, plan %s, schema version %d", status, subscription, plan, version)
 	}
 	config := s.Server.Config().ConnConfig
 	if host != config.Host || port != int(config.Port) {
@@ -135,7 +141,8 @@ func hasEmailIndexEntry(s *teststack.Stack, t *testing.T, session map[string]any
 
 func hasRegistryAdmin(s *teststack.Stack, t *testing.T, session map[string]any) {
 	var tenantID, hash, role string
-	teststack.Row(t, s.Registry, `SELECT tenant_id, password_hash, role FROM admins WHERE id = $1`, []any{session["adminId"]}, &tenantID, &hash, &role)
+	const selectAdmin = `SELECT tenant_id, password_hash, role FROM admins WHERE id = $1`
+	teststack.Row(t, s.Registry, selectAdmin, []any{session["adminId"]}, &tenantID, &hash, &role)
 	if tenantID != session["tenantId"] || role != "PRIMARY" {
 		t.Errorf("registry admin of tenant %s with role %s, want %s and PRIMARY", tenantID, role, session["tenantId"])
 	}
@@ -152,7 +159,8 @@ func hasTenantAdmin(s *teststack.Stack, t *testing.T, session map[string]any) {
 	teststack.Row(t, db, `SELECT count(*) OVER (), id, first_name, last_name, role, email_hash, welcome_completed FROM admins`, nil,
 		&count, &id, &first, &last, &role, &hash, &welcome)
 	if count != 1 || id != session["adminId"] || first != "Pat" || last != "Muster" || role != "PRIMARY" || welcome {
-		t.Errorf("%d tenant admins, the first %s %s %s %s, welcome completed: %t; want one, %s Pat Muster PRIMARY, false", count, id, first, last, role, welcome, session["adminId"])
+		t.Errorf("%d tenant admins, the first %s %s %s %s, welcome completed: %t; want one, %s Pat Muster PRIMARY, false",
+			count, id, first, last, role, welcome, session["adminId"])
 	}
 	if want, _ := s.Keys.EmailIndex(teststack.Field(session, "admin", "email")); hash != want {
 		t.Errorf("the tenant admin's email hash is %s, want %s", hash, want)
@@ -171,13 +179,15 @@ func hasTokens(s *teststack.Stack, t *testing.T, session map[string]any) {
 	if me.Status != http.StatusOK {
 		t.Fatalf("me: status %d, want 200\n%s", me.Status, me.Body)
 	}
-	if got := me.JSON(t); got["tenantId"] != session["tenantId"] || teststack.Field(got, "admin", "email") != teststack.Field(session, "admin", "email") {
+	email := teststack.Field(session, "admin", "email")
+	if got := me.JSON(t); got["tenantId"] != session["tenantId"] || teststack.Field(got, "admin", "email") != email {
 		t.Errorf("me answered %s", me.Body)
 	}
 }
 
 func canLogIn(s *teststack.Stack, t *testing.T, session map[string]any) {
-	body := map[string]any{"email": "  " + strings.ToUpper(teststack.Field(session, "admin", "email")) + " ", "password": "correct horse battery"}
+	email := "  " + strings.ToUpper(teststack.Field(session, "admin", "email")) + " "
+	body := map[string]any{"email": email, "password": "correct horse battery"}
 	got := s.Post("/api/auth/login", body)
 	if got.Status != http.StatusOK {
 		t.Fatalf("login: status %d, want 200\n%s", got.Status, got.Body)
@@ -196,7 +206,8 @@ func canLogIn(s *teststack.Stack, t *testing.T, session map[string]any) {
 		}
 	}
 	var lastLogin *time.Time
-	teststack.Row(t, s.Tenant(session["tenantId"].(string)), `SELECT last_login_at FROM admins WHERE id = $1`, []any{session["adminId"]}, &lastLogin)
+	db := s.Tenant(session["tenantId"].(string))
+	teststack.Row(t, db, `SELECT last_login_at FROM admins WHERE id = $1`, []any{session["adminId"]}, &lastLogin)
 	if lastLogin == nil {
 		t.Error("last_login_at is not set after a login")
 	}

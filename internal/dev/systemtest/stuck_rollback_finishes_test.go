@@ -3,6 +3,7 @@ package systemtest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strings"
@@ -47,7 +48,8 @@ func TestRollbackThatSticksFinishesByItself(t *testing.T) {
 	if !strings.Contains(s.Log.String(), `"msg":"A rollback is stuck and keeps being tried"`) {
 		t.Error("the log does not say that a rollback is stuck")
 	}
-	teststack.Eventually(t, "the rollback is counted as stuck", func() bool { return strings.Contains(scrape(s), "\nnarthex_rollbacks_stuck 1\n") })
+	counted := func(n int) bool { return strings.Contains(scrape(s), fmt.Sprintf("\nnarthex_rollbacks_stuck %d\n", n)) }
+	teststack.Eventually(t, "the rollback is counted as stuck", func() bool { return counted(1) })
 	var rows int
 	teststack.Eventually(t, "the compensations in the registry have run", func() bool {
 		teststack.Row(t, s.Registry, `SELECT count(*) FROM churches`, nil, &rows)
@@ -57,7 +59,7 @@ func TestRollbackThatSticksFinishesByItself(t *testing.T) {
 	teststack.Eventually(t, "the rollback has ended", func() bool {
 		return s.Get("/api/signups/"+signupID, "").JSON(t)["state"] == "rolled_back"
 	})
-	teststack.Eventually(t, "no rollback is counted as stuck", func() bool { return strings.Contains(scrape(s), "\nnarthex_rollbacks_stuck 0\n") })
+	teststack.Eventually(t, "no rollback is counted as stuck", func() bool { return counted(0) })
 	s.Server.Reset()
 	wantNothingLeft(s)
 	teststack.Eventually(t, "the outcome is rolled_back", func() bool { return outcome(s, body["email"]) == saga.OutcomeRolledBack })
@@ -128,7 +130,10 @@ func TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes(t *testing.T) {
 func TestInputThatDoesNotOpenIsRolledBack(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
-	in := signup.Input{TenantID: ids.New(), AdminID: ids.New(), EmailHash: ids.New(), Applicant: []byte("sealed by nobody"), RequestedAt: time.Now(), TrialEndsAt: time.Now()}
+	in := signup.Input{
+		TenantID: ids.New(), AdminID: ids.New(), EmailHash: ids.New(), Applicant: []byte("sealed by nobody"),
+		RequestedAt: time.Now(), TrialEndsAt: time.Now(),
+	}
 	run, err := s.Temporal.ExecuteWorkflow(t.Context(), signup.StartOptions(s.Queue, in, true), signup.Workflow, in)
 	if err != nil {
 		t.Fatal(err)

@@ -195,10 +195,13 @@ func (s *Stack) serve(options ...Option) (url string) {
 	router := tenantdb.NewRouter(reg, s.Keys, 50, logger)
 	s.T.Cleanup(router.Close)
 	s.Watch.Metrics.MustRegister(router)
-	o := httpapi.Options{Temporal: s.Temporal, Registry: reg, Router: router, Sessions: sessions.New(reg.Pool()),
-		Throttle: throttle.New(reg.Pool()), Reservations: idempotency.New(reg.Pool(), s.Keys), Keys: s.Keys, Tokens: s.Tokens, Passwords: cheapPasswords(),
-		TaskQueue: s.Queue, SignupWait: Unhurried, AnswerLimit: Unhurried, Log: logger, Now: time.Now, SpareLoopback: true,
-		Services: services.Routes(), Metrics: s.Watch.Metrics, Traces: s.Watch.Traces}
+	o := httpapi.Options{
+		Temporal: s.Temporal, TaskQueue: s.Queue, Registry: reg, Router: router, Sessions: sessions.New(reg.Pool()),
+		Throttle: throttle.New(reg.Pool()), Reservations: idempotency.New(reg.Pool(), s.Keys),
+		Keys: s.Keys, Tokens: s.Tokens, Passwords: cheapPasswords(),
+		SignupWait: Unhurried, AnswerLimit: Unhurried, Log: logger, Now: time.Now, SpareLoopback: true,
+		Services: services.Routes(), Metrics: s.Watch.Metrics, Traces: s.Watch.Traces,
+	}
 	for _, option := range options {
 		option(&o)
 	}

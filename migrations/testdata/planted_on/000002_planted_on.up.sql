@@ -1,2 +1,2 @@
--- Since when a branch has been there.
+-- The date on which the branch was founded.
 ALTER TABLE branches ADD COLUMN planted_on date;

@@ -1,1 +1,1 @@
--- safe for data: what was filled in stays
+-- safe for data: the dates stay

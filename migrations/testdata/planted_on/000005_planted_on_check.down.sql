@@ -1,2 +1,2 @@
--- safe for data: a check holds none
+-- safe for data: a check holds no data
 ALTER TABLE branches DROP CONSTRAINT branches_planted_on_check;

@@ -1,2 +1,2 @@
--- So that the next release can leave it out.
+-- Lets the next release omit the column.
 ALTER TABLE branches ALTER COLUMN planted_on DROP NOT NULL;

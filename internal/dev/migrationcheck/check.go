@@ -81,7 +81,7 @@ type file struct {
 
 const (
 	outsideTransaction = "-- no transaction"
-	backfillHead       = "-- backfill: "
+	backfillHead       = "-- backfill:"
 	unsafeLine         = "-- unsafe:"
 )
 

@@ -24,7 +24,10 @@ type pass struct {
 // run checks a file, and brings the catalog to what the file leaves.
 func run(s Schema, cat *catalog, f file) []Finding {
 	p := &pass{schema: s, cat: cat, file: f}
-	p.wholeFile()
+	p.checkTransactions()
+	if f.isBackfill() {
+		p.checkBackfill()
+	}
 	for _, statement := range f.statements {
 		p.now, p.found, p.locks = statement, nil, nil
 		rule, known := rules[statement.kind]
@@ -119,8 +122,8 @@ func firstWords(text string) string {
 	return strings.Join(fields[:min(4, len(fields))], " ")
 }
 
-// wholeFile checks what a file's first line says of it.
-func (p *pass) wholeFile() {
+// checkTransactions checks that a file has a transaction unless its first line says that it has none.
+func (p *pass) checkTransactions() {
 	first := func(says, instead string) {
 		p.findings = append(p.findings, Finding{p.file.name, 1, ruleTransaction, says, instead})
 	}
@@ -142,9 +145,6 @@ func (p *pass) wholeFile() {
 	}
 	if p.file.inTransaction() && strings.Contains(p.file.text, outsideTransaction+"\n") {
 		first("`-- no transaction` is not in the first line", "make it the first line")
-	}
-	if p.file.head == strings.TrimSpace(backfillHead) {
-		p.findings = append(p.findings, Finding{p.file.name, 1, ruleBackfill, "`-- backfill:` doesn't say what it fills", "say it"})
 	}
 }
 

@@ -1,1 +1,2 @@
+-- compatible with: 3
 ALTER TABLE branches VALIDATE CONSTRAINT branches_planted_on_check;

@@ -13,8 +13,10 @@ import (
 func awaitStatus(t *testing.T, status int, token string, processes ...*teststack.Stack) {
 	t.Helper()
 	for _, process := range processes {
-		answers := func() bool { return process.Get("/api/auth/me", token).Status == status }
-		teststack.Eventually(t, fmt.Sprint("an answer with status ", status), func() bool { return answers() && answers() })
+		teststack.Eventually(t, fmt.Sprint("two answers with status ", status), func() bool {
+			first, second := process.Get("/api/auth/me", token), process.Get("/api/auth/me", token)
+			return first.Status == status && second.Status == status
+		})
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -21,9 +22,10 @@ func newCommand() *cobra.Command {
 	var envFile string
 	var version bool
 	root := &cobra.Command{
-		Use:           "narthex",
-		Short:         "Signs churches up, each with a database of its own",
-		Example:       "  narthex --env-file .env serve\n  narthex signups list --since 1d\n  narthex completion bash > /etc/bash_completion.d/narthex",
+		Use:   "narthex",
+		Short: "Signs churches up, each with a database of its own",
+		Example: "  narthex --env-file .env serve\n  narthex signups list --since 1d\n" +
+			"  narthex completion bash > /etc/bash_completion.d/narthex",
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		PersistentPreRunE: func(*cobra.Command, []string) error {
@@ -128,10 +130,9 @@ func printVersion(cmd *cobra.Command) error {
 		return errors.New("this program carries no build information")
 	}
 	version := build.Main.Version
-	for _, setting := range build.Settings {
-		if setting.Key == "vcs.revision" {
-			version += " " + setting.Value
-		}
+	isRevision := func(s debug.BuildSetting) bool { return s.Key == "vcs.revision" }
+	if i := slices.IndexFunc(build.Settings, isRevision); i >= 0 {
+		version += " " + build.Settings[i].Value
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), "narthex %s, %s, release %s\n", version, build.GoVersion, name)
 	return nil

@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -103,8 +102,9 @@ func TestOperatorsActOnInvitations(t *testing.T) {
 	}
 	i.listed("SignupOutcome = 'rolled_back'")
 	wantRefusal(t, "this invitation has ended: there is nothing to cancel", i.variables, "invitations", "cancel", i.tenantID)
-	wantIn(t, wantPrinted(t, i.variables, "invitations", "show", i.tenantID), "tenant "+i.tenantID+" church "+i.tenantID+
-		" database tenant_"+i.tenantID+" workflow "+workflowID, "outcome rolled_back", "failed CreateInvitedAdmin (", "DeleteInvitedAdmin completed")
+	wantIn(t, wantPrinted(t, i.variables, "invitations", "show", i.tenantID),
+		"tenant "+i.tenantID+" church "+i.tenantID+" database tenant_"+i.tenantID+" workflow "+workflowID,
+		"outcome rolled_back", "failed CreateInvitedAdmin (", "DeleteInvitedAdmin completed")
 	wantIn(t, wantPrinted(t, i.variables, "invitations", "list", "--failed", "--limit", "1000"),
 		"STARTED TENANT OUTCOME FAILED STEP TOOK WORKFLOW", i.tenantID+" rolled_back CreateInvitedAdmin", "s "+workflowID)
 
@@ -175,8 +175,8 @@ func TestInvitationsThatCanNotBeReplayed(t *testing.T) {
 	if second := i.listed("ExecutionStatus = 'Completed'"); second == first {
 		t.Fatalf("two invitations have the workflow id %s", first)
 	}
-	wantRefusal(t, fmt.Sprintf("there are several invitations of %s: name one by its workflow id, which `narthex invitations list` shows", i.tenantID),
-		i.variables, "invitations", "show", i.tenantID)
+	wantRefusal(t, "there are several invitations of "+i.tenantID+
+		": name one by its workflow id, which `narthex invitations list` shows", i.variables, "invitations", "show", i.tenantID)
 
 	i.await("a church with the first's email", func() bool {
 		status, _ := post(t, i.url+"/api/auth/register", person)

@@ -81,7 +81,8 @@ Without names, all of SEAL_KEYSET, INDEX_KEYSET and TOKEN_KEY that are set are r
 			return nil
 		},
 	}
-	cmd.Flags().StringVar(&stage, "stage", string(config.StageReplace), "`STAGE` of the rotation: replace (add and promote at once), add, promote or retire")
+	cmd.Flags().StringVar(&stage, "stage", string(config.StageReplace),
+		"`STAGE` of the rotation: replace (add and promote at once), add, promote or retire")
 	completes(cmd, "stage", config.Stages())
 	return cmd
 }

@@ -1,8 +1,8 @@
 package main
 
 import (
-	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -111,10 +111,12 @@ func TestKeysRotateRefuses(t *testing.T) {
 	wantMisused(t, `there is no variable of keys "REGISTRY_URL"`, variables, "keys", "rotate", "REGISTRY_URL")
 	wantRefusal(t, "SEAL_KEYSET is not base64", append(variables, "SEAL_KEYSET=5ecret"), "keys", "rotate")
 	wantMisused(t, `there is no stage "sideways"`, variables, "keys", "rotate", "--stage", "sideways")
-	wantRefusal(t, "TOKEN_KEY holds no key that was added and does not sign yet: add one first", variables, "keys", "rotate", "--stage", "promote", "TOKEN_KEY")
+	wantRefusal(t, "TOKEN_KEY holds no key that was added and does not sign yet: add one first", variables,
+		"keys", "rotate", "--stage", "promote", "TOKEN_KEY")
 	if got := wantPrinted(t, variables, "keys", "rotate", "TOKEN_KEY"); strings.Count(got, "\n") != 1 || strings.Count(got, ",") != 1 {
 		t.Errorf("rotate TOKEN_KEY printed\n%swant one line of two keys", got)
 	}
 	wantRefusal(t, "the registry's schema is not the newest", variables, "keys", "reseal")
-	wantRefusal(t, "the registry cannot be resealed", append(variables, fmt.Sprintf("REGISTRY_URL=postgres://5ecret:5ecret@127.0.0.1:%d/none", 1)), "keys", "reseal")
+	unreachable := slices.Concat(variables, []string{"REGISTRY_URL=postgres://5ecret:5ecret@127.0.0.1:1/none"})
+	wantRefusal(t, "the registry cannot be resealed", unreachable, "keys", "reseal")
 }

@@ -101,7 +101,8 @@ func applicant() map[string]string {
 
 func TestVersion(t *testing.T) {
 	t.Parallel()
-	if status, output := narthex(t, nil, "version"); status != 0 || !strings.HasPrefix(output, "narthex ") || !strings.Contains(output, "go1.") {
+	status, output := narthex(t, nil, "version")
+	if status != 0 || !strings.HasPrefix(output, "narthex ") || !strings.Contains(output, "go1.") {
 		t.Errorf("status %d, %s", status, output)
 	}
 }
@@ -128,15 +129,17 @@ func TestWhatIsMissingOrMalformedIsNamed(t *testing.T) {
 	t.Parallel()
 	nowhere := filepath.Join(t.TempDir(), "missing.env")
 	wantRefusal(t, "REGISTRY_URL is not set", nil, "migrate")
-	wantRefusal(t, "REGISTRY_URL is not set; SEAL_KEYSET is not set; INDEX_KEYSET is not set; TOKEN_KEY is not set; TENANT_SERVER_URL is not set", nil, "serve")
-	wantRefusal(t, "REGISTRY_URL is not set; SEAL_KEYSET is not set; INDEX_KEYSET is not set; TOKEN_KEY is not set", nil, "api")
+	const missing = "REGISTRY_URL is not set; SEAL_KEYSET is not set; INDEX_KEYSET is not set; TOKEN_KEY is not set"
+	wantRefusal(t, missing+"; TENANT_SERVER_URL is not set", nil, "serve")
+	wantRefusal(t, missing, nil, "api")
 	wantRefusal(t, "REGISTRY_URL is not set; SEAL_KEYSET is not set; INDEX_KEYSET is not set; TENANT_SERVER_URL is not set", nil, "worker")
 	wantRefusal(t, "the environment file "+nowhere+" cannot be read", nil, "serve", "--env-file", nowhere)
 	wantRefusal(t, "the registry postgres://n:xxxxx@127.0.0.1:1/r: ", []string{"REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"}, "migrate")
 	wantMisused(t, `unknown command "launch"`, nil, "launch")
 
 	complete := environment(t, "127.0.0.1:1")
-	wantRefusal(t, "SEAL_KEYSET is not base64; HTTP_ADDRESS is not an address like 127.0.0.1:8080: \"8080\"; TOKEN_KEY is not base64 of 32 bytes",
+	wantRefusal(t,
+		`SEAL_KEYSET is not base64; HTTP_ADDRESS is not an address like 127.0.0.1:8080: "8080"; TOKEN_KEY is not base64 of 32 bytes`,
 		append(complete, "SEAL_KEYSET=5ecret", "TOKEN_KEY=5ecret", "HTTP_ADDRESS=8080"), "serve")
 	wantRefusal(t, "TEMPORAL_ADDRESS is not set", append(complete, "TEMPORAL_ADDRESS="), "worker")
 	wantRefusal(t, "TEMPORAL_ADDRESS is not set", append(complete, "TEMPORAL_ADDRESS="), "signups", "list")
@@ -193,7 +196,8 @@ func TestMigrateCanBeRunAgain(t *testing.T) {
 	t.Parallel()
 	variables := environment(t, "127.0.0.1:1")
 	for range 2 {
-		if status, output := narthex(t, variables, "migrate"); status != 0 || !strings.HasPrefix(output, "The registry has the newest schema.\n") {
+		status, output := narthex(t, variables, "migrate")
+		if status != 0 || !strings.HasPrefix(output, "The registry has the newest schema.\n") {
 			t.Errorf("status %d, %s", status, output)
 		}
 	}

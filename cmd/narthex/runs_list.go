@@ -37,7 +37,8 @@ func (s *subject) listCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&l.Outcome, "outcome", "", "only those with this `OUTCOME`: "+strings.Join(runs.Outcomes(), ", "))
 	cmd.Flags().StringVar(&l.FailedStep, "step", "", "only those in which this `STEP` failed, like "+s.Steps[0].Do)
-	cmd.Flags().BoolVar(&l.Failed, "failed", false, "only those that need somebody: rolled back or terminated and not replayed since, or stuck")
+	cmd.Flags().BoolVar(&l.Failed, "failed", false,
+		"only those that need somebody: rolled back or terminated and not replayed since, or stuck")
 	momentFlag(cmd, &l.since, "since", "only those that started then or later")
 	momentFlag(cmd, &l.until, "until", "only those that started earlier")
 	cmd.Flags().IntVar(&l.Limit, "limit", 50, "at most `N`")

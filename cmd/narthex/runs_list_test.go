@@ -57,7 +57,8 @@ func TestAListSaysHowToGetTheRest(t *testing.T) {
 // newTenant returns the tenant of a signup that was rolled back and is not among the known ones, once Temporal lists it.
 func (o *operated) newTenant(known []string) (tenant string) {
 	o.t.Helper()
-	err := o.registry.QueryRow(o.t.Context(), `SELECT tenant_id FROM audit_log WHERE tenant_id <> ALL($1)`, append([]string{}, known...)).Scan(&tenant)
+	const selectOther = `SELECT tenant_id FROM audit_log WHERE tenant_id <> ALL($1)`
+	err := o.registry.QueryRow(o.t.Context(), selectOther, append([]string{}, known...)).Scan(&tenant)
 	if err != nil {
 		o.t.Fatal(err)
 	}
@@ -119,7 +120,8 @@ func TestAListOfWhatFailed(t *testing.T) {
 	if session["tenantId"] != stuck {
 		t.Errorf("login leads to %v, want the tenant %s that was replayed", session["tenantId"], stuck)
 	}
-	_, output := narthex(t, o.variables, "signups", "replay", "--failed", "--since", "1d") // fails for other tests' signups, which have other keys
+	// It fails for other tests' signups, which have other keys.
+	_, output := narthex(t, o.variables, "signups", "replay", "--failed", "--since", "1d")
 	wantIn(t, output, ", "+rolledBack+": created")
 }
 
@@ -178,7 +180,7 @@ func TestAReplayIsRefusedWhereAnotherChurchHasTheEmail(t *testing.T) {
 		t.Errorf("the refused replay has changed what `show` says from\n%s\nto\n%s", before, after)
 	}
 	wantIn(t, wantPrinted(t, o.variables, "signups", "show", second), "outcome created")
-	unreachable := append(o.variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r")
+	unreachable := slices.Concat(o.variables, []string{"REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"})
 	_, output = narthex(t, unreachable, "signups", "replay", first)
 	wantIn(t, output, first+": not replayed: look for the email's holder: no connection to PostgreSQL")
 }

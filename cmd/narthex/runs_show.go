@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 	"text/tabwriter"
 
@@ -62,9 +63,9 @@ func activities(status runs.Status) (all []runs.Activity) {
 	for _, step := range status.Steps {
 		all = append(all, step.Activity)
 	}
-	for i := len(status.Steps) - 1; i >= 0; i-- {
-		if undo := status.Steps[i].Undo; undo != nil {
-			all = append(all, *undo)
+	for _, step := range slices.Backward(status.Steps) {
+		if step.Undo != nil {
+			all = append(all, *step.Undo)
 		}
 	}
 	return all

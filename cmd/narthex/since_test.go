@@ -19,7 +19,9 @@ func TestParseSince(t *testing.T) {
 			t.Errorf("%s: %s (%v), want %s", text, at, err, want)
 		}
 	}
-	for _, text := range []string{"", "0", "0d", "-1h", "-1d", "1d-48h", "d", "yesterday", "7", "99999999999d", "2026-13-01", "2026-11-29", "9999999h"} {
+	for _, text := range []string{
+		"", "0", "0d", "-1h", "-1d", "1d-48h", "d", "yesterday", "7", "99999999999d", "2026-13-01", "2026-11-29", "9999999h",
+	} {
 		if at, err := parseSince(text, now); err == nil {
 			t.Errorf("%q: %s, want an error", text, at)
 		}

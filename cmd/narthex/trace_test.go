@@ -110,7 +110,8 @@ func TestOneTraceFromRequestToSQL(t *testing.T) {
 	receiver.await(t, traceID, "POST /api/auth/register")
 	receiver.await(t, traceID, "RunWorkflow:Signup")
 	receiver.await(t, traceID, "RunActivity:CreateDatabase")
-	want := "CREATE DATABASE < RunActivity:CreateDatabase < StartActivity:CreateDatabase < RunWorkflow:Signup < StartWorkflow:Signup < POST /api/auth/register"
+	want := "CREATE DATABASE < RunActivity:CreateDatabase < StartActivity:CreateDatabase < " +
+		"RunWorkflow:Signup < StartWorkflow:Signup < POST /api/auth/register"
 	if got := ancestry(receiver.await(t, traceID, "CREATE DATABASE")); got != want {
 		t.Errorf("the statement's ancestry is\n  %s, want\n  %s", got, want)
 	}
@@ -131,7 +132,10 @@ func TestOneTraceFromRequestToSQL(t *testing.T) {
 		"the spans": receiver.dump.String(), "the API's metrics": metricsOf(t, api), "the worker's metrics": metricsOf(t, worker),
 		"the logs": api.Output() + worker.Output(),
 	} {
-		for _, secret := range []string{who["email"], "example.org", who["password"], "Grace Chapel", "Muster", "postgres://", "$2a$", "SCRAM-SHA-256", "INSERT INTO", `"mine"`} {
+		for _, secret := range []string{
+			who["email"], "example.org", who["password"], "Grace Chapel", "Muster",
+			"postgres://", "$2a$", "SCRAM-SHA-256", "INSERT INTO", `"mine"`,
+		} {
 			if strings.Contains(text, secret) {
 				t.Errorf("%q can be read in %s", secret, where)
 			}

@@ -24,8 +24,7 @@ func (e usageError) Unwrap() error { return e.error }
 func usage(format string, args ...any) error { return usageError{fmt.Errorf(format, args...)} }
 
 func exitStatus(err error) int {
-	var misused usageError
-	if errors.As(err, &misused) {
+	if _, misused := errors.AsType[usageError](err); misused {
 		return exitUsage
 	}
 	return exitFailure
@@ -102,8 +101,7 @@ func knownTopic(root *cobra.Command, words []string) error {
 
 // withFlagHint names the flags that there are, where err is about one that there isn't.
 func withFlagHint(cmd *cobra.Command, err error) error {
-	var unknown *pflag.NotExistError
-	if !errors.As(err, &unknown) {
+	if _, unknown := errors.AsType[*pflag.NotExistError](err); !unknown {
 		return err
 	}
 	var known []string

@@ -20,7 +20,8 @@ func TestWhatIsMisspeltExitsWith2AndSuggests(t *testing.T) {
 	wantMisused(t, `unknown flag: --outcom: narthex signups list takes --`, nil, "signups", "list", "--outcom", "created")
 	wantMisused(t, `there is no outcome "made": it is one of created, `, nil, "signups", "list", "--outcome", "made")
 	wantMisused(t, `there is no step "MakeDatabase": it is one of CreateDatabase, `, nil, "signups", "list", "--step", "MakeDatabase")
-	wantMisused(t, `there is no step "CreateDatabase": it is one of CreateInvitedAdmin, `, nil, "invitations", "list", "--step", "CreateDatabase")
+	wantMisused(t, `there is no step "CreateDatabase": it is one of CreateInvitedAdmin, `, nil,
+		"invitations", "list", "--step", "CreateDatabase")
 	wantMisused(t, `it is not like 24h, 7d, 2026-11-26`, nil, "signups", "list", "--since", "yesterday")
 	wantMisused(t, `it is not like 24h, 7d, 2026-11-26`, nil, "invitations", "list", "--until", "tomorrow")
 	wantMisused(t, `--since must be before --until`, nil, "signups", "list", "--since", "1d", "--until", "7d")
@@ -49,8 +50,10 @@ func TestEveryCommandRefusesWhatItDoesNotKnow(t *testing.T) {
 func TestEveryCommandHasAnExampleThatIsValid(t *testing.T) {
 	t.Parallel()
 	for _, cmd := range allCommands(newCommand()) {
-		own := cmd.Name() != "help" && cmd.Deprecated == "" && !strings.HasPrefix(cmd.CommandPath(), "narthex completion") // cobra's have theirs in their texts
-		if own && !strings.Contains(cmd.Example, strings.TrimPrefix(cmd.CommandPath(), "narthex ")) {
+		if cmd.Name() == "help" || cmd.Deprecated != "" || strings.HasPrefix(cmd.CommandPath(), "narthex completion") {
+			continue // cobra's have theirs in their texts
+		}
+		if !strings.Contains(cmd.Example, strings.TrimPrefix(cmd.CommandPath(), "narthex ")) {
 			t.Errorf("the help of %s has no example of it: %q", cmd.CommandPath(), cmd.Example)
 		}
 		for line := range strings.Lines(cmd.Example) {
@@ -93,7 +96,8 @@ func TestShellsCompleteValues(t *testing.T) {
 			t.Errorf("narthex %s<Tab>: status %d, %s, want %s among them", words, status, output, want)
 		}
 	}
-	if status, output := narthex(t, nil, "--help"); status != 0 || !strings.Contains(output, "completion ") || !strings.Contains(output, "--version") {
+	status, output := narthex(t, nil, "--help")
+	if status != 0 || !strings.Contains(output, "completion ") || !strings.Contains(output, "--version") {
 		t.Errorf("the help (status %d) lacks completion or --version:\n%s", status, output)
 	}
 }

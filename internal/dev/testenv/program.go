@@ -41,12 +41,14 @@ func StartReading(t testing.TB, input io.Reader, environment []string, name stri
 	if err != nil {
 		t.Fatal(err)
 	}
-	return startProgram(t, path, input, environment, name, arguments...)
+	return startProgram(t, path, input, environment, arguments...)
 }
 
 // NextRelease builds a program as a later release has it, whose tenant schema has more migrations: their text by file name.
 // The function that it returns starts the program as Start does.
-func NextRelease(t testing.TB, name string, migrations map[string]string) func(t testing.TB, environment []string, arguments ...string) *Run {
+func NextRelease(
+	t testing.TB, name string, migrations map[string]string,
+) func(t testing.TB, environment []string, arguments ...string) *Run {
 	t.Helper()
 	root, err := moduleRoot()
 	if err != nil {
@@ -73,11 +75,11 @@ func NextRelease(t testing.TB, name string, migrations map[string]string) func(t
 	}
 	return func(t testing.TB, environment []string, arguments ...string) *Run {
 		t.Helper()
-		return startProgram(t, path, nil, environment, name, arguments...)
+		return startProgram(t, path, nil, environment, arguments...)
 	}
 }
 
-func startProgram(t testing.TB, path string, input io.Reader, environment []string, name string, arguments ...string) *Run {
+func startProgram(t testing.TB, path string, input io.Reader, environment []string, arguments ...string) *Run {
 	t.Helper()
 	if err := dependOnSources(); err != nil {
 		t.Fatal(err)
@@ -96,7 +98,7 @@ func startProgram(t testing.TB, path string, input io.Reader, environment []stri
 		r.Signal(syscall.SIGKILL)
 		<-r.done
 		if t.Failed() {
-			t.Logf("%s %v printed:\n%s", name, arguments, r.Output())
+			t.Logf("%s %v printed:\n%s", filepath.Base(path), arguments, r.Output())
 		}
 	})
 	return r

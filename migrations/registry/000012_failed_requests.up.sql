@@ -1,8 +1,8 @@
--- Requests of a church that were answered with 5xx within a few seconds: a run over the fleet compares what failed since it
--- has changed a canary with what failed before.
+-- How many requests of a church were answered with 5xx, in spans of a few seconds. A run over the fleet compares the
+-- failures after it changed a canary with those before.
 CREATE TABLE failed_requests (
-    tenant_id  text NOT NULL, -- without a reference: rows are deleted within hours
-    since      timestamptz NOT NULL, -- the first failed at this time or later, the last before created_at
+    tenant_id  text NOT NULL, -- not a foreign key: rows are deleted within hours
+    since      timestamptz NOT NULL, -- the span starts here and ends at created_at
     requests   integer NOT NULL,
     created_at timestamptz NOT NULL DEFAULT now(),
     updated_at timestamptz NOT NULL DEFAULT now(),

@@ -35,6 +35,8 @@ func TestUIShowsAFailedSignup(t *testing.T) {
 
 	database := "tenant_" + tenantID
 	b.shows(all+"?query="+url.QueryEscape(`SignupOutcome="rolled_back"`), "FAILED", strings.Split(workflow, "/")[0])
+	b.addColumns("TenantId", "SignupOutcome", "FailedStep")
+	b.shows(all, "TenantId", "SignupOutcome", "FailedStep", tenantID, "rolled_back", "IndexAdminEmail")
 	b.shows(this+"/user-metadata",
 		"sign up "+database,
 		"database and role: "+database,
@@ -158,6 +160,27 @@ func (b browser) shows(page string, texts ...string) {
 		err = chromedp.Do(ctx, chromedp.Sleep(200*time.Millisecond))
 	}
 	b.t.Fatalf("%s does not show %q where it should (%v). It shows:\n%.6000s", page, missing, err, shown)
+}
+
+// addColumns adds columns to the list of workflows that is shown, as docs/operate.md says.
+func (b browser) addColumns(names ...string) {
+	b.t.Helper()
+	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Minute)
+	defer cancel()
+	labels := []string{"Configure Columns"}
+	for _, name := range names {
+		labels = append(labels, "Add "+name+" column")
+	}
+	for _, label := range labels {
+		click := chromedp.Evaluate[bool](`(button => (button?.click(), !!button))(document.querySelector('[aria-label="` + label + `"]'))`)
+		clicked, err := chromedp.Run(ctx, click)
+		for ; err == nil && !clicked; clicked, err = chromedp.Run(ctx, click) {
+			err = chromedp.Do(ctx, chromedp.Sleep(200*time.Millisecond))
+		}
+		if err != nil {
+			b.t.Fatalf("there is no button %q: %v", label, err)
+		}
+	}
 }
 
 // firstMissing returns the first of the texts that does not stand behind those before it.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 
 	"github.com/jackc/pgx/v5"
 
@@ -33,6 +34,21 @@ func (s *Server) Connect(ctx context.Context, d Database) (*pgx.Conn, error) {
 		conn.Close(ctx)
 	}
 	return nil, cmp.Or(err, connectErr)
+}
+
+// connect opens a session in the database of a name as Narthex's role, which is a member of all roles that it has made.
+// The settings, by name, hold for the session.
+func (s *Server) connect(ctx context.Context, name string, settings map[string]string) (*pgx.Conn, error) {
+	config := s.pool.Config().ConnConfig
+	config.Database = name
+	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	config.RuntimeParams["idle_session_timeout"] = postgres.IdleLimit
+	maps.Copy(config.RuntimeParams, settings)
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to tenant database: %w", err)
+	}
+	return conn, nil
 }
 
 // Migrate brings d's database to the newest tenant schema; a ready one that was claimed has it. Idempotent. It is

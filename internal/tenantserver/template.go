@@ -190,13 +190,9 @@ const (
 // adopt gives what is in a copy of the template to the role of its name, whose marker must be ours, and returns
 // the version of its schema: 0 where it is no copy. Idempotent. Errors: ErrNotOwned.
 func (s *Server) adopt(ctx context.Context, name string, ours func(marker string) bool) (version int, err error) {
-	config := s.pool.Config().ConnConfig
-	config.Database = name
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec
-	config.RuntimeParams["idle_session_timeout"] = postgres.IdleLimit
-	conn, err := pgx.ConnectConfig(ctx, config)
+	conn, err := s.connect(ctx, name, nil)
 	if err != nil {
-		return 0, fmt.Errorf("connect to tenant database: %w", err)
+		return 0, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var maker, marker string

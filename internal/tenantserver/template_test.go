@@ -11,52 +11,18 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/catalog"
 	"narthex/internal/tenantserver"
 )
 
-// describe is all that can be told of a database's schema and of the database itself, a line a thing. The
-// name of the database, which is its role's too, is left out.
-const describe = `
-	SELECT replace(line, current_database(), 'OWNER') FROM (
-		SELECT format('database %s %s %s %s %s %s %s', pg_get_userbyid(datdba), datacl, datconnlimit,
-				datallowconn, datistemplate, pg_encoding_to_char(encoding), datcollate) AS line
-			FROM pg_database WHERE datname = current_database() UNION ALL
-		SELECT format('schema %s %s %s', nspname, pg_get_userbyid(nspowner), nspacl)
-			FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema' UNION ALL
-		SELECT format('%s %s.%s %s %s %s', c.relkind, n.nspname, c.relname, pg_get_userbyid(c.relowner), c.relacl, c.reloptions)
-			FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE n.nspname IN ('public', 'narthex_migrations') UNION ALL
-		SELECT format('column %s.%s %s %s %s %s', a.attrelid::regclass, a.attname, a.attnum,
-				format_type(a.atttypid, a.atttypmod), a.attnotnull, pg_get_expr(d.adbin, d.adrelid))
-			FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid
-			LEFT JOIN pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum
-			WHERE c.relnamespace IN ('public'::regnamespace, 'narthex_migrations'::regnamespace) AND a.attnum > 0 UNION ALL
-		SELECT format('constraint %s %s %s', conrelid::regclass, conname, pg_get_constraintdef(oid))
-			FROM pg_constraint WHERE connamespace = 'public'::regnamespace UNION ALL
-		SELECT format('index %s', pg_get_indexdef(indexrelid))
-			FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid WHERE c.relnamespace = 'public'::regnamespace UNION ALL
-		SELECT format('function %s %s %s', proname, pg_get_userbyid(proowner), prosrc)
-			FROM pg_proc WHERE pronamespace = 'public'::regnamespace UNION ALL
-		SELECT format('trigger %s', pg_get_triggerdef(oid)) FROM pg_trigger WHERE NOT tgisinternal UNION ALL
-		SELECT format('type %s %s', typname, pg_get_userbyid(typowner)) FROM pg_type WHERE typnamespace = 'public'::regnamespace UNION ALL
-		SELECT format('version %s %s', version, dirty) FROM narthex_migrations.versions UNION ALL
-		SELECT format('extension %s %s', extname, extversion) FROM pg_extension
-	) all_lines ORDER BY 1`
-
-func (h *host) describe(d tenantserver.Database) []string {
+// describe reads the catalog of d's database.
+func (h *host) describe(d tenantserver.Database) catalog.Catalog {
 	h.t.Helper()
-	config := h.admin.Config().Copy()
-	config.Database = d.Name()
-	conn, err := pgx.ConnectConfig(h.t.Context(), config)
+	c, err := h.server.Catalog(h.t.Context(), d.Name(), "")
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	defer conn.Close(context.Background())
-	rows, _ := conn.Query(h.t.Context(), describe)
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		h.t.Fatal(err)
-	}
-	return lines
+	return c
 }
 
 func (h *host) ensureTemplate() {
@@ -100,8 +66,8 @@ func TestACopyOfTheTemplateEqualsAMigratedDatabase(t *testing.T) {
 	copied := newDatabase()
 	create(t, h.server, copied)
 	before := h.describe(copied)
-	if len(before) < 500 {
-		t.Fatalf("the copy has %d things in it before it is migrated, want the schema's: it is no copy", len(before))
+	if len(before.Facts) < 500 {
+		t.Fatalf("the copy has %d facts before it is migrated, want the schema's: it is no copy", len(before.Facts))
 	}
 	if err := h.server.Migrate(t.Context(), copied); err != nil {
 		t.Fatal(err)
@@ -110,17 +76,10 @@ func TestACopyOfTheTemplateEqualsAMigratedDatabase(t *testing.T) {
 }
 
 // wantSame compares what is in a copy with what is in a database that was migrated.
-func (h *host) wantSame(got, migrated []string) {
+func (h *host) wantSame(got, migrated catalog.Catalog) {
 	h.t.Helper()
-	for _, line := range migrated {
-		if !slices.Contains(got, line) {
-			h.t.Errorf("the copy lacks: %s", line)
-		}
-	}
-	for _, line := range got {
-		if !slices.Contains(migrated, line) {
-			h.t.Errorf("the copy has beyond: %s", line)
-		}
+	for _, d := range catalog.Compare(migrated, got) {
+		h.t.Errorf("the copy differs from a migrated database: %s", d)
 	}
 }
 

@@ -65,6 +65,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"tenantdb tenantserver schema", "postgres", "Connections survive a failover."},
 	{"tenantdb", "registry", "The registry says where a church's database is."},
 	{"tenantserver", "ids", "A database is named after its tenant."},
+	{"tenantserver", "catalog", "A church's database is compared with the newest schema."},
 	{"postgres redact schema", "sqlstate", "One table says what an error of PostgreSQL means."},
 	{"sqltrace", "redact", "Spans hold no values."},
 

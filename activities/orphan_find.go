@@ -14,7 +14,7 @@ import (
 )
 
 // FindOrphans looks through all servers and the registry for what belongs to no church and no running signup, records
-// when each was seen, and says what to do with it. Idempotent.
+// when each was seen, and says what to do with it. Scratch databases that have expired it drops at once. Idempotent.
 func (a *Activities) FindOrphans(ctx context.Context, sweep orphan.Sweep) (orphan.Result, error) {
 	result, err := a.findOrphans(ctx, sweep)
 	return result, undo("find orphans", err)
@@ -34,6 +34,7 @@ func (a *Activities) findOrphans(ctx context.Context, sweep orphan.Sweep) (orpha
 		if err := a.Registry.Sight(ctx, orphans, search.searched, now); err != nil {
 			return orphan.Result{}, err
 		}
+		a.dropExpiredScratch(ctx, search.searched)
 	}
 	recorded, err := a.Registry.Orphans(ctx)
 	if err != nil {
@@ -114,6 +115,22 @@ func suspectsOn(ctx context.Context, server *tenantserver.Server, locations map[
 		}
 	}
 	return suspects, nil
+}
+
+// dropExpiredScratch drops what processes that were killed have left on the servers that answer. What can't be dropped
+// waits for the next sweep.
+func (a *Activities) dropExpiredScratch(ctx context.Context, servers []string) {
+	for _, server := range a.servers() {
+		if !slices.Contains(servers, server.Name()) {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(ctx, serverLimit)
+		err := server.DropExpiredScratch(ctx)
+		cancel()
+		if err != nil {
+			activity.GetLogger(ctx).Warn("Scratch databases that have expired could not be dropped", "server", server.Name(), "error", describe(err))
+		}
+	}
 }
 
 // withoutOwner returns the suspects that belong to no running signup and, looked at again after that, to no open

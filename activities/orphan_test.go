@@ -271,3 +271,38 @@ func TestOneServerHasOneName(t *testing.T) {
 		t.Errorf("the registry calls the server %s, want its name %s", got, server.Name())
 	}
 }
+
+// A scratch database is nobody's orphan. Once it has expired, a sweep drops it.
+func TestASweepDropsScratchDatabasesThatHaveExpired(t *testing.T) {
+	t.Parallel()
+	o := newOrphanage(t)
+	exists := func(name string) (there bool) {
+		t.Helper()
+		if err := o.admin.QueryRow(t.Context(), `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, name).Scan(&there); err != nil {
+			t.Fatal(err)
+		}
+		return there
+	}
+	for _, c := range []struct {
+		when string
+		life time.Duration
+		in   orphan.Sweep
+		want bool // that it is there afterwards
+	}{
+		{"while it lives", time.Minute, orphan.Sweep{}, true},
+		{"a dry run, when it has expired", -time.Second, orphan.Sweep{DryRun: true}, true},
+		{"when it has expired", -time.Second, orphan.Sweep{}, false},
+	} {
+		err := o.server.InScratch(t.Context(), tenantserver.Scratch{Life: c.life, Empty: true}, func(name string) error {
+			o.wantFound(c.when, c.in)
+			if got := exists(name); got != c.want {
+				t.Errorf("%s: after the sweep the scratch database is there: %t, want %t", c.when, got, c.want)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Errorf("%s: %v", c.when, err)
+		}
+	}
+	o.wantListed("after the sweeps")
+}

@@ -23,7 +23,7 @@ const (
 	readyPrefix = "pool_"
 	readyMark   = "narthex pool of "
 
-	createReadyRole = `
+	createOwner = `
 		CREATE ROLE %[1]s NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT %[3]d;
 		COMMENT ON ROLE %[1]s IS '%[2]s';
 		GRANT %[1]s TO CURRENT_USER`
@@ -69,26 +69,38 @@ func (s *Server) MakeReady(ctx context.Context, id string) error {
 }
 
 func (s *Server) makeReady(ctx context.Context, name, template string) error {
-	acquired, err := s.pool.Acquire(ctx)
-	if err != nil {
-		return fmt.Errorf("connect to tenant server: %w", err)
-	}
-	defer acquired.Release()
-	conn, mark := acquired.Conn(), readyMark+s.installation
-	for _, statement := range []string{
-		fmt.Sprintf(createReadyRole, name, mark, connectionLimit),
-		fmt.Sprintf(copyDatabase, name, template),
-		fmt.Sprintf(restrict, name, connectionLimit),
-	} {
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			return fmt.Errorf("make ready database: %w", err)
-		}
+	mark := readyMark + s.installation
+	if err := s.makeWithRole(ctx, name, mark, fmt.Sprintf(copyDatabase, name, template)); err != nil {
+		return fmt.Errorf("make ready database: %w", err)
 	}
 	if _, err := s.adopt(ctx, name, func(marker string) bool { return marker == mark }); err != nil {
 		return err
 	}
-	if _, err := conn.Exec(ctx, fmt.Sprintf(closeReady, name, schemaMark+template)); err != nil {
+	if _, err := s.pool.Exec(ctx, fmt.Sprintf(closeReady, name, schemaMark+template)); err != nil {
 		return fmt.Errorf("close ready database: %w", err)
+	}
+	return nil
+}
+
+// makeWithRole makes a role that cannot log in, with a mark, and a database of its name that it owns. The database is
+// restricted as a tenant's is; create is the statement that makes it.
+func (s *Server) makeWithRole(ctx context.Context, name, mark, create string) error {
+	for _, statement := range []string{
+		fmt.Sprintf(createOwner, name, mark, connectionLimit), create, fmt.Sprintf(restrict, name, connectionLimit),
+	} {
+		if _, err := s.pool.Exec(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// dropWithRole drops what makeWithRole has made, whoever is connected. Idempotent.
+func (s *Server) dropWithRole(ctx context.Context, name string) error {
+	for _, statement := range []string{dropDatabase, dropRole} {
+		if _, err := s.pool.Exec(ctx, fmt.Sprintf(statement, name)); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -108,10 +120,8 @@ func (s *Server) ReadyIDs(ctx context.Context) (map[string]bool, error) {
 
 // DropReady removes the database and role of id, unless they were claimed: then they have other names. Idempotent.
 func (s *Server) DropReady(ctx context.Context, id string) error {
-	for _, statement := range []string{dropDatabase, dropRole} {
-		if _, err := s.pool.Exec(ctx, fmt.Sprintf(statement, readyPrefix+id)); err != nil {
-			return fmt.Errorf("drop ready database: %w", err)
-		}
+	if err := s.dropWithRole(ctx, readyPrefix+id); err != nil {
+		return fmt.Errorf("drop ready database: %w", err)
 	}
 	return nil
 }

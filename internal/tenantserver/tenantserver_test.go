@@ -50,9 +50,12 @@ func newHost(t testing.TB) *host {
 }
 
 // another is the same server, with the same role, as another process has it.
-func (h *host) another() *tenantserver.Server {
+func (h *host) another() *tenantserver.Server { return h.of("test") }
+
+// of is the same server, with the same role, as an installation has it.
+func (h *host) of(installation string) *tenantserver.Server {
 	h.t.Helper()
-	server, err := tenantserver.Open(h.t.Context(), h.url, "test", migrations.Tenant)
+	server, err := tenantserver.Open(h.t.Context(), h.url, installation, migrations.Tenant)
 	if err != nil {
 		h.t.Fatal(err)
 	}

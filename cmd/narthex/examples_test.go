@@ -88,7 +88,7 @@ func newExamples(t *testing.T) *examples {
 		"signups cancel":     e.runningSignup,
 		"invitations cancel": e.runningInvitation, "invitations replay": e.cancelledInvitation,
 		"invitations show": church, "invitations watch": church,
-		"orphans keep": e.orphan, "orphans remove": e.orphan,
+		"orphans keep": e.orphan, "orphans remove": e.orphan, "fleet drift": church,
 	}
 	return e
 }

@@ -27,7 +27,7 @@ halts when too many fail. What it has changed it can take back.`,
 		Example: "  narthex fleet status\n  narthex fleet migrate",
 	}
 	cmd.AddCommand(fleetStatusCommand(), fleetMigrateCommand(), fleetUndoCommand(), fleetRetryCommand(), fleetPauseCommand(),
-		fleetResumeCommand(), fleetCancelCommand())
+		fleetResumeCommand(), fleetCancelCommand(), fleetDriftCommand())
 	return cmd
 }
 

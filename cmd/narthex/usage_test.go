@@ -13,6 +13,8 @@ func TestWhatIsMisspeltExitsWith2AndSuggests(t *testing.T) {
 	wantMisused(t, `unknown command "lst" for "narthex signups": did you mean list?`, nil, "signups", "lst")
 	wantMisused(t, `unknown command "lst" for "narthex invitations": did you mean list?`, nil, "invitations", "lst")
 	wantMisused(t, `unknown command "bogus" for "narthex orphans": it is one of `, nil, "orphans", "bogus")
+	wantMisused(t, `unknown command "drft" for "narthex fleet": did you mean drift?`, nil, "fleet", "drft")
+	wantMisused(t, `narthex fleet drift takes no argument "bogus"`, nil, "fleet", "drift", "bogus")
 	wantMisused(t, `unknown command "promot" for "narthex worker": did you mean promote?`, nil, "worker", "promot")
 	wantMisused(t, `unknown command "bsh" for "narthex completion": did you mean bash or fish or zsh?`, nil, "completion", "bsh")
 	wantMisused(t, `unknown command "signup" for "narthex": did you mean signups?`, nil, "help", "signup")

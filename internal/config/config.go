@@ -38,10 +38,15 @@ type Keys struct {
 
 // Worker is what a worker needs beside the registry and the keys.
 type Worker struct {
-	TenantServerURL       DatabaseURL   `env:"TENANT_SERVER_URL,required,notEmpty"`
-	OtherTenantServerURLs []DatabaseURL `env:"OTHER_TENANT_SERVER_URLS"` // searched for orphans too
-	ReadyDatabases        Stock         `env:"DATABASE_POOL_SIZE" envDefault:"32"`
+	TenantServers
+	ReadyDatabases Stock `env:"DATABASE_POOL_SIZE" envDefault:"32"`
 	Release
+}
+
+// TenantServers are all PostgreSQL servers that hold tenants' databases.
+type TenantServers struct {
+	TenantServerURL       DatabaseURL   `env:"TENANT_SERVER_URL,required,notEmpty"` // where they are made
+	OtherTenantServerURLs []DatabaseURL `env:"OTHER_TENANT_SERVER_URLS"`
 }
 
 // Release names the program's release. Without a name it is named by its time and content.

@@ -23,7 +23,7 @@ var sealedTables = []reseal.Table{
 }
 
 const (
-	selectTenantIDs = `SELECT id FROM tenants WHERE status NOT IN ('provisioning', 'deleted') ORDER BY id`
+	selectTenantIDs = `SELECT id FROM tenants WHERE ` + hasDatabase + ` ORDER BY id`
 	updateKeyCheck  = `UPDATE key_checks SET sealed = $2, indexed = $3, updated_at = now() WHERE id = $1`
 )
 

@@ -33,7 +33,10 @@ const (
 	bookkeeping   = `CREATE SCHEMA IF NOT EXISTS narthex_migrations`
 	versionTable  = `"narthex_migrations"."versions"`
 	selectVersion = `SELECT version, dirty FROM narthex_migrations.versions`
-	wipe          = `DROP SCHEMA IF EXISTS narthex_migrations CASCADE; DROP SCHEMA public CASCADE; CREATE SCHEMA public`
+	// Everybody who can connect may use public, as in a new database.
+	wipe = `
+		DROP SCHEMA IF EXISTS narthex_migrations CASCADE; DROP SCHEMA public CASCADE;
+		CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC`
 )
 
 // Up applies every migration in files that config's database lacks. It is idempotent, and safe when

@@ -1,7 +1,11 @@
 package tenantserver_test
 
 import (
+	"errors"
+	"strconv"
 	"testing"
+
+	"golang.org/x/sync/errgroup"
 
 	"narthex/internal/ids"
 	"narthex/internal/tenantserver"
@@ -34,6 +38,37 @@ func BenchmarkDatabase(b *testing.B) {
 				b.StopTimer()
 				drop(b, h.server, d)
 				b.StartTimer()
+			}
+		})
+	}
+}
+
+// BenchmarkCompare compares churches' databases with the newest schema, one at a time and four at once.
+func BenchmarkCompare(b *testing.B) {
+	h := newHost(b)
+	h.ensureTemplate()
+	churches := make(chan string, 20)
+	for range cap(churches) {
+		churches <- h.make().Name()
+	}
+	c := h.server.Comparer(b.Context())
+	for _, atOnce := range []int{1, 4} {
+		b.Run(strconv.Itoa(atOnce), func(b *testing.B) {
+			var group errgroup.Group
+			group.SetLimit(atOnce)
+			for b.Loop() {
+				group.Go(func() error {
+					name := <-churches
+					defer func() { churches <- name }()
+					differences, err := c.Compare(b.Context(), name)
+					if err == nil && len(differences) > 0 {
+						err = errors.New(differences[0].String())
+					}
+					return err
+				})
+			}
+			if err := group.Wait(); err != nil {
+				b.Fatal(err)
 			}
 		})
 	}

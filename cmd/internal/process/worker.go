@@ -52,15 +52,15 @@ func openWorker(ctx context.Context, p *process, fail context.CancelCauseFunc) (
 	if err != nil {
 		return nil, err
 	}
-	servers, err := openServers(ctx, p.Worker, p.registry)
+	servers, err := OpenServers(ctx, p.Worker.TenantServers, p.registry)
 	if err != nil {
 		return nil, err
 	}
 	return &worker{process: p, deployment: deployment, servers: servers, fail: fail}, nil
 }
 
-// openServers opens the servers of tenants' databases: first the one on which they are made.
-func openServers(ctx context.Context, c *config.Worker, reg *registry.Registry) (servers []*tenantserver.Server, err error) {
+// OpenServers opens the servers of tenants' databases: first the one on which they are made.
+func OpenServers(ctx context.Context, c config.TenantServers, reg *registry.Registry) (servers []*tenantserver.Server, err error) {
 	installation, err := reg.Installation(ctx)
 	if err != nil {
 		return nil, errors.New("the registry does not say which installation it is of: run `narthex migrate`")

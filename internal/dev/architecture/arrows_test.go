@@ -21,6 +21,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/narthex", "signup invitation runs orphan email", "Commands call the functions that HTTP calls."},
 	{"cmd/narthex", "registry tenantdb hardening", "Migrations, new keys and rights are the commands' to check and bring about."},
 	{"cmd/narthex", "fleet fleet/ledger migrations", "Operators start and steer runs to the newest schema, and see what they did."},
+	{"cmd/narthex", "tenantserver", "An operator asks how churches' databases differ from the newest schema."},
 	{"cmd/narthex", "config secrets codec release telemetry ids redact", "Commands have settings, keys and logs too."},
 
 	// What happens, in order, knows names; the activities have the means.
@@ -54,7 +55,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"sessions", "ids", "A session has an id."},
 	{"fleet/ledger", "fleet sqlstate redact", "The ledger says of a church what a run did, and in words why it failed."},
 	{"tenantdb", "fleet/ledger", "A church whose schema is too old moves to the head of the queue."},
-	{"registry", "invitation orphan", "Rows are stored as their subject has them."},
+	{"registry", "invitation orphan fleet", "Rows are stored as their subject has them."},
 
 	// Databases.
 	{"registry tenantdb", "secrets reseal", "Columns are sealed on their way in, and sealed again under a new key."},

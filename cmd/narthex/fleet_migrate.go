@@ -132,7 +132,9 @@ func (l *launch) say(cmd *cobra.Command, words string, value any) error {
 }
 
 // launch starts a run, once somebody has agreed, and waits for its end.
-func (l *launch) launch(ctx context.Context, cmd *cobra.Command, o *fleetOperator, in fleet.Input, question string) (fleet.Progress, error) {
+func (l *launch) launch(
+	ctx context.Context, cmd *cobra.Command, o *fleetOperator, in fleet.Input, question string,
+) (fleet.Progress, error) {
 	if err := l.agree(cmd, question); err != nil {
 		return fleet.Progress{}, err
 	}
@@ -230,7 +232,8 @@ func outcome(p fleet.Progress) error {
 	case p.State == fleet.Halted || p.State == fleet.Paused:
 		return fmt.Errorf("the run %s is %s: %s. narthex fleet status says more, narthex fleet resume lets it go on", p.RunID, p.State, p.Reason)
 	case p.Tally.Failed > 0:
-		return fmt.Errorf("%d churches failed: narthex fleet status says why, narthex fleet retry-failed %s tries them again", p.Tally.Failed, p.RunID)
+		return fmt.Errorf("%d churches failed: narthex fleet status says why, narthex fleet retry-failed %s tries them again",
+			p.Tally.Failed, p.RunID)
 	}
 	return nil
 }

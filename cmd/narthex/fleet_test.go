@@ -36,7 +36,8 @@ import (
 var smallSchema = fstest.MapFS{
 	"000001_small.up.sql": {Data: []byte(`
 		CREATE TABLE branches (id text PRIMARY KEY, name text NOT NULL, address text, phone text, description text,
-			is_active boolean NOT NULL DEFAULT true, created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now())`)},
+			is_active boolean NOT NULL DEFAULT true,
+			created_at timestamptz NOT NULL DEFAULT now(), updated_at timestamptz NOT NULL DEFAULT now())`)},
 	"000001_small.down.sql": {Data: []byte(`DROP TABLE branches`)},
 }
 
@@ -75,7 +76,8 @@ func newTestFleet(t *testing.T, churches int) *testFleet {
 		t.Fatal(err)
 	}
 	f.exec("postgres", "CREATE DATABASE registry")
-	f.variables = append(environment(t, sharedTemporal(t)), "REGISTRY_URL="+f.urlOf("registry"), "TENANT_SERVER_URL="+f.admin.String(), "SIGNUP_WAIT=1m")
+	f.variables = append(environment(t, sharedTemporal(t)),
+		"REGISTRY_URL="+f.urlOf("registry"), "TENANT_SERVER_URL="+f.admin.String(), "SIGNUP_WAIT=1m")
 	wantPrinted(t, f.variables, "migrate")
 	f.readKeys()
 	f.found(churches)
@@ -86,7 +88,8 @@ func newTestFleet(t *testing.T, churches int) *testFleet {
 func (f *testFleet) startPostgres(port int) {
 	f.t.Helper()
 	var err error
-	f.postgres, err = localpg.Start(context.Background(), localpg.Options{Dir: f.dir, Port: port, Settings: map[string]string{"max_connections": "300"}})
+	options := localpg.Options{Dir: f.dir, Port: port, Settings: map[string]string{"max_connections": "300"}}
+	f.postgres, err = localpg.Start(context.Background(), options)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -110,7 +113,9 @@ func (f *testFleet) readKeys() {
 	var seal secrets.SealKeyset
 	var index secrets.IndexKeyset
 	var signer tokens.Keys
-	for name, key := range map[string]interface{ UnmarshalText([]byte) error }{"SEAL_KEYSET": &seal, "INDEX_KEYSET": &index, "TOKEN_KEY": &signer} {
+	for name, key := range map[string]interface{ UnmarshalText([]byte) error }{
+		"SEAL_KEYSET": &seal, "INDEX_KEYSET": &index, "TOKEN_KEY": &signer,
+	} {
 		if err := key.UnmarshalText([]byte(strings.TrimPrefix(variable(f.variables, name), name+"="))); err != nil {
 			f.t.Fatal(err)
 		}

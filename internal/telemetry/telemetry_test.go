@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"os/exec"
 	"strings"
 	"testing"
 
@@ -78,5 +79,16 @@ func TestLogsAreTextOnATerminalAndJSONElsewhere(t *testing.T) {
 	NewLogger(&elsewhere, config.Log{LogFormat: config.LogText}).Info("a line", "RunID", "w1")
 	if !strings.Contains(elsewhere.String(), `msg="a line" runId=w1`) {
 		t.Errorf("the line is no text: %s", elsewhere.String())
+	}
+}
+
+// The rules for the alerts, on series that Prometheus's own test makes up.
+func TestAlertsFire(t *testing.T) {
+	path, err := exec.LookPath("promtool")
+	if err != nil {
+		t.Skip("promtool is not installed")
+	}
+	if output, err := exec.Command(path, "test", "rules", "alerts_test.yaml").CombinedOutput(); err != nil {
+		t.Errorf("promtool test rules: %v\n%s", err, output)
 	}
 }

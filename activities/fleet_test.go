@@ -418,3 +418,73 @@ func TestAnUndoThatMayLoseDataIsRefused(t *testing.T) {
 	}
 	f.wantVersions(all(churches, 2))
 }
+
+// A rehearsal says what the change does to copies, and touches no church: not even to one that it fails on.
+func TestARehearsalTouchesNoChurch(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 3)
+	f.exec(churches[0], `INSERT INTO branches SELECT md5(i::text) FROM generate_series(1, 20000) i`)
+	rehearsal := f.rehearse(f.run())
+	if rehearsal.Churches != 3 || len(rehearsal.Copies) == 0 || rehearsal.Predicted <= 0 {
+		t.Fatalf("the rehearsal says %+v, want copies, and how long 3 churches take", rehearsal)
+	}
+	for _, c := range rehearsal.Copies {
+		if c.Error != "" || c.Took <= 0 || !slices.Equal(c.Locks, []string{"AccessExclusiveLock on branches"}) || len(c.Rewrites) > 0 {
+			t.Errorf("a copy says %+v, want the lock on branches, and no rewrite", c)
+		}
+	}
+	largest := slices.IndexFunc(rehearsal.Copies, func(c fleet.Copy) bool { return c.Why == "largest" })
+	if largest < 0 || rehearsal.Copies[largest].TenantID != churches[0] || rehearsal.Copies[largest].Size < 1<<20 {
+		t.Errorf("the copies are %+v, want that of %s to be the largest, with its rows", rehearsal.Copies, churches[0])
+	}
+
+	for _, id := range churches {
+		f.exec(id, `ALTER TABLE branches ADD COLUMN planted date`)
+	}
+	if failure := f.rehearse(f.run()).Failure(); !strings.Contains(failure, "000002_planted.up.sql: PostgreSQL refused") {
+		t.Errorf("the rehearsal's failure is %q, want the file's", failure)
+	}
+	f.wantVersions(all(churches, 1))
+	var left int
+	err := f.admin.QueryRow(t.Context(), `SELECT count(*) FROM pg_roles WHERE rolname LIKE 'scratch\_%' AND shobj_description(oid, 'pg_authid') LIKE $1`,
+		"%"+f.installation+"%").Scan(&left)
+	if err != nil || left != 0 {
+		t.Errorf("%d copies are left (%v), want none", left, err)
+	}
+}
+
+// What a copy shows of a change that rewrites a table, and of one outside of a transaction.
+func TestARehearsalSeesRewritesAndLocks(t *testing.T) {
+	t.Parallel()
+	f, _ := newTestFleet(t, 1)
+	heavy := fstest.MapFS{
+		"000001_first.up.sql": oldSchema["000001_first.up.sql"], "000001_first.down.sql": oldSchema["000001_first.down.sql"],
+		"000002_heavy.up.sql":   {Data: []byte(`ALTER TABLE branches ADD COLUMN n bigint GENERATED ALWAYS AS IDENTITY`)},
+		"000002_heavy.down.sql": {Data: []byte(`ALTER TABLE branches DROP COLUMN n`)},
+		"000003_index.up.sql":   {Data: []byte("-- no transaction\nCREATE INDEX CONCURRENTLY branches_n_idx ON branches (n)")},
+		"000003_index.down.sql": {Data: []byte("-- no transaction\nDROP INDEX CONCURRENTLY branches_n_idx")},
+	}
+	f.do.Server = f.serverOf(heavy)
+	run := f.run()
+	run.Version = 3
+	rehearsal := f.rehearse(run)
+	if len(rehearsal.Copies) != 1 {
+		t.Fatalf("the copies are %+v, want one: there is one church", rehearsal.Copies)
+	}
+	c := rehearsal.Copies[0]
+	if c.Error != "" || !slices.Equal(c.Rewrites, []string{"branches"}) || !slices.Contains(c.Locks, "AccessExclusiveLock on branches") {
+		t.Errorf("the copy says %+v, want branches rewritten under its lock", c)
+	}
+}
+
+func (f *testFleet) rehearse(in fleet.Input) (rehearsal fleet.Rehearsal) {
+	f.t.Helper()
+	value, err := f.env.ExecuteActivity(f.do.RehearseFleet, in)
+	if err == nil {
+		err = value.Get(&rehearsal)
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return rehearsal
+}

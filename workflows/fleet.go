@@ -39,7 +39,7 @@ type fleetRun struct {
 func newFleetRun(ctx workflow.Context, in fleet.Input) (*fleetRun, error) {
 	r := &fleetRun{in: in, entering: workflow.NewMutex(ctx)}
 	r.in.Options = in.Options.WithDefaults()
-	r.Progress = fleet.Progress{RunID: in.RunID, Server: in.Server, Stage: fleet.Preparing, State: fleet.Running}
+	r.Progress = fleet.Progress{RunID: in.RunID, Server: in.Server, Stage: fleet.Rehearsing, State: fleet.Running}
 	if in.Resumed != nil {
 		r.Position = *in.Resumed
 	}
@@ -51,19 +51,26 @@ func newFleetRun(ctx workflow.Context, in fleet.Input) (*fleetRun, error) {
 // run goes from stage to stage. A run that has continued as new goes on with the stage it was at.
 func (r *fleetRun) run(ctx workflow.Context) error {
 	for r.Progress.Stage != fleet.Done {
-		if err := r.enter(ctx, r.Progress.State, r.Progress.Reason); err != nil {
-			return err
+		if r.Progress.Stage != fleet.Rehearsing { // the ledger doesn't know the run yet
+			if err := r.enter(ctx, r.Progress.State, r.Progress.Reason); err != nil {
+				return err
+			}
 		}
 		if err := r.do(ctx); err != nil {
 			return err
 		}
 		r.Progress.Stage = r.Progress.Next()
+		if r.in.Only {
+			return nil
+		}
 	}
 	return r.enter(ctx, fleet.Completed, "")
 }
 
 func (r *fleetRun) do(ctx workflow.Context) error {
 	switch r.Progress.Stage {
+	case fleet.Rehearsing:
+		return r.rehearse(ctx)
 	case fleet.Preparing:
 		return r.open(ctx)
 	case fleet.Canaries:
@@ -75,6 +82,20 @@ func (r *fleetRun) do(ctx workflow.Context) error {
 	default:
 		return r.changeLate(ctx)
 	}
+}
+
+// rehearse makes the change on copies. If one fails, the run ends with no church touched.
+func (r *fleetRun) rehearse(ctx workflow.Context) error {
+	if !r.in.Rehearse {
+		return nil
+	}
+	if err := do(ctx, fleet.Rehearse, r.in, &r.Progress.Rehearsal, "rehearse on copies of a few churches"); err != nil {
+		return err
+	}
+	if failure := r.Progress.Rehearsal.Failure(); failure != "" {
+		return temporal.NewNonRetryableApplicationError("the rehearsal failed: "+failure, fleet.ErrorRehearsal, nil)
+	}
+	return nil
 }
 
 // open enters the run and its churches in the ledger.

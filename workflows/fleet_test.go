@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 	"time"
 
@@ -23,12 +24,13 @@ type fleetPlay struct {
 	t   *testing.T
 	env *testsuite.TestWorkflowEnvironment
 
-	tally    fleet.Tally
-	late     int               // churches that signups make meanwhile
-	failing  int               // churches that fail, one a slice
-	problems []string          // of the canaries
-	watched  fleet.Watch       // what the last look at them was given
-	during   map[string]func() // what happens during an activity, once
+	tally     fleet.Tally
+	late      int               // churches that signups make meanwhile
+	failing   int               // churches that fail, one a slice
+	rehearsed string            // what is wrong with a copy
+	problems  []string          // of the canaries
+	watched   fleet.Watch       // what the last look at them was given
+	during    map[string]func() // what happens during an activity, once
 
 	did []string
 }
@@ -55,6 +57,9 @@ func newFleetPlay(t *testing.T, churches int) *fleetPlay {
 	p.register(fleet.Probe, func(_ context.Context, watch fleet.Watch) ([]string, error) {
 		p.watched = watch
 		return p.problems, p.note("probe")
+	})
+	p.register(fleet.Rehearse, func(context.Context, fleet.Input) (fleet.Rehearsal, error) {
+		return fleet.Rehearsal{Copies: []fleet.Copy{{TenantID: "t1", Error: p.rehearsed}}}, p.note("rehearse")
 	})
 	p.register(fleet.Change, p.change)
 	return p
@@ -97,7 +102,12 @@ func (p *fleetPlay) change(_ context.Context, slice fleet.Slice) (fleet.Result, 
 
 func (p *fleetPlay) run(options fleet.Options) (fleet.Progress, error) {
 	p.t.Helper()
-	p.env.ExecuteWorkflow(new(Workflows).FleetMigration, fleet.Input{RunID: "r1", Server: "db:5432", Version: 2, Options: options})
+	return p.runOf(fleet.Input{RunID: "r1", Server: "db:5432", Version: 2, Options: options})
+}
+
+func (p *fleetPlay) runOf(in fleet.Input) (fleet.Progress, error) {
+	p.t.Helper()
+	p.env.ExecuteWorkflow(new(Workflows).FleetMigration, in)
 	if !p.env.IsWorkflowCompleted() {
 		p.t.Fatal("the workflow did not end")
 	}
@@ -248,5 +258,25 @@ func TestALongRunContinuesAsNew(t *testing.T) {
 	slices := len(p.did)
 	if slices > 2*slicesOfAHistory {
 		t.Errorf("it did %d things before, want about %d", slices, slicesOfAHistory)
+	}
+}
+
+// A rehearsal touches no church, and a run whose rehearsal fails doesn't either.
+func TestARunIsRehearsedFirst(t *testing.T) {
+	in := fleet.Input{RunID: "r1", Server: "db:5432", Version: 2, Rehearse: true}
+	p := newFleetPlay(t, 3)
+	if progress, err := p.runOf(in); err != nil || progress.Tally.Changed != 3 || p.did[0] != "rehearse" {
+		t.Errorf("it did %v and ends as %+v (%v), want it rehearsed and then changed", p.did, progress, err)
+	}
+	p = newFleetPlay(t, 3)
+	p.rehearsed = "000002_x.up.sql: a table is missing"
+	_, err := p.runOf(in)
+	if err == nil || !strings.Contains(err.Error(), "the rehearsal failed: t1: 000002_x.up.sql: a table is missing") || len(p.did) != 1 {
+		t.Errorf("it did %v and ends with %v, want it to end with the rehearsal", p.did, err)
+	}
+	p = newFleetPlay(t, 3)
+	in.Only = true
+	if progress, err := p.runOf(in); err != nil || len(p.did) != 1 || progress.Rehearsal == nil {
+		t.Errorf("it did %v and ends as %+v (%v), want only the rehearsal", p.did, progress, err)
 	}
 }

@@ -26,8 +26,8 @@ PostgreSQL server changes a few canaries first and watches them for a while, the
 halts when too many fail. What it has changed it can take back.`,
 		Example: "  narthex fleet status\n  narthex fleet migrate",
 	}
-	cmd.AddCommand(fleetStatusCommand(), fleetMigrateCommand(), fleetUndoCommand(), fleetRetryCommand(), fleetPauseCommand(),
-		fleetResumeCommand(), fleetCancelCommand(), fleetDriftCommand())
+	cmd.AddCommand(fleetStatusCommand(), fleetRehearseCommand(), fleetMigrateCommand(), fleetUndoCommand(), fleetRetryCommand(),
+		fleetPauseCommand(), fleetResumeCommand(), fleetCancelCommand(), fleetDriftCommand())
 	return cmd
 }
 

@@ -22,6 +22,7 @@ import (
 type launch struct {
 	options       fleet.Options
 	yes, leave    bool
+	unrehearsed   bool
 	asJSON        bool
 	haltAtPercent string
 }
@@ -69,9 +70,9 @@ func fleetMigrateCommand() *cobra.Command {
 	var l launch
 	cmd := &cobra.Command{
 		Use: "migrate", Short: "Bring all churches to this release's schema", Args: cobra.NoArgs,
-		Long: `Bring all churches to this release's schema, server after server. New churches get it from the start: first the
-template is made, then a few canaries are changed and watched, then the others in waves of 1 %, 10 % and the rest, the
-least used first. It waits for the end; when it is stopped, the run goes on.`,
+		Long: `Bring all churches to this release's schema, server after server. First the change is rehearsed on copies. New churches
+get the new schema from the start. Then a few canaries are changed and watched, then the others in waves of 1 %, 10 %
+and the rest, the least used first. It waits for the end; when it is stopped, the run goes on.`,
 		Example: "  narthex fleet migrate\n  narthex fleet migrate --soak 1h --at-once 2 --yes --no-wait",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := l.check(); err != nil {
@@ -82,35 +83,25 @@ least used first. It waits for the end; when it is stopped, the run goes on.`,
 	}
 	cmd.Flags().StringSliceVar(&l.options.Canaries, "canary", nil, "change the church of this `ID` first; otherwise the 3 least used")
 	cmd.Flags().DurationVar(&l.options.Soak, "soak", fleet.DefaultSoak, "watch the canaries for this `DURATION`; 0 skips it")
+	cmd.Flags().BoolVar(&l.unrehearsed, "no-rehearsal", false, "don't rehearse on copies first")
 	l.flags(cmd)
 	return cmd
 }
 
 func (l *launch) migrate(ctx context.Context, cmd *cobra.Command, o *fleetOperator) error {
-	versions, err := o.ledger.Versions(ctx)
-	if err != nil {
-		return inOneSentence(ctx, "the churches cannot be counted", err)
-	}
 	newest := migrations.TenantVersion()
-	behind := map[string]int{}
-	var servers []string
-	for _, v := range versions {
-		if v.SchemaVersion >= newest {
-			continue
-		}
-		if behind[v.Server()] == 0 {
-			servers = append(servers, v.Server())
-		}
-		behind[v.Server()] += v.Churches
+	servers, err := o.behind(ctx, newest)
+	if err != nil {
+		return err
 	}
 	if len(servers) == 0 {
 		return l.say(cmd, fmt.Sprintf("All churches have schema version %d.", newest), []fleet.Progress{})
 	}
 	var all []fleet.Progress
 	var failed error
-	for _, server := range servers {
-		question := fmt.Sprintf("Bring %d churches on %s to schema version %d?", behind[server], server, newest)
-		in := fleet.Input{RunID: ids.New(), Server: server, Version: newest, Options: l.options}
+	for _, s := range servers {
+		question := fmt.Sprintf("Bring %d churches on %s to schema version %d?", s.churches, s.name, newest)
+		in := fleet.Input{RunID: ids.New(), Server: s.name, Version: newest, Options: l.options, Rehearse: !l.unrehearsed}
 		progress, err := l.launch(ctx, cmd, o, in, question)
 		all, failed = append(all, progress), errors.Join(failed, err)
 		if err != nil && !l.leave {
@@ -121,6 +112,30 @@ func (l *launch) migrate(ctx context.Context, cmd *cobra.Command, o *fleetOperat
 		failed = errors.Join(failed, writeJSON(cmd.OutOrStdout(), all))
 	}
 	return failed
+}
+
+// server is one with churches that are behind.
+type server struct {
+	name     string
+	churches int
+}
+
+func (o *fleetOperator) behind(ctx context.Context, newest int) (servers []server, err error) {
+	versions, err := o.ledger.Versions(ctx)
+	if err != nil {
+		return nil, inOneSentence(ctx, "the churches cannot be counted", err)
+	}
+	for _, v := range versions {
+		if v.SchemaVersion >= newest {
+			continue
+		}
+		if last := len(servers) - 1; last >= 0 && servers[last].name == v.Server() {
+			servers[last].churches += v.Churches
+		} else {
+			servers = append(servers, server{v.Server(), v.Churches})
+		}
+	}
+	return servers, nil
 }
 
 func (l *launch) say(cmd *cobra.Command, words string, value any) error {
@@ -141,12 +156,8 @@ func (l *launch) launch(
 	if err := o.CheckWorker(ctx); err != nil {
 		return fleet.Progress{}, errors.New(describe(err))
 	}
-	err := fleet.Start(ctx, o.Temporal, o.TaskQueue, in)
-	if errors.Is(err, fleet.ErrBusy) {
-		return fleet.Progress{}, fmt.Errorf("a run goes on over the churches on %s: narthex fleet status shows it", in.Server)
-	}
-	if err != nil {
-		return fleet.Progress{}, inOneSentence(ctx, "the run could not be started", err)
+	if err := fleet.Start(ctx, o.Temporal, o.TaskQueue, in); err != nil {
+		return fleet.Progress{}, startFailure(ctx, in.Server, err)
 	}
 	if !l.asJSON {
 		fmt.Fprintf(cmd.OutOrStdout(), "Run %s over the churches on %s has started.\n", in.RunID, in.Server)
@@ -159,6 +170,13 @@ func (l *launch) launch(
 		fmt.Fprintf(cmd.OutOrStdout(), "Run %s is %s: %s.\n", in.RunID, progress.State, progress.Tally.Words())
 	}
 	return progress, errors.Join(err, outcome(progress))
+}
+
+func startFailure(ctx context.Context, server string, err error) error {
+	if errors.Is(err, fleet.ErrBusy) {
+		return fmt.Errorf("a run goes on over the churches on %s: narthex fleet status shows it", server)
+	}
+	return inOneSentence(ctx, "the run could not be started", err)
 }
 
 // agree asks on a terminal. Where there is none, nobody can be asked.

@@ -17,12 +17,13 @@ const Workflow = "FleetMigration"
 
 // A run's activities.
 const (
-	Open    = "OpenFleetRun"    // Input → Tally: enters the run and its churches in the ledger
-	Extend  = "ExtendFleetRun"  // Input → Tally: adds churches that signups have made meanwhile
-	Change  = "ChangeChurches"  // Slice → Tally: changes the schema of one church after the other
-	Enter   = "EnterFleetState" // Progress → nothing: writes to the ledger where the run is
-	Requeue = "RequeueFailed"   // run id → Tally: the failed churches wait again
-	Probe   = "ProbeCanaries"   // Watch → what is wrong with the canaries, in words
+	Rehearse = "RehearseFleet"   // Input → Rehearsal: makes the change on copies of a few churches
+	Open     = "OpenFleetRun"    // Input → Tally: enters the run and its churches in the ledger
+	Extend   = "ExtendFleetRun"  // Input → Tally: adds churches that signups have made meanwhile
+	Change   = "ChangeChurches"  // Slice → Tally: changes the schema of one church after the other
+	Enter    = "EnterFleetState" // Progress → nothing: writes to the ledger where the run is
+	Requeue  = "RequeueFailed"   // run id → Tally: the failed churches wait again
+	Probe    = "ProbeCanaries"   // Watch → what is wrong with the canaries, in words
 )
 
 // Signals that a run takes, without content. To stop it for good, cancel the workflow.
@@ -38,6 +39,9 @@ const Query = "progress"
 // WorkflowID returns the id under which runs over a server's churches go on, one at a time.
 func WorkflowID(server string) string { return "fleet-" + server }
 
+// ErrorRehearsal is the type of the error with which a run ends whose rehearsal failed.
+const ErrorRehearsal = "RehearsalFailed"
+
 // StateAttribute is the search attribute that has a run's State.
 var StateAttribute = temporal.NewSearchAttributeKeyKeyword("FleetState")
 
@@ -46,15 +50,16 @@ type Stage string
 
 // The stages, in their order.
 const (
-	Preparing Stage = "preparing" // the template and the ledger
-	Canaries  Stage = "canaries"
-	Soaking   Stage = "soaking" // the canaries are watched
-	Waves     Stage = "waves"
-	Late      Stage = "late" // churches that signups have made meanwhile
-	Done      Stage = "done"
+	Rehearsing Stage = "rehearsing" // on copies: no church is touched
+	Preparing  Stage = "preparing"  // the template and the ledger
+	Canaries   Stage = "canaries"
+	Soaking    Stage = "soaking" // the canaries are watched
+	Waves      Stage = "waves"
+	Late       Stage = "late" // churches that signups have made meanwhile
+	Done       Stage = "done"
 )
 
-var stages = []Stage{Preparing, Canaries, Soaking, Waves, Late, Done}
+var stages = []Stage{Rehearsing, Preparing, Canaries, Soaking, Waves, Late, Done}
 
 // State is what a run is doing there.
 type State string
@@ -105,6 +110,9 @@ type Input struct {
 	Retries string  `json:"retries,omitempty"` // the run to repeat: its failed churches, and no others
 	Options Options `json:"options"`
 
+	Rehearse bool `json:"rehearse,omitempty"` // first, on copies
+	Only     bool `json:"only,omitempty"`     // rehearse, and no more
+
 	Resumed *Position `json:"resumed,omitempty"` // when the workflow continues as new
 }
 
@@ -125,6 +133,8 @@ type Progress struct {
 	State  State  `json:"state"`
 	Reason string `json:"reason,omitempty"` // why it is paused or halted
 	Tally  Tally  `json:"tally"`
+
+	Rehearsal *Rehearsal `json:"rehearsal,omitempty"`
 }
 
 // Next returns the stage after this one. A run that has no church to change is done once it is prepared.

@@ -111,7 +111,7 @@ func TestProductionProgramLinksNoTemporalServer(t *testing.T) {
 func TestStepsAndActivitiesMatch(t *testing.T) {
 	t.Parallel()
 	named := []string{signup.IsTenantOpen, invitation.IsOffered, orphan.Find, orphan.Remove, readydb.Keep,
-		fleet.Open, fleet.Extend, fleet.Change, fleet.Enter, fleet.Requeue, fleet.Probe}
+		fleet.Rehearse, fleet.Open, fleet.Extend, fleet.Change, fleet.Enter, fleet.Requeue, fleet.Probe}
 	var written []string
 	for _, step := range slices.Concat(signup.Steps, invitation.Steps) {
 		named = append(named, step.Do)

@@ -1,0 +1,75 @@
+package activities
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.temporal.io/sdk/activity"
+
+	"narthex/internal/fleet"
+	"narthex/internal/fleet/ledger"
+	"narthex/internal/redact"
+	"narthex/internal/tenantserver"
+)
+
+// RehearseFleet makes a run's change on copies of the largest church, the oldest and one at random, with the timeouts that
+// the run has. No church is touched. It fails only if it can't rehearse; a copy that fails says so.
+func (a *Activities) RehearseFleet(ctx context.Context, in fleet.Input) (fleet.Rehearsal, error) {
+	defer keepBeating(ctx)()
+	server, err := a.fleetServer(in.Server)
+	if err != nil {
+		return fleet.Rehearsal{}, err
+	}
+	largest, err := server.LargestTenants(ctx)
+	if err != nil {
+		return fleet.Rehearsal{}, forward("look for the largest church", err)
+	}
+	samples, churches, err := a.Ledger.Samples(ctx, in, largest)
+	if err != nil {
+		return fleet.Rehearsal{}, forward("choose churches", err)
+	}
+	rehearsal := fleet.Rehearsal{Churches: churches}
+	for _, sample := range samples {
+		did, err := a.rehearseOn(ctx, server, in, sample)
+		if errors.Is(err, tenantserver.ErrNoPrograms) {
+			return fleet.Rehearsal{}, refuse(err.Error() + ": install PostgreSQL's client programs, or leave the rehearsal out")
+		}
+		if err != nil && isAway(err) && server.Ping(ctx) != nil {
+			return fleet.Rehearsal{}, undo("rehearse", err)
+		}
+		if err != nil {
+			did.Error = redact.Error(err)
+		}
+		rehearsal.Copies = append(rehearsal.Copies, did)
+	}
+	rehearsal.Predict(in.Options)
+	return rehearsal, nil
+}
+
+func (a *Activities) rehearseOn(ctx context.Context, server *tenantserver.Server, in fleet.Input, sample ledger.Sample) (fleet.Copy, error) {
+	d := tenantserver.Database{TenantID: sample.TenantID, SignupID: sample.SignupID}
+	did, err := server.Rehearse(ctx, d, tenantserver.Change{From: sample.SchemaVersion, To: in.Version}, a.limits())
+	return fleet.Copy{
+		TenantID: sample.TenantID, Why: sample.Why, Size: did.Size, Took: did.Took, Locks: did.Locks, Rewrites: did.Rewrites,
+		WAL: did.WAL, Disk: did.Disk,
+	}, err
+}
+
+const beat = 5 * time.Second
+
+// keepBeating records heartbeats until it is stopped, for work that has no steps of its own.
+func keepBeating(ctx context.Context) (stop func()) {
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(beat):
+				activity.RecordHeartbeat(ctx)
+			}
+		}
+	}()
+	return func() { close(done) }
+}

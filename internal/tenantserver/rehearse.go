@@ -1,0 +1,271 @@
+package tenantserver
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/ids"
+	"narthex/internal/postgres"
+	"narthex/internal/schema"
+)
+
+// ErrNoPrograms means that PostgreSQL's pg_dump and pg_restore are not installed where the worker runs.
+var ErrNoPrograms = errors.New("pg_dump and pg_restore are not installed beside the worker")
+
+// Rehearsed is what a change did to a copy of a database.
+type Rehearsed struct {
+	Size     int64 // of the copy before, in bytes
+	Took     time.Duration
+	Locks    []string // on the church's tables, as "AccessExclusiveLock on branches"
+	Rewrites []string // tables that were written anew
+	WAL      int64    // bytes, with what others have written on the server meanwhile
+	Disk     int64    // bytes by which the copy has grown
+}
+
+// Rehearse makes a change on a copy of d's database, and drops the copy. The copy is restored from a dump, which reads a
+// snapshot: a database in use can be no template. Errors: ErrNoPrograms, ErrGone, ErrNotOwned, or why the change failed.
+func (s *Server) Rehearse(ctx context.Context, d Database, change Change, limits Limits) (did Rehearsed, err error) {
+	if _, err := s.look(ctx, d); err != nil {
+		return Rehearsed{}, err
+	}
+	err = s.InScratch(ctx, Scratch{Life: rehearsalLife, Empty: true}, func(name string) error {
+		if err := s.copyByDump(ctx, d.Name(), name); err != nil {
+			return err
+		}
+		conn, err := s.connectAsOwner(ctx, name, limits)
+		if err != nil {
+			return err
+		}
+		defer conn.Close(context.WithoutCancel(ctx))
+		did, err = s.rehearseOn(ctx, conn, change)
+		return err
+	})
+	return did, err
+}
+
+const rehearsalLife = 6 * time.Hour
+
+// copyByDump restores a dump of one database into another.
+func (s *Server) copyByDump(ctx context.Context, from, to string) error {
+	dump, err := s.client(ctx, "pg_dump", from, "--format=custom", "--compress=0", "--no-owner", "--no-acl")
+	if err != nil {
+		return err
+	}
+	restore, err := s.client(ctx, "pg_restore", to, "--no-owner", "--no-acl", "--exit-on-error", "--role="+to)
+	if err != nil {
+		return err
+	}
+	pipe, write, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("copy database: %w", err)
+	}
+	dump.Stdout, restore.Stdin = write, pipe
+	defer pipe.Close()
+	if err := restore.Start(); err != nil {
+		write.Close()
+		return fmt.Errorf("start pg_restore: %w", err)
+	}
+	dumpErr := dump.Run()
+	write.Close()
+	if err := cmp.Or(dumpErr, restore.Wait()); err != nil {
+		return fmt.Errorf("copy database by pg_dump and pg_restore: %w", err)
+	}
+	return nil
+}
+
+// client prepares one of PostgreSQL's programs to work on a database of the server. Its password is in the program's
+// environment, which other users can't read.
+func (s *Server) client(ctx context.Context, program, database string, arguments ...string) (*exec.Cmd, error) {
+	path, err := exec.LookPath(program)
+	if err != nil {
+		folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + program)
+		if len(folders) == 0 {
+			return nil, ErrNoPrograms
+		}
+		path = slices.MaxFunc(folders, func(a, b string) int { return cmp.Compare(majorOf(a), majorOf(b)) })
+	}
+	config := s.pool.Config().ConnConfig
+	cmd := exec.CommandContext(ctx, path, append(arguments, "--dbname="+database)...)
+	cmd.Env = append(os.Environ(), "PGHOST="+config.Host, "PGPORT="+strconv.Itoa(int(config.Port)), "PGUSER="+config.User,
+		"PGPASSWORD="+config.Password, "PGCONNECT_TIMEOUT=10")
+	for parameter, variable := range map[string]string{"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"} {
+		if value := s.base.Query().Get(parameter); value != "" {
+			cmd.Env = append(cmd.Env, variable+"="+value)
+		}
+	}
+	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard // what they say may quote rows
+	return cmd, nil
+}
+
+// majorOf is the version in a path like /usr/lib/postgresql/16/bin/pg_dump.
+func majorOf(path string) int {
+	major, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
+	return major
+}
+
+const (
+	selectSigns = `
+		SELECT pg_database_size(current_database()), pg_wal_lsn_diff(pg_current_wal_insert_lsn(), '0/0')::bigint`
+	selectFiles = `
+		SELECT oid::regclass::text, pg_relation_filenode(oid)::bigint FROM pg_class
+		WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND oid < $1`
+	selectNextID = `SELECT max(oid)::bigint + 1 FROM pg_class`
+	// Only tables that were there before are anybody's to wait for.
+	selectLocks = `
+		SELECT mode || ' on ' || relation::regclass::text FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
+		WHERE pid = $1 AND granted AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.oid < $2
+		AND mode NOT IN ('AccessShareLock', 'RowShareLock', 'RowExclusiveLock') ORDER BY 1`
+)
+
+const (
+	mostLargest   = 20
+	selectLargest = `
+		WITH mine AS MATERIALIZED ( -- who may not connect may not ask for the size
+			SELECT oid, datname FROM pg_database
+			WHERE starts_with(datname, $1) AND datallowconn AND NOT datistemplate AND has_database_privilege(oid, 'CONNECT'))
+		SELECT substr(datname, length($1) + 1) FROM mine ORDER BY pg_database_size(oid) DESC LIMIT $2`
+)
+
+// LargestTenants returns the ids of the tenants with the largest databases, the largest first.
+func (s *Server) LargestTenants(ctx context.Context) ([]string, error) {
+	largest, err := postgres.All(ctx, s.pool, pgx.RowTo[string], selectLargest, ids.DatabasePrefix, mostLargest)
+	if err != nil {
+		return nil, fmt.Errorf("list the largest databases: %w", err)
+	}
+	return largest, nil
+}
+
+// rehearseOn makes a change on a copy, and watches it.
+func (s *Server) rehearseOn(ctx context.Context, conn *pgx.Conn, change Change) (did Rehearsed, err error) {
+	steps, err := schema.Steps(s.files, change.From, change.To)
+	if err != nil {
+		return Rehearsed{}, err
+	}
+	w := &witness{conn: conn}
+	if err := w.before(ctx); err != nil {
+		return Rehearsed{}, err
+	}
+	for _, step := range steps {
+		step.BeforeCommit = func(ctx context.Context, _ pgx.Tx) error { return w.noteLocks(ctx, conn) }
+		stop := func() {}
+		if !step.InTransaction {
+			if stop, err = w.watch(ctx); err != nil {
+				return Rehearsed{}, err
+			}
+		}
+		began := time.Now()
+		err := schema.Take(ctx, conn, step)
+		w.did.Took += time.Since(began)
+		stop()
+		if err != nil {
+			return w.did, err
+		}
+	}
+	return w.did, w.after(ctx)
+}
+
+// witness watches what is done on a connection.
+type witness struct {
+	conn   *pgx.Conn
+	nextID int64
+	files  map[string]int64 // of each table
+	wal    int64
+	did    Rehearsed
+}
+
+func (w *witness) before(ctx context.Context) (err error) {
+	if err := w.conn.QueryRow(ctx, selectNextID).Scan(&w.nextID); err != nil {
+		return fmt.Errorf("look at the copy: %w", err)
+	}
+	if w.files, err = w.readFiles(ctx); err != nil {
+		return err
+	}
+	if err := w.conn.QueryRow(ctx, selectSigns).Scan(&w.did.Size, &w.wal); err != nil {
+		return fmt.Errorf("look at the copy: %w", err)
+	}
+	return nil
+}
+
+func (w *witness) after(ctx context.Context) error {
+	var size, wal int64
+	if err := w.conn.QueryRow(ctx, selectSigns).Scan(&size, &wal); err != nil {
+		return fmt.Errorf("look at the copy: %w", err)
+	}
+	w.did.Disk, w.did.WAL = size-w.did.Size, wal-w.wal
+	files, err := w.readFiles(ctx)
+	if err != nil {
+		return err
+	}
+	for table, file := range files {
+		if before, ok := w.files[table]; ok && before != file {
+			w.did.Rewrites = append(w.did.Rewrites, table)
+		}
+	}
+	slices.Sort(w.did.Rewrites)
+	return nil
+}
+
+func (w *witness) readFiles(ctx context.Context) (map[string]int64, error) {
+	files := map[string]int64{}
+	rows, _ := w.conn.Query(ctx, selectFiles, w.nextID)
+	var table string
+	var file int64
+	_, err := pgx.ForEachRow(rows, []any{&table, &file}, func() error {
+		files[table] = file
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("look at the copy's files: %w", err)
+	}
+	return files, nil
+}
+
+// noteLocks notes which locks the connection holds, as seen on one to the same database.
+func (w *witness) noteLocks(ctx context.Context, by *pgx.Conn) error {
+	rows, _ := by.Query(ctx, selectLocks, w.conn.PgConn().PID(), w.nextID)
+	held, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return fmt.Errorf("look at the locks: %w", err)
+	}
+	for _, lock := range held {
+		if !slices.Contains(w.did.Locks, lock) {
+			w.did.Locks = append(w.did.Locks, lock)
+		}
+	}
+	return nil
+}
+
+const watchPause = 2 * time.Millisecond
+
+// watch notes locks on another connection until it is stopped, for a statement that can't run in a transaction. What is
+// held for less than watchPause may be missed.
+func (w *witness) watch(ctx context.Context) (stop func(), err error) {
+	by, err := pgx.ConnectConfig(ctx, w.conn.Config())
+	if err != nil {
+		return nil, fmt.Errorf("connect to watch the copy: %w", err)
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for ctx.Err() == nil && w.noteLocks(ctx, by) == nil {
+			time.Sleep(watchPause)
+		}
+	}()
+	return func() {
+		cancel()
+		<-done
+		by.Close(context.WithoutCancel(ctx))
+	}, nil
+}

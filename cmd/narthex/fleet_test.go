@@ -65,10 +65,7 @@ type testFleet struct {
 
 func newTestFleet(t *testing.T, churches int) *testFleet {
 	t.Helper()
-	f := &testFleet{t: t, dir: filepath.Join(testenv.Folder(t), "postgres")}
-	if err := os.Chmod(filepath.Dir(f.dir), 0o711); err != nil {
-		t.Fatal(err)
-	}
+	f := &testFleet{t: t, dir: filepath.Join(testenv.FolderFor(t, 4<<30), "postgres")}
 	f.startPostgres(0)
 	t.Cleanup(func() { _ = f.postgres.Stop() })
 	var err error
@@ -87,12 +84,12 @@ func newTestFleet(t *testing.T, churches int) *testFleet {
 
 func (f *testFleet) startPostgres(port int) {
 	f.t.Helper()
-	var err error
-	options := localpg.Options{Dir: f.dir, Port: port, Settings: map[string]string{"max_connections": "300"}}
-	f.postgres, err = localpg.Start(context.Background(), options)
+	settings := map[string]string{"max_connections": "300", "max_wal_size": "256MB"}
+	postgres, err := localpg.Start(context.Background(), localpg.Options{Dir: f.dir, Port: port, Settings: settings})
 	if err != nil {
 		f.t.Fatal(err)
 	}
+	f.postgres = postgres
 }
 
 func (f *testFleet) urlOf(database string) string {

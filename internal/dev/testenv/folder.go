@@ -8,27 +8,58 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"testing"
 )
 
 const (
-	memory    = "/dev/shm" // Linux's file system in memory
-	memoryNow = 2 << 30    // bytes that must be free there: a package's servers need up to 1 GB
+	memory = "/dev/shm" // Linux's file system in memory
+	usual  = 2 << 30    // bytes that a server of a test, and what runs beside it, may need
+
+	folderPrefix = "narthex-test-"
 )
 
-// serverFolder makes a folder for a server's data: in memory if there is enough of it. A database consists of hundreds of
-// files, and making them there takes a fifth of the processor time. What a process that was killed has left there goes.
-func serverFolder() (string, error) {
-	const prefix = "narthex-test-server-"
-	var free syscall.Statfs_t
-	if err := syscall.Statfs(memory, &free); err != nil || free.Bavail*uint64(free.Bsize) < memoryNow {
-		return os.MkdirTemp("", prefix)
+// Folder makes an empty folder that other users can reach: tests may run as root, and PostgreSQL then runs
+// as another user. It is removed when the test ends.
+func Folder(t testing.TB) string {
+	t.Helper()
+	return FolderFor(t, usual)
+}
+
+// FolderFor does as Folder does, for a server that may need so many bytes.
+func FolderFor(t testing.TB, size uint64) string {
+	t.Helper()
+	dir, err := makeFolder(size)
+	if err != nil {
+		t.Fatal(err)
 	}
-	left, _ := filepath.Glob(filepath.Join(memory, prefix+"*"))
+	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	return dir
+}
+
+// makeFolder makes a folder in memory, if there is room for so many bytes. A database consists of hundreds of files, and
+// making them there takes a fifth of the processor time.
+func makeFolder(size uint64) (string, error) {
+	parent := os.TempDir()
+	var free syscall.Statfs_t
+	if err := syscall.Statfs(memory, &free); err == nil && free.Bavail*uint64(free.Bsize) >= size {
+		removeLeftovers()
+		parent = memory
+	}
+	dir, err := os.MkdirTemp(parent, fmt.Sprintf("%s%d-", folderPrefix, os.Getpid()))
+	if err == nil {
+		err = os.Chmod(dir, 0o711)
+	}
+	return dir, err
+}
+
+// removeLeftovers removes what test processes that were killed have left in memory.
+func removeLeftovers() {
+	left, _ := filepath.Glob(filepath.Join(memory, folderPrefix+"*"))
 	for _, dir := range left {
-		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), prefix), "-")
-		if pid, err := strconv.Atoi(owner); err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
+		owner, _, _ := strings.Cut(strings.TrimPrefix(filepath.Base(dir), folderPrefix), "-")
+		pid, err := strconv.Atoi(owner)
+		if err == nil && errors.Is(syscall.Kill(pid, 0), syscall.ESRCH) {
 			_ = os.RemoveAll(dir)
 		}
 	}
-	return os.MkdirTemp(memory, fmt.Sprintf("%s%d-", prefix, os.Getpid()))
 }

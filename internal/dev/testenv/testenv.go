@@ -49,21 +49,6 @@ func given(name string) (found bool) {
 	return found
 }
 
-// Folder makes an empty folder that other users can reach: tests may run as root, and PostgreSQL then runs
-// as another user. It is removed when the test ends.
-func Folder(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("", "narthex-test-")
-	if err == nil {
-		err = os.Chmod(dir, 0o711)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
 // shared is a server that is started once a process.
 type shared struct {
 	start func(dir string) (address string, stop func() error, err error)
@@ -78,7 +63,7 @@ type shared struct {
 func (s *shared) get(t testing.TB) string {
 	t.Helper()
 	s.once.Do(func() {
-		if s.dir, s.err = serverFolder(); s.err == nil {
+		if s.dir, s.err = makeFolder(usual); s.err == nil {
 			s.address, s.halt, s.err = s.start(s.dir)
 		}
 	})
@@ -101,9 +86,6 @@ func (s *shared) stop() (err error) {
 }
 
 var postgres = &shared{start: func(dir string) (string, func() error, error) {
-	if err := os.Chmod(dir, 0o711); err != nil { // PostgreSQL may run as another user
-		return "", nil, err
-	}
 	server, err := localpg.Start(context.Background(), localpg.Options{Dir: dir + "/postgres", Host: "127.0.0.1", Ephemeral: true})
 	if err != nil {
 		return "", nil, err

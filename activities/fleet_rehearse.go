@@ -47,7 +47,9 @@ func (a *Activities) RehearseFleet(ctx context.Context, in fleet.Input) (fleet.R
 	return rehearsal, nil
 }
 
-func (a *Activities) rehearseOn(ctx context.Context, server *tenantserver.Server, in fleet.Input, sample ledger.Sample) (fleet.Copy, error) {
+func (a *Activities) rehearseOn(
+	ctx context.Context, server *tenantserver.Server, in fleet.Input, sample ledger.Sample,
+) (fleet.Copy, error) {
 	d := tenantserver.Database{TenantID: sample.TenantID, SignupID: sample.SignupID}
 	did, err := server.Rehearse(ctx, d, tenantserver.Change{From: sample.SchemaVersion, To: in.Version}, a.limits())
 	return fleet.Copy{

@@ -446,8 +446,8 @@ func TestARehearsalTouchesNoChurch(t *testing.T) {
 	}
 	f.wantVersions(all(churches, 1))
 	var left int
-	err := f.admin.QueryRow(t.Context(), `SELECT count(*) FROM pg_roles WHERE rolname LIKE 'scratch\_%' AND shobj_description(oid, 'pg_authid') LIKE $1`,
-		"%"+f.installation+"%").Scan(&left)
+	const scratches = `SELECT count(*) FROM pg_roles WHERE rolname LIKE 'scratch\_%' AND shobj_description(oid, 'pg_authid') LIKE $1`
+	err := f.admin.QueryRow(t.Context(), scratches, "%"+f.installation+"%").Scan(&left)
 	if err != nil || left != 0 {
 		t.Errorf("%d copies are left (%v), want none", left, err)
 	}

@@ -174,8 +174,10 @@ func (b browser) addColumns(names ...string) {
 	for _, label := range labels {
 		click := chromedp.Evaluate[bool](`(button => (button?.click(), !!button))(document.querySelector('[aria-label="` + label + `"]'))`)
 		clicked, err := chromedp.Run(ctx, click)
-		for ; err == nil && !clicked; clicked, err = chromedp.Run(ctx, click) {
-			err = chromedp.Do(ctx, chromedp.Sleep(200*time.Millisecond))
+		for err == nil && !clicked {
+			if err = chromedp.Do(ctx, chromedp.Sleep(200*time.Millisecond)); err == nil {
+				clicked, err = chromedp.Run(ctx, click)
+			}
 		}
 		if err != nil {
 			b.t.Fatalf("there is no button %q: %v", label, err)

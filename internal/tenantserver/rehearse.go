@@ -99,7 +99,9 @@ func (s *Server) client(ctx context.Context, program, database string, arguments
 	cmd := exec.CommandContext(ctx, path, append(arguments, "--dbname="+database)...)
 	cmd.Env = append(os.Environ(), "PGHOST="+config.Host, "PGPORT="+strconv.Itoa(int(config.Port)), "PGUSER="+config.User,
 		"PGPASSWORD="+config.Password, "PGCONNECT_TIMEOUT=10")
-	for parameter, variable := range map[string]string{"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY"} {
+	for parameter, variable := range map[string]string{
+		"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY",
+	} {
 		if value := s.base.Query().Get(parameter); value != "" {
 			cmd.Env = append(cmd.Env, variable+"="+value)
 		}

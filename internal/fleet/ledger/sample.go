@@ -20,9 +20,11 @@ type Sample struct {
 
 // One church has one reason.
 const selectSamples = `
-	WITH behind AS (SELECT t.id AS tenant_id, t.signup_id, t.schema_version, t.created_at FROM tenants t JOIN (` + churchesBehind + `) b ON b.id = t.id),
+	WITH behind AS (
+		SELECT t.id AS tenant_id, t.signup_id, t.schema_version, t.created_at FROM tenants t JOIN (` + churchesBehind + `) b ON b.id = t.id),
 	chosen AS (
-		(SELECT *, 'largest' AS why, 1 AS rank FROM behind WHERE tenant_id = ANY(@largest) ORDER BY array_position(@largest::text[], tenant_id) LIMIT 1)
+		(SELECT *, 'largest' AS why, 1 AS rank FROM behind WHERE tenant_id = ANY(@largest)
+			ORDER BY array_position(@largest::text[], tenant_id) LIMIT 1)
 		UNION ALL (SELECT *, 'oldest', 2 FROM behind ORDER BY created_at, tenant_id LIMIT 1)
 		UNION ALL (SELECT *, 'random', 3 FROM behind ORDER BY random() LIMIT 1))
 	SELECT DISTINCT ON (tenant_id) tenant_id, signup_id, schema_version, why FROM chosen ORDER BY tenant_id, rank`

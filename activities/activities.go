@@ -27,6 +27,7 @@ type Activities struct {
 	Ledger   *ledger.Ledger
 
 	FleetLimits tenantserver.Limits     // of a change of a church's schema; zero for the default
+	FleetPause  time.Duration           // between two looks at how the server bears a run; zero for the default
 	Statements  tenantserver.Statements // the services' own, with which canaries are probed
 
 	ReadyDatabases int // how many are kept in stock on Server; with 0 none are kept, and none claimed

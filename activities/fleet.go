@@ -6,9 +6,9 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
-	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/temporal"
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
@@ -101,8 +101,8 @@ func (a *Activities) tally(ctx context.Context, runID string) (fleet.Tally, erro
 }
 
 // ChangeChurches changes the schema of one church of a wave after the other, until none is left, the run is not running
-// any more, too many have failed, or fleet.SliceTime is over. It fails if the server is away; a church that fails alone is
-// entered as failed.
+// any more, too many have failed, or fleet.SliceTime is over. It slows down while the server suffers. It fails if the server is
+// away; a church that fails alone is entered as failed.
 func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fleet.Result, error) {
 	server, err := a.fleetServer(slice.Server)
 	if err != nil {
@@ -114,31 +114,54 @@ func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fle
 	if err := a.Ledger.GiveBack(ctx, slice.RunID, ""); err != nil {
 		return fleet.Result{}, undo("take up an interrupted slice", err)
 	}
+	if result, err := a.result(ctx, slice); err != nil || result.Left == 0 {
+		result.Held = slice.Held
+		return result, err
+	}
+	slice.Bounds = slice.Bounds.WithDefaults()
+	p := &pace{do: a, server: server, slice: slice, held: slice.Held}
+	p.look(ctx)
+	if err := a.changeAtOnce(ctx, p); err != nil {
+		return fleet.Result{}, undo("change churches", err)
+	}
+	result, err := a.result(ctx, slice)
+	result.Held, result.Reason = p.held, p.reason
+	return result, err
+}
+
+// changeAtOnce changes churches at the pace that the server bears, until the slice is over.
+func (a *Activities) changeAtOnce(ctx context.Context, p *pace) error {
 	limiter := rate.NewLimiter(rate.Inf, 1)
-	if slice.Rate > 0 {
-		limiter.SetLimit(rate.Limit(slice.Rate))
+	if p.slice.Rate > 0 {
+		limiter.SetLimit(rate.Limit(p.slice.Rate))
 	}
 	until := time.Now().Add(fleet.SliceTime)
-	changing, changeCtx := errgroup.WithContext(ctx)
-	for range slice.AtOnce {
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { p.watch(watching) })
+	changing, ctx := errgroup.WithContext(ctx)
+	for i := range p.slice.AtOnce {
 		changing.Go(func() error {
-			for time.Now().Before(until) {
-				if err := limiter.Wait(changeCtx); err != nil {
+			defer p.finish()
+			for {
+				on, err := p.await(ctx, i, until)
+				if err != nil || !on {
 					return err
 				}
-				more, err := a.changeNext(changeCtx, server, slice)
+				if err := limiter.Wait(ctx); err != nil {
+					return err
+				}
+				more, err := a.changeNext(ctx, p.server, p.slice)
 				if err != nil || !more {
 					return err
 				}
-				activity.RecordHeartbeat(ctx)
 			}
-			return nil
 		})
 	}
-	if err := changing.Wait(); err != nil {
-		return fleet.Result{}, undo("change churches", err)
-	}
-	return a.result(ctx, slice)
+	err := changing.Wait()
+	stop()
+	watch.Wait()
+	return err
 }
 
 func (a *Activities) result(ctx context.Context, slice fleet.Slice) (fleet.Result, error) {

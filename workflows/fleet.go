@@ -124,14 +124,17 @@ func (r *fleetRun) changeWave(ctx workflow.Context, wave int) error {
 		}
 		slice := fleet.Slice{
 			RunID: r.in.RunID, Server: r.in.Server, Wave: wave, Budget: r.Patience,
-			AtOnce: r.in.Options.AtOnce, Rate: r.in.Options.Rate,
+			AtOnce: r.in.Options.AtOnce, Rate: r.in.Options.Rate, Held: r.Held, Bounds: r.in.Options.Bounds,
 		}
 		var result fleet.Result
 		if err := do(ctx, fleet.Change, slice, &result, "change churches: "+r.Progress.Tally.Words()); err != nil {
 			return err
 		}
-		r.Progress.Tally = result.Tally
-		workflow.SetCurrentDetails(ctx, result.Tally.Words())
+		r.Progress.Tally, r.Held = result.Tally, result.Held
+		if r.Progress.State == fleet.Running {
+			r.Progress.Reason = result.Reason
+		}
+		workflow.SetCurrentDetails(ctx, r.Progress.Words())
 		if result.Tally.Failed >= r.Patience {
 			if err := r.halt(ctx, result.Tally.TooMany()); err != nil {
 				return err

@@ -30,6 +30,8 @@ type fleetPlay struct {
 	rehearsed string            // what is wrong with a copy
 	problems  []string          // of the canaries
 	watched   fleet.Watch       // what the last look at them was given
+	slow      fleet.Result      // Held and Reason of the first two slices' results
+	held      []int             // that slices were given
 	during    map[string]func() // what happens during an activity, once
 
 	did []string
@@ -97,7 +99,11 @@ func (p *fleetPlay) change(_ context.Context, slice fleet.Slice) (fleet.Result, 
 	if slice.Wave < fleet.LastWave {
 		left = 0
 	}
-	return fleet.Result{Tally: p.tally, Left: left}, nil
+	p.held = append(p.held, slice.Held)
+	if len(p.held) > 2 {
+		p.slow = fleet.Result{}
+	}
+	return fleet.Result{Tally: p.tally, Left: left, Held: p.slow.Held, Reason: p.slow.Reason}, nil
 }
 
 func (p *fleetPlay) run(options fleet.Options) (fleet.Progress, error) {
@@ -205,6 +211,22 @@ func TestTooManyFailuresHaltTheRun(t *testing.T) {
 	}
 	progress, err := p.run(fleet.Options{})
 	p.wantDone(progress, err, fleet.Tally{Changed: 100})
+}
+
+// A slice begins at the pace at which the last one ended, and the progress says why it is slow.
+func TestASlowRunSaysWhy(t *testing.T) {
+	p := newFleetPlay(t, 40)
+	p.slow = fleet.Result{Held: 3, Reason: "slowed: replication lags by 12s"}
+	var during fleet.Progress
+	p.during["wave 2"] = func() { during = p.ask() }
+	progress, err := p.run(fleet.Options{})
+	p.wantDone(progress, err, fleet.Tally{Changed: 40})
+	if during.State != fleet.Running || during.Reason != "slowed: replication lags by 12s" || progress.Reason != "" {
+		t.Errorf("slow, the progress is %+v, and at the end %+v: want the reason in the first alone", during, progress)
+	}
+	if want := []int{0, 3, 3, 0}; !slices.Equal(p.held[:4], want) {
+		t.Errorf("of the first slices %v are held back, want %v", p.held[:4], want)
+	}
 }
 
 func (p *fleetPlay) ask() (progress fleet.Progress) {

@@ -25,6 +25,7 @@ type launch struct {
 	unrehearsed   bool
 	asJSON        bool
 	haltAtPercent string
+	mostPercent   string // of the connections
 }
 
 func (l *launch) flags(cmd *cobra.Command) {
@@ -32,6 +33,10 @@ func (l *launch) flags(cmd *cobra.Command) {
 	flags.IntVar(&l.options.AtOnce, "at-once", fleet.DefaultAtOnce, "change at most `N` databases at a time")
 	flags.Float64Var(&l.options.Rate, "rate", 0, "change at most `N` churches a second; 0 is no limit")
 	flags.StringVar(&l.haltAtPercent, "halt-at", "2%", "halt when this `SHARE` of the churches has failed, and at least 3")
+	flags.DurationVar(&l.options.MaxLag, "max-lag", fleet.DefaultMaxLag, "slow down while a standby lags by more than this `DURATION`")
+	flags.StringVar(&l.mostPercent, "max-connections", "80%", "slow down while more than this `SHARE` of the connections is taken")
+	flags.DurationVar(&l.options.MaxRead, "max-read", fleet.DefaultMaxRead, "slow down while the p95 of reads is above this `DURATION`")
+	flags.IntVar(&l.options.MaxVacuums, "max-vacuums", 0, "slow down while more than `N` autovacuums prevent wraparound")
 	flags.BoolVar(&l.leave, "no-wait", false, "don't wait for the end")
 	flags.BoolVar(&l.yes, "yes", false, "don't ask")
 	flags.BoolVar(&l.asJSON, "json", false, "print JSON")
@@ -50,11 +55,30 @@ func (l *launch) check() error {
 		return usage("--soak must not be negative")
 	}
 	l.options.HaltAt = share
+	if err := l.checkBounds(); err != nil {
+		return err
+	}
 	for _, id := range l.options.Canaries {
 		if !ids.Valid(id) {
 			return usage("--canary takes tenant ids, and %q is none", id)
 		}
 	}
+	return nil
+}
+
+func (l *launch) checkBounds() error {
+	share, err := percent(l.mostPercent)
+	switch {
+	case err != nil:
+		return usage("--max-connections takes a share like 80%%, not %q", l.mostPercent)
+	case l.options.MaxLag <= 0:
+		return usage("--max-lag must be positive")
+	case l.options.MaxRead <= 0:
+		return usage("--max-read must be positive")
+	case l.options.MaxVacuums < 0:
+		return usage("--max-vacuums must not be negative")
+	}
+	l.options.MaxConnections = share
 	return nil
 }
 

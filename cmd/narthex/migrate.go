@@ -22,7 +22,8 @@ database alone. A superuser makes the role that Narthex works as, and its regist
   CREATE ROLE narthex LOGIN CREATEDB CREATEROLE PASSWORD '…';
   CREATE DATABASE narthex_registry OWNER narthex;
   REVOKE CONNECT, TEMPORARY ON DATABASE postgres, template1 FROM PUBLIC;
-  GRANT CONNECT ON DATABASE postgres TO narthex;`,
+  GRANT CONNECT ON DATABASE postgres TO narthex;
+  GRANT pg_read_all_stats TO narthex;`,
 		Example: "  narthex --env-file .env migrate",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c struct {

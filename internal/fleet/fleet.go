@@ -4,6 +4,7 @@
 package fleet
 
 import (
+	"cmp"
 	"fmt"
 	"math"
 	"slices"
@@ -90,6 +91,15 @@ type Options struct {
 	AtOnce   int           `json:"atOnce,omitempty"`   // databases that are changed at a time; 0 is DefaultAtOnce
 	Rate     float64       `json:"rate,omitempty"`     // churches a second at most; 0 is no limit
 	HaltAt   float64       `json:"haltAt,omitempty"`   // share of churches whose failure halts the run; 0 is DefaultHaltAt
+	Bounds
+}
+
+// Bounds are what a server may bear before a run over its churches slows down.
+type Bounds struct {
+	MaxLag         time.Duration `json:"maxLag,omitempty"`         // of a standby; 0 is DefaultMaxLag
+	MaxConnections float64       `json:"maxConnections,omitempty"` // share of those that it takes; 0 is DefaultMaxConnections
+	MaxRead        time.Duration `json:"maxRead,omitempty"`        // that 95 % of reads take; 0 is DefaultMaxRead
+	MaxVacuums     int           `json:"maxVacuums,omitempty"`     // that prevent wraparound
 }
 
 // What a run does unless it is told otherwise.
@@ -98,7 +108,12 @@ const (
 	DefaultSoak     = 15 * time.Minute
 	DefaultAtOnce   = 4
 	DefaultHaltAt   = 0.02
-	leastFailures   = 3 // that halt a run, however few churches there are
+
+	DefaultMaxLag         = 10 * time.Second
+	DefaultMaxConnections = 0.8
+	DefaultMaxRead        = 250 * time.Millisecond
+
+	leastFailures = 3 // that halt a run, however few churches there are
 )
 
 // Input is what a run starts with.
@@ -123,6 +138,7 @@ type Position struct {
 	SoakUntil time.Time `json:"soakUntil,omitzero"`
 	ResumedAt time.Time `json:"resumedAt,omitzero"` // the last time, if it was paused or halted
 	Patience  int       `json:"patience"`           // failures at which it halts
+	Held      int       `json:"held,omitempty"`     // of AtOnce, because the server suffers
 }
 
 // Progress is how far a run is.
@@ -131,7 +147,7 @@ type Progress struct {
 	Server string `json:"server"`
 	Stage  Stage  `json:"stage"`
 	State  State  `json:"state"`
-	Reason string `json:"reason,omitempty"` // why it is paused or halted
+	Reason string `json:"reason,omitempty"` // why it is paused or halted, or slower than it may be
 	Tally  Tally  `json:"tally"`
 
 	Rehearsal *Rehearsal `json:"rehearsal,omitempty"`
@@ -163,13 +179,17 @@ func (o Options) Budget(churches int) int {
 
 // WithDefaults returns the options with what was left out.
 func (o Options) WithDefaults() Options {
-	if o.AtOnce == 0 {
-		o.AtOnce = DefaultAtOnce
-	}
-	if o.HaltAt == 0 {
-		o.HaltAt = DefaultHaltAt
-	}
+	o.AtOnce = cmp.Or(o.AtOnce, DefaultAtOnce)
+	o.HaltAt = cmp.Or(o.HaltAt, DefaultHaltAt)
 	return o
+}
+
+// WithDefaults returns the bounds with what was left out.
+func (b Bounds) WithDefaults() Bounds {
+	b.MaxLag = cmp.Or(b.MaxLag, DefaultMaxLag)
+	b.MaxConnections = cmp.Or(b.MaxConnections, DefaultMaxConnections)
+	b.MaxRead = cmp.Or(b.MaxRead, DefaultMaxRead)
+	return b
 }
 
 // Slice is what one activity does of a wave.
@@ -180,12 +200,17 @@ type Slice struct {
 	AtOnce int     `json:"atOnce"`
 	Rate   float64 `json:"rate"`
 	Budget int     `json:"budget"` // failures at which it stops
+	Held   int     `json:"held"`   // how many of AtOnce are held back, because the server suffers
+	Bounds
 }
 
 // Result is what an activity hands back.
 type Result struct {
 	Tally Tally `json:"tally"`
 	Left  int   `json:"left"` // of the wave
+
+	Held   int    `json:"held,omitempty"`   // how many of Slice.AtOnce are held back now,
+	Reason string `json:"reason,omitempty"` // and why
 }
 
 // Watch is what a look at the canaries takes.
@@ -215,4 +240,12 @@ func (t Tally) Words() string {
 		words += fmt.Sprintf(", %d failed", t.Failed)
 	}
 	return words
+}
+
+// Words say how far a run is, and why it is no further.
+func (p Progress) Words() string {
+	if p.Reason == "" {
+		return p.Tally.Words()
+	}
+	return p.Tally.Words() + " (" + p.Reason + ")"
 }

@@ -10,7 +10,9 @@ import (
 )
 
 const (
-	selectRole = `SELECT quote_ident(rolname), rolsuper, rolcreatedb AND rolcreaterole FROM pg_roles WHERE rolname = current_user`
+	selectRole = `
+		SELECT quote_ident(rolname), rolsuper, rolcreatedb AND rolcreaterole, pg_has_role(oid, 'pg_read_all_stats', 'USAGE')
+		FROM pg_roles WHERE rolname = current_user`
 
 	// Everybody may connect to every database, until that is revoked from PUBLIC.
 	selectOpen = `
@@ -20,7 +22,12 @@ const (
 		ORDER BY datname`
 	revoke = `REVOKE CONNECT, TEMPORARY ON DATABASE %s FROM PUBLIC;`
 	grant  = `GRANT CONNECT ON DATABASE %s TO %s;`
+	// Runs over the fleet slow down for standbys that lag, and for vacuums that prevent wraparound.
+	grantStatistics = `GRANT pg_read_all_stats TO %s;`
 )
+
+// Statistics is the SQL that lets role see how the server bears what it has to do. A superuser runs it.
+func Statistics(role string) string { return fmt.Sprintf(grantStatistics, role) }
 
 // Statements are the SQL that closes a server's common databases to tenants' roles. A superuser runs
 // them. role, as which Narthex works, can go on connecting to all but template1.
@@ -38,8 +45,8 @@ func Statements(role string, databases ...string) (sql []string) {
 // that Narthex works as. makesTenants says whether it makes tenants' databases on that server.
 func Missing(ctx context.Context, db *pgx.Conn, makesTenants bool) (sql []string, err error) {
 	var role string
-	var super, creates bool
-	if err := db.QueryRow(ctx, selectRole).Scan(&role, &super, &creates); err != nil {
+	var super, creates, sees bool
+	if err := db.QueryRow(ctx, selectRole).Scan(&role, &super, &creates, &sees); err != nil {
 		return nil, fmt.Errorf("look up role: %w", err)
 	}
 	rows, _ := db.Query(ctx, selectOpen)
@@ -53,6 +60,9 @@ func Missing(ctx context.Context, db *pgx.Conn, makesTenants bool) (sql []string
 		sql = append(sql, `CREATE ROLE narthex LOGIN CREATEDB CREATEROLE PASSWORD '…'; -- and let Narthex work as that one: a superuser need not`)
 	case makesTenants && !creates:
 		sql = append(sql, fmt.Sprintf(`ALTER ROLE %s CREATEDB CREATEROLE;`, role))
+	}
+	if makesTenants && (super || !sees) {
+		sql = append(sql, Statistics(role))
 	}
 	return append(sql, Statements(role, open...)...), nil
 }

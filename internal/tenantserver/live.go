@@ -38,13 +38,11 @@ func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, li
 	l.idle = milliseconds(limits.Statement + limits.Patience) // the session that holds it is idle meanwhile
 	return s.lockedBy(ctx, d, l, func(admin *pgx.Conn) error {
 		found, err := readState(ctx, admin, d)
-		switch {
-		case err != nil:
+		if err == nil {
+			err = found.standing(d)
+		}
+		if err != nil {
 			return err
-		case found.RoleExists && !found.ownedBy(d):
-			return ErrNotOwned
-		case !found.DatabaseExists || found.HalfDropped || found.Closed:
-			return ErrGone
 		}
 		conn, err := s.connectAsOwner(ctx, d.Name(), limits)
 		if err != nil {

@@ -231,6 +231,17 @@ func (s state) nothing() bool { return !s.RoleExists && !s.DatabaseExists }
 // ownedBy reports that what is there was made by d's signup.
 func (s state) ownedBy(d Database) bool { return s.Marker != nil && isOf(d, *s.Marker) }
 
+// standing returns nil if d's database is there and takes connections. Errors: ErrGone, ErrNotOwned.
+func (s state) standing(d Database) error {
+	switch {
+	case s.RoleExists && !s.ownedBy(d):
+		return ErrNotOwned
+	case !s.DatabaseExists || s.HalfDropped || s.Closed:
+		return ErrGone
+	}
+	return nil
+}
+
 // isOf reports whether a marker is of d's signup. Older ones name no installation.
 func isOf(d Database, marker string) bool {
 	return marker == d.marker() || strings.HasPrefix(marker, d.marker()+" ")

@@ -117,15 +117,10 @@ func (s *Server) look(ctx context.Context, d Database) (found state, err error) 
 		found, err = readState(ctx, conn, d)
 		return err
 	})
-	switch {
-	case err != nil:
+	if err != nil {
 		return found, err
-	case found.RoleExists && !found.ownedBy(d):
-		return found, ErrNotOwned
-	case !found.DatabaseExists || found.HalfDropped || found.Closed:
-		return found, ErrGone
 	}
-	return found, nil
+	return found, found.standing(d)
 }
 
 func (s *Server) sessionConfig(d Database) (*pgx.ConnConfig, error) {

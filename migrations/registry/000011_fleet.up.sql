@@ -34,6 +34,7 @@ CREATE TABLE fleet_changes (
 );
 CREATE INDEX fleet_changes_waiting_idx ON fleet_changes (run_id, wave, position) WHERE state = 'waiting';
 CREATE INDEX fleet_changes_wanted_idx ON fleet_changes (run_id, wanted_at) WHERE state = 'waiting' AND wanted_at IS NOT NULL;
+CREATE INDEX fleet_changes_canaries_idx ON fleet_changes (run_id) WHERE wave = 0;
 CREATE INDEX fleet_changes_failed_idx ON fleet_changes (run_id) WHERE state = 'failed';
 
 ALTER TABLE tenants

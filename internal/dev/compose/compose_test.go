@@ -192,7 +192,7 @@ func TestUIReadsPayloads(t *testing.T) {
 // What tenants' roles must not reach is closed before there is one.
 func TestServerIsClosedToTenants(t *testing.T) {
 	script := load(t).Configs["tenant-postgres-init"].Content
-	for _, want := range hardening.Statements("narthex", "postgres", "template1") {
+	for _, want := range append(hardening.Statements("narthex", "postgres", "template1"), hardening.Statistics("narthex")) {
 		if !strings.Contains(script, want) {
 			t.Errorf("the server's init script lacks %q", want)
 		}

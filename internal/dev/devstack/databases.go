@@ -46,9 +46,9 @@ func PrepareOwn(ctx context.Context, adminURL string, keys Keys) (Databases, err
 	if _, err := admin.Exec(ctx, statement); err != nil {
 		return Databases{}, fmt.Errorf("make role %s: %w", serviceRole, err)
 	}
-	for _, statement := range hardening.Statements(serviceRole, "postgres", "template1") {
+	for _, statement := range append(hardening.Statements(serviceRole, "postgres", "template1"), hardening.Statistics(serviceRole)) {
 		if _, err := admin.Exec(ctx, statement); err != nil {
-			return Databases{}, fmt.Errorf("close databases to tenants: %w", err)
+			return Databases{}, fmt.Errorf("give role %s its rights, and close databases to tenants: %w", serviceRole, err)
 		}
 	}
 	service, err := url.Parse(adminURL)

@@ -161,7 +161,8 @@ func TestTheServicesRoleIsNoSuperuserAndItsServerIsClosed(t *testing.T) {
 		}
 	}
 	admin := connect(t, databases.AdminURL)
-	for _, sql := range []string{`GRANT CONNECT ON DATABASE postgres TO PUBLIC`, `ALTER ROLE narthex NOCREATEDB`} {
+	for _, sql := range []string{`GRANT CONNECT ON DATABASE postgres TO PUBLIC`, `ALTER ROLE narthex NOCREATEDB`,
+		`REVOKE pg_read_all_stats FROM narthex`} {
 		if _, err := admin.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
@@ -169,6 +170,7 @@ func TestTheServicesRoleIsNoSuperuserAndItsServerIsClosed(t *testing.T) {
 	missing, err := hardening.Missing(t.Context(), connect(t, databases.TenantServerURL), true)
 	want := []string{
 		`ALTER ROLE narthex CREATEDB CREATEROLE;`,
+		`GRANT pg_read_all_stats TO narthex;`,
 		`REVOKE CONNECT, TEMPORARY ON DATABASE postgres FROM PUBLIC;`,
 		`GRANT CONNECT ON DATABASE postgres TO narthex;`,
 	}

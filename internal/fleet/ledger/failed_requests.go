@@ -2,6 +2,7 @@ package ledger
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -35,6 +36,9 @@ const (
 		CROSS JOIN LATERAL (SELECT greatest(c.updated_at, @resumed) AS at) change
 		CROSS JOIN LATERAL (SELECT least(greatest(now() - change.at, interval '5 minutes'), interval '1 hour') AS span) compared
 		WHERE c.run_id = @run AND c.wave = 0 AND c.state = 'changed' ORDER BY t.id`
+	selectSample = `
+		SELECT t.id, t.signup_id FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
+		WHERE c.run_id = $1 AND c.wave = 0 ORDER BY random() LIMIT 1`
 )
 
 // Canary is a church of wave 0 that was changed.
@@ -54,6 +58,15 @@ func (l *Ledger) Canaries(ctx context.Context, runID string, resumed time.Time) 
 		return nil, fmt.Errorf("list canaries: %w", err)
 	}
 	return canaries, nil
+}
+
+// Sample returns one of a run's canaries, at random; none if they are gone.
+func (l *Ledger) Sample(ctx context.Context, runID string) (canary Canary, err error) {
+	err = l.db.QueryRow(ctx, selectSample, runID).Scan(&canary.TenantID, &canary.SignupID)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return Canary{}, fmt.Errorf("choose a canary: %w", err)
+	}
+	return canary, nil
 }
 
 // FailedRequests counts requests of churches that failed, and enters the counts in the registry every few seconds. It is safe for

@@ -36,6 +36,7 @@ const (
 		VALUES (@run, @server, @version, nullif(@undoes, ''), nullif(@retries, ''), 'preparing', 'running')
 		ON CONFLICT (id) DO NOTHING`
 	updateRun = `UPDATE fleet_runs SET stage = $2, state = $3, reason = $4, updated_at = now() WHERE id = $1`
+	sayWhy    = `UPDATE fleet_runs SET reason = $2, updated_at = now() WHERE id = $1 AND state = 'running' AND reason <> $2`
 	selectRun = `
 		SELECT id, server, version, coalesce(undoes, '') AS undoes, coalesce(retries, '') AS retries, stage, state, reason, created_at, updated_at
 		FROM fleet_runs`
@@ -179,6 +180,14 @@ func arguments(in fleet.Input) (pgx.NamedArgs, error) {
 func (l *Ledger) Enter(ctx context.Context, at fleet.Progress) error {
 	if _, err := l.db.Exec(ctx, updateRun, at.RunID, at.Stage, at.State, at.Reason); err != nil {
 		return fmt.Errorf("enter fleet run: %w", err)
+	}
+	return nil
+}
+
+// Say records why a run that is running is slower than it may be; empty if it isn't. Idempotent.
+func (l *Ledger) Say(ctx context.Context, runID, reason string) error {
+	if _, err := l.db.Exec(ctx, sayWhy, runID, reason); err != nil {
+		return fmt.Errorf("say why a run is slow: %w", err)
 	}
 	return nil
 }

@@ -1,0 +1,76 @@
+package tenantserver
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"narthex/internal/sqlstate"
+)
+
+// Health is how a server bears what it has to do.
+type Health struct {
+	Lag         time.Duration // of the standby that is the furthest behind; 0 without pg_read_all_stats
+	Connections float64       // share of those that the server takes
+	Vacuums     int           // that prevent wraparound, which nothing interrupts; 0 without pg_read_all_stats
+	Read        time.Duration // 95 % of trivial reads in a church's database take no longer
+}
+
+const (
+	selectHealth = `
+		SELECT coalesce((SELECT max(extract(epoch FROM replay_lag)) FROM pg_stat_replication), 0)::float8 AS lag,
+			(SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL) / current_setting('max_connections')::float8 AS connections,
+			(SELECT count(*) FROM pg_stat_activity
+				WHERE backend_type = 'autovacuum worker' AND query LIKE 'autovacuum: %(to prevent wraparound)') AS vacuums`
+	trivialRead = `SELECT count(*) FROM pg_class WHERE relname = 'admins'` // by an index
+	reads       = 20
+	healthLimit = 10 * time.Second
+)
+
+// Health looks how the server is, by connections of its own: those of the pool may all be in use. Reads are timed in d's
+// database, if it is there. Errors: why the server could not be asked.
+func (s *Server) Health(ctx context.Context, d Database) (Health, error) {
+	ctx, cancel := context.WithTimeout(ctx, healthLimit)
+	defer cancel()
+	conn, err := pgx.ConnectConfig(ctx, s.pool.Config().ConnConfig)
+	if err != nil {
+		return Health{}, fmt.Errorf("connect to tenant server: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	var h Health
+	var lag float64
+	if err := conn.QueryRow(ctx, selectHealth).Scan(&lag, &h.Connections, &h.Vacuums); err != nil {
+		return Health{}, fmt.Errorf("look at the server's health: %w", err)
+	}
+	h.Lag = time.Duration(lag * float64(time.Second))
+	h.Read, err = s.timeReads(ctx, conn, d)
+	if err != nil && !sqlstate.Outage(err) { // which says something of that database, and nothing of the server
+		err = nil
+	}
+	return h, err
+}
+
+func (s *Server) timeReads(ctx context.Context, admin *pgx.Conn, d Database) (time.Duration, error) {
+	found, err := readState(ctx, admin, d)
+	if err != nil || found.standing(d) != nil {
+		return 0, err
+	}
+	conn, err := s.connectAsOwner(ctx, d.Name(), probeLimits)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	took := make([]time.Duration, reads)
+	for i := range took {
+		began := time.Now()
+		if _, err := conn.Exec(ctx, trivialRead); err != nil {
+			return 0, fmt.Errorf("read in a church's database: %w", err)
+		}
+		took[i] = time.Since(began)
+	}
+	slices.Sort(took)
+	return took[reads*95/100-1], nil
+}

@@ -1,0 +1,50 @@
+package tenantserver_test
+
+import (
+	"testing"
+	"time"
+
+	"narthex/internal/dev/testenv"
+	"narthex/internal/ids"
+	"narthex/internal/tenantserver"
+)
+
+// A server says how far its standby is behind, how many connections are taken, and how long reads take. Its role is no superuser.
+func TestHealth(t *testing.T) {
+	t.Parallel()
+	h := newHost(t)
+	d := h.make()
+	exec(t, h.admin, `GRANT pg_read_all_stats TO `+h.role)
+	standby := testenv.NewStandby(t, testenv.PostgresURL(t))
+	health := func(d tenantserver.Database) tenantserver.Health {
+		t.Helper()
+		found, err := h.server.Health(t.Context(), d)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+	well := health(d)
+	if well.Connections <= 0 || well.Connections > 1 || well.Read <= 0 || well.Read > time.Minute || well.Vacuums != 0 {
+		t.Errorf("the server's health is %+v, want some connections, a time to read and no vacuum", well)
+	}
+	if gone := health(tenantserver.Database{TenantID: ids.New()}); gone.Read != 0 {
+		t.Errorf("reads in a church that is not there take %s, want it not to be known", gone.Read)
+	}
+	await := func(what string, ok func(tenantserver.Health) bool) {
+		t.Helper()
+		var last tenantserver.Health
+		for deadline := time.Now().Add(30 * time.Second); time.Now().Before(deadline); {
+			exec(t, h.admin, `SELECT pg_logical_emit_message(true, '', '')`) // WAL
+			if last = health(d); ok(last) {
+				return
+			}
+		}
+		t.Errorf("%s: not so after 30 seconds, the health is %+v", what, last)
+	}
+	await("the standby has caught up", func(h tenantserver.Health) bool { return h.Lag < 100*time.Millisecond })
+	standby.Stall(true)
+	await("a standby that applies nothing lags", func(h tenantserver.Health) bool { return h.Lag > 500*time.Millisecond })
+	standby.Stall(false)
+	await("the standby has caught up again", func(h tenantserver.Health) bool { return h.Lag < 100*time.Millisecond })
+}

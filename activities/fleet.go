@@ -29,12 +29,12 @@ func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Ta
 		return fleet.Tally{}, err
 	}
 	if in.Undoes != "" {
-		if err := a.checkUndo(ctx, server, in.Undoes); err != nil {
-			return fleet.Tally{}, err
-		}
+		err = a.checkUndo(ctx, server, in.Undoes)
+	} else {
+		err = checkVersion(server, in)
 	}
-	if in.Undoes == "" && in.Version != server.SchemaVersion() {
-		return fleet.Tally{}, refuse(fmt.Sprintf("the run is to version %d, and the worker's release has %d", in.Version, server.SchemaVersion()))
+	if err != nil {
+		return fleet.Tally{}, err
 	}
 	if server == a.Server && in.Undoes == "" {
 		if err := server.EnsureTemplate(ctx); err != nil {
@@ -52,6 +52,14 @@ func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Ta
 		return fleet.Tally{}, forward("open the run", err)
 	}
 	return a.tally(ctx, in.RunID)
+}
+
+// checkVersion refuses a run to another release's schema.
+func checkVersion(server *tenantserver.Server, in fleet.Input) error {
+	if has := server.SchemaVersion(); in.Version != has {
+		return refuse(fmt.Sprintf("the run is to version %d, and the worker's release has %d", in.Version, has))
+	}
+	return nil
 }
 
 // checkUndo refuses to take a run back if a migration's way back may lose data.

@@ -21,6 +21,9 @@ func (a *Activities) RehearseFleet(ctx context.Context, in fleet.Input) (fleet.R
 	if err != nil {
 		return fleet.Rehearsal{}, err
 	}
+	if err := checkVersion(server, in); err != nil {
+		return fleet.Rehearsal{}, err
+	}
 	largest, err := server.LargestTenants(ctx)
 	if err != nil {
 		return fleet.Rehearsal{}, forward("look for the largest church", err)

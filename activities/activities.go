@@ -1,8 +1,8 @@
-// Package activities holds the steps of a signup. Each file is one step and the compensation that
-// undoes it. Every step is idempotent for its signup and makes only what carries the signup's id;
-// every compensation is idempotent, forbids late attempts before it does anything, leaves alone what has come
-// to its end, removes only what carries the signup's id, and works when there is nothing to remove.
-// The order of the steps is the workflow's.
+// Package activities holds the steps of a signup. Each file has one step and its compensation.
+// Every step is idempotent for its signup, and everything it makes carries the signup's id.
+// Every compensation is idempotent. It forbids late attempts before it does anything else, leaves completed
+// signups alone, removes only what carries the signup's id, and works when there is nothing to remove.
+// The workflow decides the order of the steps.
 package activities
 
 import (
@@ -17,7 +17,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// Activities are the steps with what they need. Register it with a worker: the methods' names are the
+// Activities are the steps and their dependencies. Register it with a worker: the methods' names are the
 // activities' names.
 type Activities struct {
 	Registry *registry.Registry
@@ -30,9 +30,9 @@ type Activities struct {
 	FleetPause  time.Duration           // between two looks at how the server bears a run; zero for the default
 	Statements  tenantserver.Statements // the services' own, with which canaries are probed
 
-	ReadyDatabases int // how many are kept in stock on Server; with 0 none are kept, and none claimed
+	ReadyDatabases int // how many are kept ready on Server; with 0 none are kept or claimed
 
-	Others []*tenantserver.Server // that hold tenants' databases too
+	Others []*tenantserver.Server // further servers that hold tenants' databases
 	Now    func() time.Time
 }
 

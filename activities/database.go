@@ -11,8 +11,8 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// CreateDatabase makes the tenant's role and its database, tenant_{tenantId}: one that is ready, or else a copy of
-// the template, or an empty one.
+// CreateDatabase makes the tenant's role and its database, tenant_{tenantId}. It uses a ready database if there is
+// one, otherwise a copy of the template, otherwise an empty database.
 func (a *Activities) CreateDatabase(ctx context.Context, in signup.StepInput) error {
 	return forward("create database", a.createDatabase(ctx, in))
 }
@@ -29,18 +29,18 @@ func (a *Activities) createDatabase(ctx context.Context, in signup.StepInput) er
 	return err
 }
 
-// DropDatabase removes the database and the role, and leaves a tombstone: a late attempt of
-// CreateDatabase finds it and makes nothing.
+// DropDatabase removes the database and the role, and leaves a tombstone, so that a late attempt of
+// CreateDatabase makes nothing.
 func (a *Activities) DropDatabase(ctx context.Context, in signup.StepInput) error {
-	// No password is needed to drop, so that input whose seal no longer opens can still be undone.
+	// Dropping needs no password, so a signup whose sealed input no longer opens can still be undone.
 	database := tenantserver.Database{TenantID: in.TenantID, SignupID: in.SignupID}
 	return undo("drop database", a.Server.Drop(ctx, database, func(ctx context.Context) error {
 		return a.Registry.Tombstone(ctx, owner(in))
 	}))
 }
 
-// nothingThere turns the errors that mean "there is nothing of this signup to undo in its database" into success.
-// Where the input's seal does not open there may be something, but DropDatabase, which needs no seal, removes it.
+// nothingThere turns the errors that mean "this signup has nothing to undo in its database" into success.
+// If the sealed input does not open, there may be something, but DropDatabase removes it without the input.
 func nothingThere(err error) error {
 	if errors.Is(err, tenantserver.ErrGone) || errors.Is(err, tenantserver.ErrNotOwned) || errors.Is(err, secrets.ErrSealed) {
 		return nil

@@ -7,7 +7,7 @@ import (
 	"narthex/internal/signup"
 )
 
-// IndexAdminEmail makes the admin's email log in to the tenant.
+// IndexAdminEmail indexes the admin's email, so that it logs in to the tenant.
 func (a *Activities) IndexAdminEmail(ctx context.Context, in signup.StepInput) error {
 	return forward("index admin email", a.indexAdminEmail(ctx, in))
 }

@@ -14,9 +14,9 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// forward turns a step's error into the failure that the workflow and the history see: its type says
-// what happened, it is retried where that can help, and its message holds no personal data.
-// A signup that completed and was then reset has done its steps.
+// forward turns a step's error into the failure that the workflow and the history see. Its type says
+// what happened, it is retryable if a retry can help, and its message contains no personal data.
+// For a signup that completed and was then reset, the step counts as done.
 func forward(doing string, err error) error {
 	if err == nil || errors.Is(err, registry.ErrCommitted) {
 		return nil
@@ -29,8 +29,8 @@ func forward(doing string, err error) error {
 	return temporal.NewApplicationErrorWithOptions(doing+": "+describe(err), kind, options)
 }
 
-// undo turns a compensation's error into a failure that is always retried: a rollback never gives up. What
-// has completed is not undone.
+// undo turns a compensation's error into a failure that is always retried: a rollback never gives up. A
+// completed signup is not undone.
 func undo(doing string, err error) error {
 	if err == nil || errors.Is(err, registry.ErrCommitted) {
 		return nil
@@ -54,7 +54,7 @@ func classify(err error) (kind string, retry bool) {
 	}
 }
 
-// describe says what went wrong in words that hold no values.
+// describe says what went wrong without quoting any values.
 func describe(err error) string {
 	for _, known := range []error{
 		registry.ErrEmailTaken, registry.ErrUndone, registry.ErrNotOwned,

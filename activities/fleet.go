@@ -21,7 +21,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// OpenFleetRun makes sure that new churches get the run's schema, and enters the run and its churches in the ledger.
+// OpenFleetRun ensures that new churches get the run's schema, and enters the run and its churches in the ledger.
 // Idempotent.
 func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Tally, error) {
 	server, err := a.fleetServer(in.Server)
@@ -82,7 +82,7 @@ func refuse(why string) error {
 	return temporal.NewNonRetryableApplicationError(why, saga.ErrorNotOwned, nil)
 }
 
-// ExtendFleetRun adds the churches that signups have made of an older schema since the run began. Idempotent.
+// ExtendFleetRun adds the churches that signups have created with an older schema since the run began. Idempotent.
 func (a *Activities) ExtendFleetRun(ctx context.Context, in fleet.Input) (fleet.Tally, error) {
 	if err := a.Ledger.Extend(ctx, in); err != nil {
 		return fleet.Tally{}, forward("extend the run", err)
@@ -90,12 +90,12 @@ func (a *Activities) ExtendFleetRun(ctx context.Context, in fleet.Input) (fleet.
 	return a.tally(ctx, in.RunID)
 }
 
-// EnterFleetState tells the ledger where a run is. From then on ChangeChurches claims a church only if it is running.
+// EnterFleetState records a run's state in the ledger. ChangeChurches then claims churches only while the run is running.
 func (a *Activities) EnterFleetState(ctx context.Context, at fleet.Progress) error {
 	return undo("enter the run's state", a.Ledger.Enter(ctx, at))
 }
 
-// RequeueFailed lets a run's failed churches wait again. Idempotent.
+// RequeueFailed puts a run's failed churches back in the queue. Idempotent.
 func (a *Activities) RequeueFailed(ctx context.Context, runID string) (fleet.Tally, error) {
 	if err := a.Ledger.Requeue(ctx, runID); err != nil {
 		return fleet.Tally{}, forward("requeue failed churches", err)
@@ -116,7 +116,7 @@ func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fle
 	if err != nil {
 		return fleet.Result{}, err
 	}
-	if err := server.Ping(ctx); err != nil { // before a church is claimed: an outage is none of its attempts
+	if err := server.Ping(ctx); err != nil { // before a church is claimed: an outage must not count as an attempt
 		return fleet.Result{}, undo("reach the server", err)
 	}
 	if err := a.Ledger.GiveBack(ctx, slice.RunID, ""); err != nil {
@@ -182,12 +182,12 @@ func (a *Activities) result(ctx context.Context, slice fleet.Slice) (fleet.Resul
 }
 
 const (
-	changeLimit  = 5 * time.Minute // for one church, all its files and its waits for locks
-	mostAttempts = 5               // at a church that breaks its connection each time
+	changeLimit  = 5 * time.Minute // for one church, with all its files and waits for locks
+	mostAttempts = 5               // for a church that breaks its connection every time
 )
 
-// changeNext claims a church and changes it, and reports whether there was one. A change that has begun is finished even if
-// the slice ends. It fails only if the server is away: the church then waits again.
+// changeNext claims a church and changes it, and reports whether there was one. It finishes a change that has begun even if
+// the slice ends. It fails only if the server is away; the church then goes back to the queue.
 func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server, slice fleet.Slice) (more bool, err error) {
 	claimed, ok, err := a.Ledger.Claim(ctx, slice)
 	if err != nil || !ok {
@@ -223,7 +223,7 @@ func (a *Activities) enterChange(
 	return a.Ledger.Failed(ctx, runID, claimed.TenantID, cause)
 }
 
-// isAway reports whether an error says nothing of the church: its connection broke, or could not be made.
+// isAway reports whether the server is to blame, not the church: the connection broke, or could not be made.
 func isAway(err error) bool {
 	for _, own := range []error{tenantserver.ErrGone, tenantserver.ErrNotOwned, schema.ErrDirty, schema.ErrVersion} {
 		if errors.Is(err, own) {
@@ -240,7 +240,7 @@ func (a *Activities) limits() tenantserver.Limits {
 	return a.FleetLimits
 }
 
-// fleetServer returns the server of this name. Another worker may have one that this one lacks.
+// fleetServer returns the server with this name. Another worker may know a server that this one doesn't.
 func (a *Activities) fleetServer(name string) (*tenantserver.Server, error) {
 	servers := a.servers()
 	i := slices.IndexFunc(servers, func(s *tenantserver.Server) bool { return s.Name() == name })

@@ -12,7 +12,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// ProbeCanaries says in words what is worse with the canaries than before: which of the services' own statements their
+// ProbeCanaries describes what has got worse for the canaries: which of the services' statements their
 // databases refuse, and whether more of their requests fail.
 func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Watch) (problems []string, err error) {
 	server, err := a.fleetServer(in.Server)
@@ -41,7 +41,7 @@ func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Watch) (problem
 	return problems, nil
 }
 
-// probe says which statements a canary's database refuses. It fails if the server is away, which says nothing of the canary.
+// probe says which statements a canary's database refuses. It fails if the server is away: that says nothing about the canary.
 func (a *Activities) probe(ctx context.Context, server *tenantserver.Server, canary ledger.Canary) (problems []string, err error) {
 	d := tenantserver.Database{TenantID: canary.TenantID, SignupID: canary.SignupID}
 	refused, err := server.Probe(ctx, d, a.Statements)

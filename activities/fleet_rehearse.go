@@ -13,8 +13,8 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// RehearseFleet makes a run's change on copies of the largest church, the oldest and one at random, with the timeouts that
-// the run has. No church is touched. It fails only if it can't rehearse; a copy that fails says so.
+// RehearseFleet makes a run's change on copies of the largest church, the oldest one and a random one, with the run's
+// timeouts. It touches no church. It fails only if it can't rehearse; a failed copy is reported in the result.
 func (a *Activities) RehearseFleet(ctx context.Context, in fleet.Input) (fleet.Rehearsal, error) {
 	defer keepBeating(ctx)()
 	server, err := a.fleetServer(in.Server)
@@ -63,7 +63,7 @@ func (a *Activities) rehearseOn(
 
 const beat = 5 * time.Second
 
-// keepBeating records heartbeats until it is stopped, for work that has no steps of its own.
+// keepBeating records heartbeats until it is stopped, for work that is one long step.
 func keepBeating(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	go func() {

@@ -11,7 +11,7 @@ import (
 	"narthex/internal/tenantdb"
 )
 
-// The steps of the invitation of a co-admin stand together here: each is a line around what a signup's do.
+// This file has all steps of a co-admin's invitation: each is a thin wrapper around what signup steps do.
 
 func invitationOwner(in invitation.StepInput) registry.Owner {
 	return registry.Owner{RunID: in.InvitationID, TenantID: in.TenantID, InviteeID: in.AdminID}
@@ -23,7 +23,7 @@ func (a *Activities) invited(in invitation.StepInput) (registry.Admin, error) {
 	if err != nil {
 		return registry.Admin{}, err
 	}
-	emailHash, err := a.Keys.EmailIndex(who.Email) // not in.EmailHash: the index's key may have been replaced since
+	emailHash, err := a.Keys.EmailIndex(who.Email) // not in.EmailHash: the index key may have been replaced since
 	if err != nil {
 		return registry.Admin{}, err
 	}
@@ -45,7 +45,7 @@ func (a *Activities) DeleteInvitedAdmin(ctx context.Context, in invitation.StepI
 	return undo("delete invited admin", a.Registry.DeleteAdmin(ctx, invitationOwner(in)))
 }
 
-// IndexInvitedEmail makes the email lead to the tenant.
+// IndexInvitedEmail indexes the email, so that it leads to the tenant.
 func (a *Activities) IndexInvitedEmail(ctx context.Context, in invitation.StepInput) error {
 	admin, err := a.invited(in)
 	if err == nil {
@@ -78,8 +78,8 @@ func (a *Activities) CreateInvitedTenantAdmin(ctx context.Context, in invitation
 	return forward("create invited tenant admin", err)
 }
 
-// DeleteInvitedTenantAdmin removes the admin from the tenant's own database. There no row says which invitation made
-// it, but the registry's does: a replay, which makes the same admin, begins with that one.
+// DeleteInvitedTenantAdmin removes the admin from the tenant's own database. That row does not say which invitation
+// made it, but the registry's row does: a replay makes the same admin, and begins with the registry's row.
 func (a *Activities) DeleteInvitedTenantAdmin(ctx context.Context, in invitation.StepInput) error {
 	err := a.Registry.Tombstone(ctx, invitationOwner(in))
 	if err == nil {
@@ -106,14 +106,14 @@ func (a *Activities) inTenant(ctx context.Context, tenantID string, do func(*pgx
 	return do(conn)
 }
 
-// OfferInvitation makes the token good: the commit point of the invitation.
+// OfferInvitation makes the token valid: the commit point of the invitation.
 func (a *Activities) OfferInvitation(ctx context.Context, in invitation.StepInput) error {
 	return forward("offer invitation", a.Registry.InsertInvitation(ctx, invitationOwner(in), registry.Invitation{
 		TokenHash: in.TokenHash, TenantID: in.TenantID, AdminID: in.AdminID, ExpiresAt: in.EndsAt(a.Now()),
 	}))
 }
 
-// IsInvitationOffered reports whether this invitation has made its token good. If not, it never will.
+// IsInvitationOffered reports whether this invitation has made its token valid. If not, it never will.
 func (a *Activities) IsInvitationOffered(ctx context.Context, in invitation.StepInput) (bool, error) {
 	err := a.Registry.Tombstone(ctx, invitationOwner(in))
 	return errors.Is(err, registry.ErrCommitted), undo("look whether the invitation was offered", err)

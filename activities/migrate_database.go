@@ -22,7 +22,7 @@ func (a *Activities) migrateDatabase(ctx context.Context, in signup.StepInput) e
 	return a.Server.Migrate(ctx, database)
 }
 
-// RevertDatabase takes the tables out again.
+// RevertDatabase removes the tables again.
 func (a *Activities) RevertDatabase(ctx context.Context, in signup.StepInput) error {
 	return undo("revert database", nothingThere(a.revertDatabase(ctx, in)))
 }

@@ -13,8 +13,8 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// FindOrphans looks through all servers and the registry for what belongs to no church and no running signup, records
-// when each was seen, and says what to do with it. Scratch databases that have expired it drops at once. Idempotent.
+// FindOrphans searches all servers and the registry for what belongs to no church and no running signup, records when
+// each orphan was seen, and says what to do with it. It drops expired scratch databases at once. Idempotent.
 func (a *Activities) FindOrphans(ctx context.Context, sweep orphan.Sweep) (orphan.Result, error) {
 	result, err := a.findOrphans(ctx, sweep)
 	return result, undo("find orphans", err)
@@ -52,14 +52,14 @@ func (a *Activities) findOrphans(ctx context.Context, sweep orphan.Sweep) (orpha
 	return result.Cut(), nil
 }
 
-// search is what a search of the registry and all servers has found.
+// search is the result of a search of the registry and all servers.
 type search struct {
 	suspects    []orphan.Orphan
 	searched    []string // servers, by name
 	unreachable []string
 }
 
-// searchAll searches the registry and every server. One that doesn't answer is searched by the next sweep.
+// searchAll searches the registry and every server. A server that doesn't answer is left to the next sweep.
 func (a *Activities) searchAll(ctx context.Context) (found search, err error) {
 	found.suspects, err = a.Registry.Suspects(ctx)
 	if err != nil {
@@ -86,11 +86,11 @@ func (a *Activities) servers() []*tenantserver.Server {
 	return append([]*tenantserver.Server{a.Server}, a.Others...)
 }
 
-// serverLimit keeps one server that hangs from holding up the search of the others.
+// serverLimit keeps a server that hangs from delaying the search of the others.
 const serverLimit = time.Minute
 
-// suspectsOn returns the databases on a server that no open church in the registry has, and the open churches whose
-// database the server lacks.
+// suspectsOn returns a server's databases that belong to no open church in the registry, and the open churches whose
+// database is missing on the server.
 func suspectsOn(ctx context.Context, server *tenantserver.Server, locations map[string]registry.Location) ([]orphan.Orphan, error) {
 	ctx, cancel := context.WithTimeout(ctx, serverLimit)
 	defer cancel()
@@ -117,8 +117,8 @@ func suspectsOn(ctx context.Context, server *tenantserver.Server, locations map[
 	return suspects, nil
 }
 
-// dropExpiredScratch drops what processes that were killed have left on the servers that answer. What can't be dropped
-// waits for the next sweep.
+// dropExpiredScratch drops what killed processes have left on the servers that answer. What can't be dropped waits for
+// the next sweep.
 func (a *Activities) dropExpiredScratch(ctx context.Context, servers []string) {
 	for _, server := range a.servers() {
 		if !slices.Contains(servers, server.Name()) {
@@ -133,8 +133,8 @@ func (a *Activities) dropExpiredScratch(ctx context.Context, servers []string) {
 	}
 }
 
-// withoutOwner returns the suspects that belong to no running signup and, looked at again after that, to no open
-// church: a signup may have completed between the looks.
+// withoutOwner returns the suspects that belong to no running signup and to no open church. It checks for the church
+// after the signup, because a signup may have completed in between.
 func (a *Activities) withoutOwner(ctx context.Context, suspects []orphan.Orphan) ([]orphan.Orphan, error) {
 	var orphans []orphan.Orphan
 	for _, o := range suspects {

@@ -11,7 +11,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// RemoveOrphan does with an orphan what is due, unless it no longer is one, and says what it did. Idempotent.
+// RemoveOrphan takes the action that is due for an orphan, unless it no longer is one, and returns it. Idempotent.
 func (a *Activities) RemoveOrphan(ctx context.Context, o orphan.Orphan) (orphan.Action, error) {
 	due := o.Due(a.Now())
 	err := a.removeOrphan(ctx, o, due)
@@ -47,8 +47,8 @@ func (a *Activities) removeOrphan(ctx context.Context, o orphan.Orphan, due orph
 	return a.Registry.ForgetOrphan(ctx, o)
 }
 
-// removeDatabase renames a database or drops it. Before that, under the tenant's lock, it looks a second time and writes
-// a tombstone, so that its signup makes nothing more.
+// removeDatabase renames a database or drops it. Before that, under the tenant's lock, it checks the orphan again and
+// writes a tombstone, so that its signup makes nothing more.
 func (a *Activities) removeDatabase(ctx context.Context, o orphan.Orphan, due orphan.Action) error {
 	i := slices.IndexFunc(a.servers(), func(s *tenantserver.Server) bool { return s.Name() == o.Server })
 	if i < 0 {
@@ -73,7 +73,7 @@ func (a *Activities) removeDatabase(ctx context.Context, o orphan.Orphan, due or
 	return a.Registry.ForgetOrphan(ctx, o)
 }
 
-// secondLook returns errSpared if an operator has said to keep the orphan since it was found, or a signup has started.
+// secondLook returns errSpared if, since the orphan was found, an operator has said to keep it or a signup has started.
 func (a *Activities) secondLook(ctx context.Context, o orphan.Orphan) error {
 	kept, err := a.Registry.OrphanKept(ctx, o)
 	if err != nil {

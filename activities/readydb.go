@@ -16,7 +16,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// take claims a ready database, if any are kept.
+// take returns how to claim a ready database, or nil if none are kept.
 func (a *Activities) take() tenantserver.Take {
 	if a.ReadyDatabases == 0 {
 		return nil
@@ -24,8 +24,8 @@ func (a *Activities) take() tenantserver.Take {
 	return a.Registry.ClaimReadyDatabase
 }
 
-// KeepPoolFilled keeps ReadyDatabases databases of the newest schema ready on Server for a round, and drops those that
-// nobody can use any more. It returns when the round is over or the worker stops. What fails is retried.
+// KeepPoolFilled keeps ReadyDatabases databases of the newest schema ready on Server for one round, and drops those that
+// nobody can use any more. It returns when the round is over or the worker stops. It retries what fails.
 func (a *Activities) KeepPoolFilled(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, readydb.Round)
 	defer cancel()
@@ -37,7 +37,7 @@ func (a *Activities) KeepPoolFilled(ctx context.Context) error {
 		}
 	}()
 	metrics := activity.GetMetricsHandler(ctx).WithTags(map[string]string{"server": a.Server.Name()})
-	defer metrics.Gauge("pool_stock").Update(math.NaN()) // another process may keep the next round
+	defer metrics.Gauge("pool_stock").Update(math.NaN()) // another process may run the next round
 	var stock readydb.Stock
 	tidied := false
 	for {
@@ -60,7 +60,7 @@ func (a *Activities) KeepPoolFilled(ctx context.Context) error {
 	}
 }
 
-// keepTemplate makes the template if it isn't there, or no longer: signups copy it too if no database is ready.
+// keepTemplate makes the template if it is missing. Signups copy it too when no database is ready.
 func (a *Activities) keepTemplate(ctx context.Context) error {
 	exists, err := a.Server.HasTemplate(ctx)
 	if err != nil || exists && a.Server.Template() != "" {
@@ -71,7 +71,7 @@ func (a *Activities) keepTemplate(ctx context.Context) error {
 	return a.Server.EnsureTemplate(ctx)
 }
 
-// refill counts the ready databases, and makes as many as stock says are missing.
+// refill counts the ready databases, and makes as many more as stock asks for.
 func (a *Activities) refill(ctx context.Context, metrics client.MetricsHandler, stock *readydb.Stock) error {
 	if err := a.keepTemplate(ctx); err != nil {
 		return err
@@ -97,8 +97,8 @@ const (
 	makeLimit     = 10 * time.Second
 )
 
-// makeReady makes a database and offers it. Once begun it is finished even if the round ends or the worker stops, so
-// that it leaves no half behind.
+// makeReady makes a database and offers it. Once begun, it finishes even if the round ends or the worker stops, so that
+// it leaves nothing half-made.
 func (a *Activities) makeReady(ctx context.Context, template string) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -115,10 +115,10 @@ func (a *Activities) makeReady(ctx context.Context, template string) error {
 	})
 }
 
-// tidyReady drops databases of older schemas, and those that were lost while being made or claimed. It leaves newer
-// schemas' alone: a release that was taken back may come again. A failure does not stop it.
+// tidyReady drops databases of older schemas, and those that were lost while being made or claimed. It keeps databases
+// of newer schemas: a release that was rolled back may return. A failure does not stop it.
 func (a *Activities) tidyReady(ctx context.Context) error {
-	offered, err := a.Registry.ReadyDatabases(ctx) // before listing the server's: what is offered exists there
+	offered, err := a.Registry.ReadyDatabases(ctx) // before listing the server's, so that what is offered exists there
 	if err != nil {
 		return err
 	}
@@ -130,7 +130,7 @@ func (a *Activities) tidyReady(ctx context.Context) error {
 	for _, d := range offered {
 		exists := existing[d.ID]
 		delete(existing, d.ID)
-		if d.Server != a.Server.Name() || exists && a.usable(d) { // a server of another name is for its own workers to tidy
+		if d.Server != a.Server.Name() || exists && a.usable(d) { // another server's own workers tidy it
 			continue
 		}
 		failed = errors.Join(failed, a.withdraw(ctx, d.ID))
@@ -152,7 +152,7 @@ func (a *Activities) usable(d registry.ReadyDatabase) bool {
 	return a.ReadyDatabases > 0 && (template == "" || d.Template == template || d.SchemaVersion > a.Server.SchemaVersion())
 }
 
-// withdraw drops a database that is offered, unless a signup claims it first.
+// withdraw drops an offered database, unless a signup claims it first.
 func (a *Activities) withdraw(ctx context.Context, id string) error {
 	removed, err := a.Registry.RemoveReadyDatabase(ctx, id)
 	if err != nil || !removed {

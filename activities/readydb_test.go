@@ -124,7 +124,7 @@ func TestKeepPoolFilledRemakesADroppedTemplate(t *testing.T) {
 	}
 }
 
-// dropTemplate leaves the template's role: the keeper, who is at work meanwhile, replaces both.
+// dropTemplate leaves the template's role: the keeper, which is running, replaces both.
 func (k *keeper) dropTemplate() {
 	k.t.Helper()
 	template := pgx.Identifier{k.server.Template()}.Sanitize()

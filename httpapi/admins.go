@@ -13,7 +13,7 @@ import (
 
 type listedAdmin struct {
 	adminResponse
-	Invited bool `json:"invited"` // has not accepted yet
+	Invited bool `json:"invited"` // and has not accepted yet
 }
 
 var errLastPrimary = newProblem(http.StatusConflict, "last-primary", "The last PRIMARY admin cannot be removed",
@@ -37,7 +37,7 @@ func (a *api) listAdmins(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subje
 	return nil
 }
 
-// removeAdmin removes an admin, or takes an invitation back.
+// removeAdmin removes an admin, or withdraws an invitation.
 func (a *api) removeAdmin(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
 	if err := requirePrimary(c, tenant, who); err != nil {
 		return err
@@ -55,7 +55,7 @@ func (a *api) removeAdmin(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Su
 	return nil
 }
 
-// requirePrimary refuses an admin who is not PRIMARY, or not any more.
+// requirePrimary refuses an admin who is not, or is no longer, PRIMARY.
 func requirePrimary(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
 	admin, err := tenant.Admin(c.Request.Context(), who.AdminID)
 	if err != nil {

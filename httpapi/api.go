@@ -1,6 +1,6 @@
-// Package httpapi is the HTTP API: it checks what comes in, starts and awaits signups, and answers for
-// a church from that church's own database. It holds no SQL; everything that a client is told of an
-// error is written in problem.go.
+// Package httpapi is the HTTP API. It validates requests, starts signups and waits for them, and serves
+// each church from that church's own database. It contains no SQL. Everything that clients learn about
+// an error is written in problem.go.
 package httpapi
 
 import (
@@ -29,34 +29,34 @@ import (
 	"narthex/internal/tokens"
 )
 
-// Options are what the API works with. Those without a word of their own are needed.
+// Options are what the API works with. All are required unless their comment says otherwise.
 type Options struct {
 	Temporal     client.Client
 	Registry     *registry.Registry
 	Router       *tenantdb.Router
 	Sessions     *sessions.Store
 	Throttle     *throttle.Counter
-	Reservations signup.Reservations // under idempotency keys
+	Reservations signup.Reservations // by idempotency key
 	Keys         *secrets.Keys
 	Tokens       *tokens.Issuer
 	Passwords    *password.Hasher
-	TaskQueue    string        // that the signup workers poll
-	Eager        func() bool   // whether a worker on the very client may take the signups that it starts; nil says yes
+	TaskQueue    string        // polled by the signup workers
+	Eager        func() bool   // whether a worker on the same client may run the signups that it starts; nil means yes
 	SignupWait   time.Duration // how long a register request waits for its signup
 
-	// AnswerLimit is how long a request may take before it is answered 503. One that waits for a saga may take as long
-	// for each of its parts (prepare, start, open a session), and SignupWait besides.
+	// AnswerLimit is how long a request may take before it is answered with 503. A request that waits for a saga has
+	// this limit for each of its parts (prepare, start, open a session), plus SignupWait.
 	AnswerLimit time.Duration
 
-	Services []Route // of the churches, beside the API's own
+	Services []Route // for churches, in addition to the API's own routes
 
-	Failed func(tenantID string) // is called for each request of a church that is answered with 5xx; nil counts none
+	Failed func(tenantID string) // called for each church request that is answered with 5xx; may be nil
 
-	TrustedProxies []netip.Prefix // whose word on a client's address (X-Forwarded-For) is taken
+	TrustedProxies []netip.Prefix // trusted to report a client's address (X-Forwarded-For)
 	SpareLoopback  bool           // do not throttle clients on this machine
 	Log            *slog.Logger
-	Metrics        prometheus.Registerer // of the requests; nil keeps none
-	Traces         trace.TracerProvider  // of the requests; nil makes none
+	Metrics        prometheus.Registerer // of requests; nil records none
+	Traces         trace.TracerProvider  // of requests; nil records none
 	Now            func() time.Time
 }
 
@@ -92,7 +92,7 @@ func New(options Options) (http.Handler, error) {
 	engine := gin.New()
 	engine.HandleMethodNotAllowed = true
 	engine.RedirectTrailingSlash = false
-	engine.RemoteIPHeaders = []string{"X-Forwarded-For"} // no other is set by every proxy, so that a client could
+	engine.RemoteIPHeaders = []string{"X-Forwarded-For"} // not every proxy sets other headers, so a client could forge them
 	var proxies []string
 	for _, proxy := range options.TrustedProxies {
 		proxies = append(proxies, proxy.String())
@@ -107,10 +107,10 @@ func New(options Options) (http.Handler, error) {
 	return engine, nil
 }
 
-// routes registers what the API answers. Each route has a limit: there is no way to register one without.
+// routes registers the API's routes. Each has a time limit: a route cannot be registered without one.
 func (a *api) routes(engine *gin.Engine) {
 	limit := a.AnswerLimit
-	// A saga is prepared, started and waited for, and then answered. With an idempotency key the start takes two limits.
+	// A saga is prepared, started, awaited and then answered. With an idempotency key, the start takes two limits.
 	sagaLimit := 4*limit + a.SignupWait
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
 		engine.Handle(method, "/healthz", a.handle(limit, a.health))
@@ -140,7 +140,7 @@ func (a *api) routes(engine *gin.Engine) {
 
 const readyLimit = 2 * time.Second
 
-// within bounds the request's context while handler runs: a route, or a part of one that must leave time for the rest.
+// within bounds the request's context while handler runs. handler is a route, or a part that must leave time for the rest.
 func within(limit time.Duration, handler func(*gin.Context) error) func(*gin.Context) error {
 	return func(c *gin.Context) error {
 		request := c.Request
@@ -151,7 +151,7 @@ func within(limit time.Duration, handler func(*gin.Context) error) func(*gin.Con
 			ctx, cancel = context.WithTimeout(request.Context(), limit)
 			c.Request = request.WithContext(ctx)
 		}
-		if _, inside := c.Get(restartKey); !inside && request.ContentLength != 0 { // a read need not pay for it
+		if _, inside := c.Get(restartKey); !inside && request.ContentLength != 0 { // reads skip this cost
 			c.Set(restartKey, start)
 		}
 		defer func() {
@@ -165,15 +165,15 @@ func within(limit time.Duration, handler func(*gin.Context) error) func(*gin.Con
 
 const restartKey = "restart"
 
-// restart gives a request its whole time again, now that its body has been read: how long that may take is the server's
-// ReadTimeout to say. A handler must not use a context from before it reads the body.
+// restart restarts a request's time limit once its body has been read: the server's ReadTimeout bounds the read itself.
+// A handler must not use a context obtained before it reads the body.
 func restart(c *gin.Context) {
 	if start, bounded := c.Get(restartKey); bounded {
 		start.(func())()
 	}
 }
 
-// handle turns a handler that returns an error into gin's, bounds it, and turns the error into a problem document.
+// handle adapts a handler that returns an error to gin, limits its time, and turns the error into a problem document.
 func (a *api) handle(limit time.Duration, handler func(*gin.Context) error) gin.HandlerFunc {
 	handler = within(limit, handler)
 	return func(c *gin.Context) {

@@ -167,8 +167,8 @@ func BenchmarkMe(b *testing.B) {
 	b.ReportMetric(ofHandler/ofQuery, "handler/query")
 }
 
-// BenchmarkLogin is a login, beside the comparison of its password: to a church whose database is connected to,
-// and to churches of which each waits for another's connection to be closed.
+// BenchmarkLogin measures a password comparison alone, and logins: to a church whose database is connected, and to
+// churches that each wait for another's connection to be closed.
 func BenchmarkLogin(b *testing.B) {
 	b.Run("bcrypt", func(b *testing.B) {
 		w := &bench{B: b}

@@ -16,18 +16,18 @@ import (
 	"narthex/internal/secrets"
 )
 
-// CodecOptions are what the codec endpoint works with. All are needed.
+// CodecOptions are what the codec endpoint works with. All are required.
 type CodecOptions struct {
 	Keys    *secrets.Keys
-	Token   string   // what a caller has to show
-	Origins []string // of the Temporal UIs whose pages may call it, like https://temporal.example.org
+	Token   string   // that callers must present
+	Origins []string // of the Temporal UIs that may call it, such as https://temporal.example.org
 
-	// Loopback says that it is for this machine alone: a request that names another host comes from a page
-	// whose name was pointed here (DNS rebinding).
+	// Loopback says that the endpoint serves only this machine. A request for another host then comes from a page
+	// whose name was pointed at this machine (DNS rebinding).
 	Loopback bool
 }
 
-// maxCodecBody is the most that the UI asks for at once, in bytes.
+// maxCodecBody is the largest request that the UI sends, in bytes.
 const maxCodecBody = 8 << 20
 
 var (
@@ -37,9 +37,9 @@ var (
 	errCodecKeys  = newProblem(http.StatusUnprocessableEntity, "not-readable", "A payload cannot be opened with this service's keys", "")
 )
 
-// NewCodec returns the endpoint by which Temporal's UI shows operators what a signup's history holds: it
-// opens payloads, and seals none. A caller shows the token as a bearer token, or, where the UI cannot
-// send one, as the path's first element: POST /decode or /TOKEN/decode.
+// NewCodec returns the endpoint through which Temporal's UI shows operators the contents of a signup's history.
+// It opens payloads and seals none. A caller sends the token as a bearer token or, if the UI cannot send one,
+// as the path's first element: POST /decode or /TOKEN/decode.
 func NewCodec(options CodecOptions) http.Handler {
 	gin.SetMode(gin.ReleaseMode)
 	engine := gin.New()
@@ -61,7 +61,7 @@ type codecHandler struct {
 	codec codec.Codec
 }
 
-// handle turns an error into a problem document. Nothing here is logged: paths hold the token.
+// handle turns an error into a problem document. It logs nothing, because paths may contain the token.
 func handle(handler func(*gin.Context) error) gin.HandlerFunc {
 	return func(c *gin.Context) {
 		if err := handler(c); err != nil {
@@ -76,7 +76,7 @@ func (h *codecHandler) checkHost(c *gin.Context) {
 	}
 }
 
-// allowOrigin lets pages of the UI's origins alone read the answers.
+// allowOrigin lets only pages of the UI's origins read the answers.
 func (h *codecHandler) allowOrigin(c *gin.Context) {
 	c.Header("Vary", "Origin")
 	origin := c.GetHeader("Origin")
@@ -122,7 +122,7 @@ func (h *codecHandler) decode(c *gin.Context) error {
 	return nil
 }
 
-// bearerToken returns the token of the Authorization header, or "".
+// bearerToken returns the token in the Authorization header, or "".
 func bearerToken(c *gin.Context) string {
 	scheme, token, _ := strings.Cut(c.GetHeader("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {

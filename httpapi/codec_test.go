@@ -116,7 +116,7 @@ func TestCodecRefuses(t *testing.T) {
 	teststack.WantProblem(t, ask(handler, http.MethodGet, "/decode", "", bearer), http.StatusMethodNotAllowed, "method-not-allowed")
 }
 
-// A page whose name was pointed to this machine is of the UI's origin to the browser, but names its host.
+// To the browser, a page whose name was pointed to this machine has the UI's origin, but it names its own host.
 func TestCodecOnLoopbackKnowsItsHost(t *testing.T) {
 	keys := testenv.Keys(t)
 	handler := httpapi.NewCodec(httpapi.CodecOptions{Keys: keys, Token: codecToken, Loopback: true})

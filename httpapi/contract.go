@@ -8,12 +8,12 @@ import (
 	"github.com/swaggest/swgui/v5emb"
 )
 
-// contract describes every route, body and problem type (OpenAPI 3.0). The tests hold all traffic against it.
+// contract describes every route, body and problem type (OpenAPI 3.0). The tests check all traffic against it.
 //
 //go:embed openapi.yaml
 var contract []byte
 
-// docsPolicy lets the page of the docs, all of whose parts come from here, run its scripts.
+// docsPolicy lets the docs page run its scripts. All its parts come from this server.
 const docsPolicy = "default-src 'self'; script-src 'self' 'unsafe-inline'; style-src 'self' 'unsafe-inline'; " +
 	"img-src 'self' data:; frame-ancestors 'none'"
 
@@ -27,13 +27,13 @@ const index = `<!doctype html>
 <p>Narthex signs churches up. <a href="/docs">The API's documentation</a>, <a href="/openapi.yaml">its contract</a>.</p>
 `
 
-// index leads whoever comes without a path to the docs.
+// index redirects requests without a path to the docs.
 func (a *api) index(c *gin.Context) error {
 	c.Data(http.StatusOK, "text/html; charset=utf-8", []byte(index))
 	return nil
 }
 
-// docs serves the contract as a page that needs no other host.
+// docs serves the contract as a page that loads nothing from other hosts.
 func docs() gin.HandlerFunc {
 	page := v5emb.New("Narthex", "/openapi.yaml", "/docs")
 	return func(c *gin.Context) {

@@ -16,16 +16,16 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-// maxBody is the most of a request's body that is read, in bytes.
+// maxBody is how many bytes of a request's body are read at most.
 const maxBody = 64 << 10
 
-// maxFieldErrors is how many of a request's wrong fields are named.
+// maxFieldErrors is how many of a request's invalid fields are reported at most.
 const maxFieldErrors = 20
 
-// Decode reads the request's body, one JSON object, into the struct that into points to. It is strict
-// where encoding/json is lenient: names match to the letter, none is unknown or given twice, each that is not
-// a pointer is there and not null, nothing follows the object, and the text is UTF-8 without lone surrogates.
-// Errors are problems.
+// Decode reads the request's body, one JSON object, into the struct that into points to. It is stricter than
+// encoding/json: names must match exactly, unknown and duplicate names are refused, every field that is not
+// a pointer must be present and not null, nothing may follow the object, and the text must be UTF-8 without
+// lone surrogates. Errors are problems.
 func Decode(c *gin.Context, into any) error {
 	body, err := Body(c, "application/json", maxBody)
 	if err != nil {
@@ -51,7 +51,7 @@ func Decode(c *gin.Context, into any) error {
 	return nil
 }
 
-// Body reads the request's body, which must be of a media type, and of at most limit bytes. Errors are
+// Body reads the request's body, which must have the given media type and at most limit bytes. Errors are
 // problems.
 func Body(c *gin.Context, mediaType string, limit int64) ([]byte, error) {
 	given, _, err := mime.ParseMediaType(c.GetHeader("Content-Type"))
@@ -83,7 +83,7 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	return body, nil
 }
 
-// bodyField is a field of a request's struct.
+// bodyField is a field of a request struct.
 type bodyField struct {
 	name     string
 	required bool
@@ -98,7 +98,7 @@ func bodyFields(of any) (fields []bodyField) {
 	return fields
 }
 
-// checkMembers walks the object's members and reports the names that are unknown, given twice, or required and
+// checkMembers walks the object's members and reports names that are unknown or duplicate, and required ones that are
 // missing or null.
 func checkMembers(body []byte, known []bodyField) (wrong Fields, err error) {
 	decoder := json.NewDecoder(bytes.NewReader(body))
@@ -155,7 +155,7 @@ func jsonType(t reflect.Type) string {
 	}
 }
 
-// printable shortens a name that the client made up before it is sent back.
+// printable shortens a name that the client chose before it is sent back.
 func printable(name string) string {
 	if runes := []rune(name); len(runes) > 50 {
 		name = string(runes[:50]) + "…"

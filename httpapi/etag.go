@@ -15,7 +15,7 @@ var (
 	errIfMatch = newProblem(http.StatusBadRequest, "malformed-if-match", "The If-Match is malformed",
 		"Send one ETag as it was given out, or *.")
 
-	// ErrChanged says that a row is not the one that the client has seen.
+	// ErrChanged says that a row has changed since the client read it.
 	ErrChanged = newProblem(http.StatusPreconditionFailed, "changed-meanwhile", "It was changed meanwhile", "Read it again, and decide anew.")
 )
 
@@ -30,8 +30,8 @@ func WriteVersion(c *gin.Context, status int, updatedAt time.Time, row any) {
 	c.JSON(status, row)
 }
 
-// IfMatch reads which version of a row a change is for; nil is any (If-Match: *). Errors are problems: a
-// change must say.
+// IfMatch reads which version of a row a change applies to; nil means any (If-Match: *). Errors are problems:
+// every change must name a version.
 func IfMatch(c *gin.Context) (*time.Time, error) {
 	values := c.Request.Header.Values("If-Match")
 	if len(values) == 0 {

@@ -12,15 +12,15 @@ import (
 	"narthex/internal/runs"
 )
 
-// health says that the process answers.
+// health reports that the process answers.
 func (a *api) health(c *gin.Context) error {
 	c.JSON(http.StatusOK, gin.H{"status": "ok"})
 	return nil
 }
 
-// ready says whether the process can answer for churches: whether the registry is there, with its schema. What it says of
-// Temporal decides nothing: without it nobody can sign up, but everybody else goes on, and a load balancer that took all APIs
-// out would end that too.
+// ready reports whether the process can serve churches, that is, whether the registry answers and has its schema. Temporal's
+// state is reported, but does not count: without Temporal nobody can sign up, but everything else works, and a load balancer
+// that took all APIs out would stop that too.
 func (a *api) ready(c *gin.Context) error {
 	ctx := c.Request.Context()
 	if err := a.Registry.Ready(ctx); errors.Is(err, registry.ErrNotMigrated) {
@@ -32,10 +32,10 @@ func (a *api) ready(c *gin.Context) error {
 	return nil
 }
 
-// temporalLimit leaves a load balancer, which often waits for a second, time for the answer.
+// temporalLimit is short, because a load balancer often waits only a second for the answer.
 const temporalLimit = 500 * time.Millisecond
 
-// temporalState says whether a signup can be started.
+// temporalState reports whether signups can be started.
 func (a *api) temporalState(ctx context.Context) string {
 	ctx, cancel := context.WithTimeout(ctx, temporalLimit)
 	defer cancel()

@@ -4,7 +4,7 @@ import "github.com/gin-gonic/gin"
 
 const maxIdempotencyKey = 255 // characters
 
-// idempotencyKey reads the request's Idempotency-Key, where it has one. Errors: errKeySyntax.
+// idempotencyKey reads the request's Idempotency-Key, if it has one. Errors: errKeySyntax.
 func idempotencyKey(c *gin.Context) (key string, given bool, err error) {
 	values := c.Request.Header.Values("Idempotency-Key")
 	if len(values) == 0 {

@@ -23,7 +23,7 @@ type invitationRequest struct {
 	Email     string  `json:"email"`
 	FirstName string  `json:"firstName"`
 	LastName  string  `json:"lastName"`
-	Role      *string `json:"role"` // CO_ADMIN where it is missing
+	Role      *string `json:"role"` // CO_ADMIN if missing
 }
 
 type invitationResponse struct {
@@ -44,7 +44,7 @@ var (
 		"Nothing was kept; the same request can be sent again.")
 	errInvitation = newProblem(http.StatusNotFound, "invitation-not-found", "There is no such invitation",
 		"It may have expired, or been accepted or taken back: ask for another.")
-	acceptLimits = limits{"accept", loginLimits.address, loginLimits.account} // an account is a link, good or not
+	acceptLimits = limits{"accept", loginLimits.address, loginLimits.account} // here an account is a link, valid or not
 )
 
 func (r *invitationRequest) normalise() (wrong Fields) {
@@ -61,7 +61,7 @@ func (r *invitationRequest) normalise() (wrong Fields) {
 	return wrong
 }
 
-// invite makes an admin who has no password yet, and answers with the token that lets them choose one.
+// invite creates an admin who has no password yet, and returns the token that lets them choose one.
 func (a *api) invite(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
 	var request invitationRequest
 	if err := Decode(c, &request); err != nil {
@@ -93,15 +93,15 @@ func (a *api) invite(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject
 	}
 	status := http.StatusCreated
 	if !offered {
-		status = http.StatusAccepted // the token will be good soon
+		status = http.StatusAccepted // the token becomes valid soon
 	}
 	c.JSON(status, invitationResponse{AdminID: offer.Input.AdminID, InvitationToken: offer.Token, ExpiresAt: offer.Input.ExpiresAt})
 	return nil
 }
 
-// acceptInvitation lets the bearer of an invitation's token choose a password, and logs them in. Sent again with that
-// password, it logs them in again, because the answer may have been lost. A wrong token and a wrong password are refused
-// in the same words, after the same time.
+// acceptInvitation lets the bearer of an invitation's token choose a password, and logs them in. A repeated request with
+// the same password logs them in again, because the first answer may have been lost. A wrong token and a wrong password
+// get the same answer after the same time.
 func (a *api) acceptInvitation(c *gin.Context) error {
 	arrived := time.Now()
 	var request acceptRequest
@@ -129,7 +129,7 @@ func (a *api) acceptInvitation(c *gin.Context) error {
 	return err
 }
 
-// accept goes from an invitation's token to its tenant, and there sets the password or compares it.
+// accept finds the tenant of an invitation's token, and sets or compares the password there.
 // Errors: registry.ErrNotFound, tenantdb.ErrNoAdmin, errCredentials.
 func (a *api) accept(c *gin.Context, request acceptRequest) (session, error) {
 	ctx := c.Request.Context()
@@ -150,17 +150,17 @@ func (a *api) accept(c *gin.Context, request acceptRequest) (session, error) {
 	if err != nil {
 		return session{}, err
 	}
-	var event audit.Kind // that they have joined is recorded already
+	var event audit.Kind // joining is recorded already
 	if admin.PasswordHash == "" {
 		admin, err = a.join(ctx, tenant, admin, request.Password)
 	} else {
 		event, err = audit.LoggedIn, a.provePassword(ctx, tenant.ID, admin, request.Password)
 	}
-	admin.Role = invitee.Role // what a token says is the registry's word
+	admin.Role = invitee.Role // tokens state the registry's role
 	return session{admin: admin, church: tenant.Church, event: event}, err
 }
 
-// join gives an admin who was invited their password, unless another request is quicker: then it must be the same.
+// join sets an invited admin's password. If another request has set one first, the passwords must be equal.
 func (a *api) join(ctx context.Context, tenant *tenantdb.Tenant, admin tenantdb.Admin, password string) (tenantdb.Admin, error) {
 	hash, err := a.Passwords.Hash(ctx, password)
 	if err != nil {

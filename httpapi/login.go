@@ -15,8 +15,8 @@ import (
 	"narthex/internal/text"
 )
 
-// refusalFloor is how long a refused login takes at the least. It is well above what the look-ups and
-// the comparison take, so that the time does not tell an unknown email from a wrong password.
+// refusalFloor is how long a refused login takes at least. It is well above the time that the look-ups and
+// the comparison take, so timing does not reveal whether the email is unknown or the password is wrong.
 const refusalFloor = 400 * time.Millisecond
 
 type loginRequest struct {
@@ -24,7 +24,7 @@ type loginRequest struct {
 	Password string `json:"password"`
 }
 
-// login proves an admin by email and password and gives out tokens.
+// login authenticates an admin by email and password and issues tokens.
 func (a *api) login(c *gin.Context) error {
 	arrived := time.Now()
 	var request loginRequest
@@ -44,7 +44,7 @@ func (a *api) login(c *gin.Context) error {
 	s, err := a.authenticate(c, address, request.Password)
 	if errors.Is(err, errCredentials) {
 		if auditErr := a.auditRefusal(ctx, address); auditErr != nil {
-			err = auditErr // an outage is never told as a wrong password
+			err = auditErr // an outage is never reported as a wrong password
 		}
 		waitUntil(ctx, arrived.Add(refusalFloor))
 	}
@@ -54,7 +54,7 @@ func (a *api) login(c *gin.Context) error {
 	return a.writeSession(c, http.StatusOK, s)
 }
 
-// auditRefusal records a login that was refused, known email or not.
+// auditRefusal records a refused login, whether the email is known or not.
 func (a *api) auditRefusal(ctx context.Context, email string) error {
 	emailHash, err := a.Keys.EmailIndex(email)
 	if err != nil {
@@ -63,8 +63,8 @@ func (a *api) auditRefusal(ctx context.Context, email string) error {
 	return a.Sessions.RecordRefusal(ctx, audit.Event{EmailHash: emailHash})
 }
 
-// authenticate goes from the email's index to its tenant, and there compares the password. It compares
-// exactly once, whatever it finds. Errors: errCredentials, also where the tenant is not active; password.ErrBusy.
+// authenticate finds the email's tenant through the index, and compares the password there. It always compares
+// exactly once. Errors: errCredentials, also if the tenant is not active; password.ErrBusy.
 func (a *api) authenticate(c *gin.Context, email, password string) (session, error) {
 	ctx := c.Request.Context()
 	tenant, admin, err := a.findAdmin(c, email)
@@ -102,7 +102,7 @@ func (a *api) findAdmin(c *gin.Context, email string) (*tenantdb.Tenant, tenantd
 		tenant.Release()
 		return nil, tenantdb.Admin{}, err
 	}
-	admin.Role = login.Role // what a token says is the registry's word
+	admin.Role = login.Role // tokens state the registry's role
 	return tenant, admin, nil
 }
 

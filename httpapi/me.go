@@ -14,7 +14,7 @@ type meResponse struct {
 	Admin    adminResponse `json:"admin"`
 }
 
-// me tells an admin who they are, as their church's own database has it.
+// me returns the admin's own record from their church's database.
 func (a *api) me(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error {
 	admin, err := tenant.Admin(c.Request.Context(), who.AdminID)
 	if err != nil {

@@ -10,7 +10,7 @@ import (
 
 var errInternal = newProblem(http.StatusInternalServerError, "internal", "Something went wrong here", "")
 
-// secureHeaders tells browsers to make nothing of an answer but data, and caches to keep none.
+// secureHeaders tells browsers to treat answers as plain data, and caches not to store them.
 func secureHeaders(c *gin.Context) {
 	c.Header("Cache-Control", "no-store")
 	c.Header("Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'")
@@ -19,8 +19,8 @@ func secureHeaders(c *gin.Context) {
 	c.Header("X-Frame-Options", "DENY")
 }
 
-// recoverPanics answers a panic with a problem. The panic's value may hold data: only its type and the
-// stack are logged.
+// recoverPanics answers a panic with a problem. The panic's value may contain data, so only its type and
+// the stack are logged.
 func (a *api) recoverPanics(c *gin.Context) {
 	defer func() {
 		if value := recover(); value != nil {

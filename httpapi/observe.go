@@ -19,21 +19,21 @@ import (
 	"narthex/internal/telemetry"
 )
 
-// What operators see of requests names routes by their patterns, and holds no path, query or body.
+// Logs, metrics and traces name routes by their patterns, and contain no path, query or body.
 
-// identify gives a request an id of our own, by which its log lines are found. One that a client sends is
-// not taken: it could be anything.
+// identify gives a request an id of our own, by which its log lines are found. An id sent by the client is
+// ignored: it could be anything.
 func identify(c *gin.Context) {
 	id := ids.New()
 	c.Header("X-Request-Id", id)
 	c.Request = c.Request.WithContext(telemetry.WithRequestID(c.Request.Context(), id))
 }
 
-// trace begins a trace for a request of the API. A caller's own trace is linked to and not gone on with: its
-// id and its wish to be kept are the caller's to choose, and one caller could fill a trace without end.
+// trace begins a trace for an API request. It links to the caller's own trace, but does not continue it: the
+// caller chooses that trace's id and sampling flag, and could add to one trace without end.
 func (a *api) trace(c *gin.Context) {
 	if a.Traces == (noop.TracerProvider{}) || !strings.HasPrefix(c.FullPath(), "/api/") {
-		return // nobody takes them; health checks and documentation
+		return // traces are off, or this is a health check or documentation
 	}
 	options := []trace.SpanStartOption{
 		trace.WithNewRoot(), trace.WithSpanKind(trace.SpanKindServer),
@@ -61,20 +61,20 @@ func requestDurations(metrics prometheus.Registerer) *prometheus.HistogramVec {
 	}, []string{"method", "route", "status"})
 }
 
-// observe measures a request, and writes one line about it.
+// observe measures a request, and logs one line about it.
 func (a *api) observe(c *gin.Context) {
 	began := time.Now()
 	c.Next()
 	took := time.Since(began)
 	method, route, status := c.Request.Method, c.FullPath(), c.Writer.Status()
 	if route == "" {
-		method, route = "", "none" // there the method too can be anything
+		method, route = "", "none" // the method can be anything too
 	}
 	a.took.WithLabelValues(method, route, strconv.Itoa(status)).Observe(took.Seconds())
 	a.Log.InfoContext(c.Request.Context(), "request", "method", method, "route", route, "status", status, "duration_ms", took.Milliseconds())
 }
 
-// countFailure counts a request of a church that was answered with 5xx, unless its client went away meanwhile.
+// countFailure counts a church request that was answered with 5xx, unless the client has gone away.
 func (a *api) countFailure(c *gin.Context) {
 	c.Next()
 	tenantID := c.GetString(tenantKey)

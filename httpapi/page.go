@@ -24,14 +24,14 @@ var (
 		"cursor is not one that was given out: follow the next link as it is.")
 )
 
-// Page is which part of a list a request asks for: at most Limit rows, with ids after After. Ids are
-// ULIDs, which sort by when they were made: rows that come or go do not shift those on later pages.
+// Page is the part of a list that a request asks for: at most Limit rows, with ids after After. Ids are
+// ULIDs, which sort by creation time, so added and removed rows do not shift those on later pages.
 type Page struct {
 	Limit int
-	After string // "" is before all
+	After string // "" for the first page
 }
 
-// Fetch is how many rows to read: one more than asked for tells whether there is a next page.
+// Fetch is how many rows to read. One more than Limit shows whether there is a next page.
 func (p Page) Fetch() int { return p.Limit + 1 }
 
 // PageOf reads ?limit&cursor. Errors are problems.
@@ -54,7 +54,7 @@ func PageOf(c *gin.Context) (Page, error) {
 	return page, nil
 }
 
-// QueryID reads an id from the query; "" is none. Errors are problems.
+// QueryID reads an id from the query; "" means none. Errors are problems.
 func QueryID(c *gin.Context, name string) (string, error) {
 	id, given := c.GetQuery(name)
 	if given && !ids.Valid(id) {
@@ -68,7 +68,7 @@ type list[T any] struct {
 	Next  *string `json:"next"` // the next page's path; null on the last
 }
 
-// WritePage sends a page of up to page.Fetch() rows, with a link to the next page where there is one. id
+// WritePage sends a page, given up to page.Fetch() rows, with a link to the next page if there is one. id
 // returns a row's id.
 func WritePage[T any](c *gin.Context, page Page, rows []T, id func(T) string) {
 	body := list[T]{Items: rows}

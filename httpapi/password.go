@@ -52,7 +52,7 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	}
 	err = tenant.ChangePassword(ctx, admin.ID, admin.PasswordHash, string(hash), who.SessionID)
 	if errors.Is(err, tenantdb.ErrNoAdmin) {
-		return errPassword // another change was quicker
+		return errPassword // another change came first
 	}
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	return nil
 }
 
-// provePassword compares a password with that of an admin who is known by a token, and records a refusal.
+// provePassword checks the password of an admin who is identified by a token, and records a refusal.
 // Errors: errCredentials; password.ErrBusy.
 func (a *api) provePassword(ctx context.Context, tenantID string, admin tenantdb.Admin, password string) error {
 	same, err := a.Passwords.Matches(ctx, admin.PasswordHash, password)

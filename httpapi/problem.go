@@ -28,9 +28,9 @@ type problem struct {
 	SignupID string       `json:"signupId,omitempty"`
 	Errors   []FieldError `json:"errors,omitempty"`
 
-	ErrorCount int `json:"errorCount,omitempty"` // where Errors lists only the first
+	ErrorCount int `json:"errorCount,omitempty"` // if Errors lists only the first
 
-	retryAfter   int    // seconds; 0 sends no Retry-After
+	retryAfter   int    // in seconds; 0 sends no Retry-After
 	authenticate string // WWW-Authenticate
 	cause        error  // for the log alone
 }
@@ -50,14 +50,14 @@ func newProblem(status int, slug, title, detail string) *problem {
 	return &problem{Type: "/problems/" + slug, Title: title, Status: status, Detail: detail}
 }
 
-// newUnavailable returns a 503, which says after how many seconds to try again.
+// newUnavailable returns a 503 that says after how many seconds to retry.
 func newUnavailable(slug, title, detail string, retryAfter int) *problem {
 	p := newProblem(http.StatusServiceUnavailable, slug, title, detail)
 	p.retryAfter = retryAfter
 	return p
 }
 
-// newUnauthorized returns a 401, with what WWW-Authenticate asks for.
+// newUnauthorized returns a 401 with a WWW-Authenticate header.
 func newUnauthorized(slug, title, detail, authenticate string) *problem {
 	p := newProblem(http.StatusUnauthorized, slug, title, detail)
 	p.authenticate = authenticate
@@ -115,7 +115,7 @@ var (
 		"Send Authorization: Bearer followed by a current access token.", `Bearer error="invalid_token"`)
 )
 
-// errTooMany says when to come again.
+// errTooMany says when to retry.
 func errTooMany(wait time.Duration) *problem {
 	p := newProblem(http.StatusTooManyRequests, "too-many-requests", "Too many requests", "Retry-After says when to try again.")
 	p.retryAfter = int(math.Ceil(wait.Seconds()))
@@ -139,20 +139,20 @@ func errMalformed(detail string) *problem {
 	return newProblem(http.StatusBadRequest, "malformed-body", "The body is not what this route reads", detail)
 }
 
-// Fields collects what is wrong with which fields.
+// Fields collects the problems of a request's fields.
 type Fields []FieldError
 
-// Check adds what is wrong with a field, where that is not "".
+// Check adds a field's problem, unless it is "".
 func (f *Fields) Check(field, problem string) {
 	if problem != "" {
 		*f = append(*f, FieldError{Field: field, Detail: problem})
 	}
 }
 
-// Err returns a problem, or nil where nothing is wrong.
+// Err returns a problem, or nil if nothing is wrong.
 func (f Fields) Err() error { return f.ErrOf(len(f)) }
 
-// ErrOf does what Err does where these are the first of count errors.
+// ErrOf is like Err, but says that these are the first of count errors.
 func (f Fields) ErrOf(count int) error {
 	if count == 0 {
 		return nil
@@ -165,7 +165,7 @@ func (f Fields) ErrOf(count int) error {
 	return p
 }
 
-// problemFor is the one place that turns an error into a status.
+// problemFor is the only place that turns errors into statuses.
 func problemFor(err error) *problem {
 	var p *problem
 	switch {
@@ -192,7 +192,7 @@ func problemFor(err error) *problem {
 	}
 }
 
-// sagaProblem is problemFor's part for what is asked of signups and invitations; nil for other errors.
+// sagaProblem is the part of problemFor for signups and invitations. It returns nil for other errors.
 func sagaProblem(err error) *problem {
 	switch {
 	case errors.Is(err, signup.ErrEmailTaken), errors.Is(err, invitation.ErrEmailTaken):

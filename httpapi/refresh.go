@@ -60,7 +60,7 @@ func (a *api) refresh(c *gin.Context) error {
 	return nil
 }
 
-// logout ends the session of a refresh token, whether it is known or not.
+// logout ends a refresh token's session. An unknown token is no error.
 func (a *api) logout(c *gin.Context) error {
 	token, err := a.decodeRefreshToken(c)
 	if err != nil {
@@ -82,7 +82,7 @@ func (a *api) logoutAll(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subj
 	return nil
 }
 
-// jwks publishes the keys by which others can verify access tokens (RFC 7517).
+// jwks publishes the keys with which others can verify access tokens (RFC 7517).
 func (a *api) jwks(c *gin.Context) error {
 	c.Header("Cache-Control", "public, max-age=300")
 	c.JSON(http.StatusOK, gin.H{"keys": a.Tokens.JWKS()})

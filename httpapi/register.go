@@ -17,7 +17,7 @@ import (
 	"narthex/internal/text"
 )
 
-const askAgain = "2" // seconds after which a client may ask for a signup's status
+const askAgain = "2" // seconds before a client should ask for a signup's status
 
 type registerRequest struct {
 	ChurchName string `json:"churchName"`
@@ -43,8 +43,8 @@ func (r *registerRequest) normalise() (wrong Fields) {
 	return wrong
 }
 
-// register signs a church up: it starts the signup, which goes on whatever becomes of this request,
-// and waits for it a while.
+// register signs a church up. It starts the signup and waits for it for a while. The signup goes on
+// whatever happens to this request.
 func (a *api) register(c *gin.Context) error {
 	var request registerRequest
 	if err := Decode(c, &request); err != nil {
@@ -77,7 +77,7 @@ func (a *api) register(c *gin.Context) error {
 	return within(a.AnswerLimit, func(c *gin.Context) error { return a.writeFirstSession(c, request, started) })(c)
 }
 
-// startOnce starts the signup, or finds the one that was started under the request's idempotency key.
+// startOnce starts the signup, or finds the one that the request's idempotency key has started.
 func (a *api) startOnce(c *gin.Context, request registerRequest) (signup.Started, error) {
 	key, given, err := idempotencyKey(c)
 	switch {
@@ -89,8 +89,8 @@ func (a *api) startOnce(c *gin.Context, request registerRequest) (signup.Started
 	return a.signups.Start(c.Request.Context(), signup.Request(request))
 }
 
-// awaitSignup waits for the signup, as long as the client and the configuration allow, and reports whether the church is
-// there.
+// awaitSignup waits for the signup as long as the client and the configuration allow. It reports whether the church
+// exists.
 func (a *api) awaitSignup(c *gin.Context, started signup.Started) (created bool, err error) {
 	ctx, cancel := context.WithTimeout(c.Request.Context(), a.SignupWait)
 	defer cancel()
@@ -101,10 +101,10 @@ func (a *api) awaitSignup(c *gin.Context, started signup.Started) (created bool,
 	return created, err
 }
 
-// writeFirstSession logs in the admin whom a signup has made.
+// writeFirstSession logs in the admin that a signup has created.
 func (a *api) writeFirstSession(c *gin.Context, request registerRequest, started signup.Started) (err error) {
 	var s session
-	if started.Repeated { // the password may have been changed since
+	if started.Repeated { // the password may have changed since
 		s, err = a.authenticate(c, request.Email, request.Password)
 		if errors.Is(err, errCredentials) {
 			err = errEmailTaken
@@ -118,7 +118,7 @@ func (a *api) writeFirstSession(c *gin.Context, request registerRequest, started
 	return a.writeSession(c, http.StatusCreated, s)
 }
 
-// firstSession is of the admin whom a signup has just made.
+// firstSession returns the session of the admin that a signup has just created.
 func (a *api) firstSession(input signup.Input) (session, error) {
 	who, err := signup.OpenApplicant(a.Keys, input)
 	if err != nil {

@@ -1,8 +1,8 @@
 package httpapi
 
-// Route is a route of a church's own service. It answers bearers of a token, each in their church.
+// Route is a route of a church service. It serves token holders, each in their own church.
 type Route struct {
 	Method string
-	Path   string // as gin writes it
+	Path   string // in gin's syntax
 	Handle TenantHandler
 }

@@ -13,11 +13,11 @@ import (
 	"narthex/internal/tokens"
 )
 
-// session is an admin who has proven to be one, and where.
+// session is an authenticated admin and their church.
 type session struct {
 	admin  tenantdb.Admin
 	church tenantdb.Church
-	event  audit.Kind // that the audit log records with it; empty where it has recorded one
+	event  audit.Kind // that the audit log records with it; empty if one is recorded already
 }
 
 type sessionResponse struct {
@@ -51,7 +51,7 @@ func adminResponseFor(admin tenantdb.Admin) adminResponse {
 		Role: admin.Role, WelcomeCompleted: admin.WelcomeCompleted}
 }
 
-// writeSession opens a session and sends its tokens with who and where it is.
+// writeSession opens a session and sends its tokens together with the admin and the church.
 func (a *api) writeSession(c *gin.Context, status int, s session) error {
 	opened, refreshToken, err := a.openSession(c.Request.Context(), s)
 	if err != nil {
@@ -70,7 +70,7 @@ func (a *api) writeSession(c *gin.Context, status int, s session) error {
 	return nil
 }
 
-// openSession opens a session, unless the password was changed since it was compared. If a change has reached only one
+// openSession opens a session, unless the password has changed since it was compared. If a change has reached only one
 // of registry and church, both get the church's hash first. Errors: errCredentials.
 func (a *api) openSession(ctx context.Context, s session) (sessions.Session, string, error) {
 	proven := sessions.Login{

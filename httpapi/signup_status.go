@@ -13,7 +13,7 @@ type signupResponse struct {
 	runs.Status
 }
 
-// signupStatus answers how a signup stands, step by step.
+// signupStatus returns a signup's status, step by step.
 func (a *api) signupStatus(c *gin.Context) error {
 	id := c.Param("signupId")
 	status, err := a.signups.Status(c.Request.Context(), id)

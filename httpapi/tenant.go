@@ -10,11 +10,11 @@ import (
 	"narthex/internal/tokens"
 )
 
-// TenantHandler answers a request of one church's admin. Its tenant is the token's: a handler has no
-// other way to a church's data.
+// TenantHandler answers a request of a church's admin. The tenant comes from the token: a handler cannot
+// reach a church's data in any other way.
 type TenantHandler func(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject) error
 
-// inTenant verifies the request's token and hands the handler the token's tenant.
+// inTenant verifies the request's token and passes the token's tenant to the handler.
 func (a *api) inTenant(handler TenantHandler) func(*gin.Context) error {
 	return func(c *gin.Context) error {
 		who, err := a.Tokens.Verify(bearerToken(c))
@@ -25,7 +25,7 @@ func (a *api) inTenant(handler TenantHandler) func(*gin.Context) error {
 		if id, there := c.Params.Get("id"); there && !ids.Valid(id) {
 			return errNoRoute
 		}
-		ctx, cancel := context.WithTimeout(c.Request.Context(), a.AnswerLimit) // the route itself may have longer
+		ctx, cancel := context.WithTimeout(c.Request.Context(), a.AnswerLimit) // the route's own limit may be longer
 		defer cancel()
 		tenant, err := a.Router.Acquire(ctx, who.TenantID)
 		if err != nil {
@@ -36,5 +36,5 @@ func (a *api) inTenant(handler TenantHandler) func(*gin.Context) error {
 	}
 }
 
-// tenantKey is under which a request knows its tenant's id, for those who count what fails.
+// tenantKey is the context key of the request's tenant id, which the count of failures uses.
 const tenantKey = "tenant"

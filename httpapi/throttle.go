@@ -9,7 +9,7 @@ import (
 	"narthex/internal/throttle"
 )
 
-// limits bound how often a route is asked: by one client address and about one account.
+// limits bound how often a route is called, by one client address and for one account.
 type limits struct {
 	route   string
 	address throttle.Limit
@@ -22,8 +22,8 @@ var (
 	refreshLimits  = limits{"refresh", throttle.Limit{Burst: 60, Every: time.Second}, throttle.Limit{Burst: 30, Every: 5 * time.Second}}
 )
 
-// throttle counts a request of the client's address, and about an account where that is known. All API
-// processes count together. Errors: errTooMany.
+// throttle counts a request for the client's address and, if known, for the account. All API
+// processes share the counts. Errors: errTooMany.
 func (a *api) throttle(c *gin.Context, l limits, account string) error {
 	address, err := netip.ParseAddr(c.ClientIP())
 	if err != nil {
@@ -33,7 +33,7 @@ func (a *api) throttle(c *gin.Context, l limits, account string) error {
 	if a.SpareLoopback && address.IsLoopback() {
 		return nil
 	}
-	if address.Is6() { // one client has a whole network of these
+	if address.Is6() { // one client has a whole network of addresses
 		network, _ := address.Prefix(64)
 		address = network.Addr()
 	}

@@ -11,10 +11,10 @@ import (
 	"narthex/internal/fleet"
 )
 
-// FleetMigration brings the churches of one server to one version of the schema: first the template of new ones, then a
-// few canaries, which are watched for a while, then the others in growing waves, and last those that signups have made
-// meanwhile. It has no compensations: a church works at both versions, so a run can stop anywhere, and an operator takes
-// it back with another run.
+// FleetMigration brings one server's churches to one version of the schema: first the template for new ones, then a few
+// canaries, which are watched for a while, then the others in growing waves, and last those that signups have created
+// in the meantime. It has no compensations: a church works at both versions, so a run can stop anywhere, and an operator
+// undoes it with another run.
 func (w *Workflows) FleetMigration(ctx workflow.Context, in fleet.Input) (fleet.Progress, error) {
 	r, err := newFleetRun(ctx, in)
 	if err != nil {
@@ -28,7 +28,7 @@ func (w *Workflows) FleetMigration(ctx workflow.Context, in fleet.Input) (fleet.
 	return r.Progress, err
 }
 
-// fleetRun is a run, and where it is.
+// fleetRun is a run and its position.
 type fleetRun struct {
 	in fleet.Input
 	fleet.Position
@@ -48,7 +48,7 @@ func newFleetRun(ctx workflow.Context, in fleet.Input) (*fleetRun, error) {
 	return r, err
 }
 
-// run goes from stage to stage. A run that has continued as new goes on with the stage it was at.
+// run goes from stage to stage. A run that has continued as new resumes at its last stage.
 func (r *fleetRun) run(ctx workflow.Context) error {
 	for r.Progress.Stage != fleet.Done {
 		if r.Progress.Stage != fleet.Rehearsing { // the ledger doesn't know the run yet
@@ -84,7 +84,7 @@ func (r *fleetRun) do(ctx workflow.Context) error {
 	}
 }
 
-// rehearse makes the change on copies. If one fails, the run ends with no church touched.
+// rehearse makes the change on copies. If one fails, the run ends before any church is touched.
 func (r *fleetRun) rehearse(ctx workflow.Context) error {
 	if !r.in.Rehearse {
 		return nil
@@ -116,7 +116,7 @@ func (r *fleetRun) changeWaves(ctx workflow.Context) error {
 	return nil
 }
 
-// changeWave changes the churches up to a wave, slice by slice, while the run is running.
+// changeWave changes the churches of a wave and those before it, slice by slice, while the run is running.
 func (r *fleetRun) changeWave(ctx workflow.Context, wave int) error {
 	for {
 		if err := r.awaitRunning(ctx); err != nil {
@@ -176,7 +176,7 @@ func (r *fleetRun) soak(ctx workflow.Context) error {
 	}
 }
 
-// changeLate changes churches that signups have made of the older schema meanwhile: those of workers of the last release.
+// changeLate changes churches that signups on the previous release's workers have created with the older schema since.
 func (r *fleetRun) changeLate(ctx workflow.Context) error {
 	if r.in.Undoes != "" || r.in.Retries != "" {
 		return nil
@@ -197,7 +197,7 @@ func (r *fleetRun) changeLate(ctx workflow.Context) error {
 	}
 }
 
-// listen heeds the signals, for as long as the run lasts.
+// listen handles signals for as long as the run lasts.
 func (r *fleetRun) listen(ctx workflow.Context) {
 	signals := workflow.NewSelector(ctx)
 	heed := func(signal string, do func()) {
@@ -218,7 +218,7 @@ func (r *fleetRun) listen(ctx workflow.Context) {
 	}
 }
 
-// resume lets a run go on that was paused or halted. As many churches may fail as before, and as many requests of canaries.
+// resume lets a paused or halted run go on. It renews the limits for failed churches and for failed requests of canaries.
 func (r *fleetRun) resume(ctx workflow.Context) error {
 	r.Patience, r.ResumedAt = r.Progress.Tally.Failed+r.in.Options.Budget(r.Progress.Tally.All()), workflow.Now(ctx)
 	return r.enter(ctx, fleet.Running, "")
@@ -228,7 +228,7 @@ func (r *fleetRun) halt(ctx workflow.Context, reason string) error {
 	return r.enter(ctx, fleet.Halted, reason)
 }
 
-// awaitRunning waits until the run may go on. Then, once its history is long, it continues as new.
+// awaitRunning waits until the run may go on. If its history is long by then, it continues as new.
 func (r *fleetRun) awaitRunning(ctx workflow.Context) error {
 	err := workflow.Await(ctx, func() bool { return r.Progress.State == fleet.Running })
 	if err != nil || r.slices < slicesOfAHistory {
@@ -241,14 +241,14 @@ func (r *fleetRun) awaitRunning(ctx workflow.Context) error {
 
 const slicesOfAHistory = 100
 
-// enter records where the run is, for people and for ChangeChurches, which claims a church only if the run is running.
+// enter records the run's state for people and for ChangeChurches, which claims churches only while the run is running.
 func (r *fleetRun) enter(ctx workflow.Context, state fleet.State, reason string) error {
 	r.Progress.State, r.Progress.Reason = state, reason
 	if err := r.entering.Lock(ctx); err != nil {
 		return err
 	}
 	defer r.entering.Unlock()
-	state = r.Progress.State // the newest, if it has changed meanwhile
+	state = r.Progress.State // the newest, if it has changed since
 	if err := workflow.UpsertTypedSearchAttributes(ctx, fleet.StateAttribute.ValueSet(string(state))); err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func sleep(ctx workflow.Context, d time.Duration, summary string) error {
 	return workflow.NewTimerWithOptions(ctx, d, workflow.TimerOptions{Summary: summary}).Get(ctx, nil)
 }
 
-// do runs one of the run's activities, for as long as it takes. A cancel waits until what has begun is finished.
+// do runs one of the run's activities for as long as it takes. A cancel waits until the activity has finished.
 func do(ctx workflow.Context, activity string, in, out any, summary string) error {
 	options := fleetWork
 	options.Summary = summary

@@ -25,7 +25,7 @@ type fleetPlay struct {
 	env *testsuite.TestWorkflowEnvironment
 
 	tally     fleet.Tally
-	late      int               // churches that signups make meanwhile
+	late      int               // churches that signups create during the run
 	failing   int               // churches that fail, one a slice
 	rehearsed string            // what is wrong with a copy
 	problems  []string          // of the canaries

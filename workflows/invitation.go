@@ -7,8 +7,8 @@ import (
 	"narthex/internal/saga"
 )
 
-// Invitation makes an admin on both sides who has no password yet, and lets a token choose one. If a step
-// fails for good, or the invitation is cancelled, everything that was made is removed again.
+// Invitation creates an admin without a password on both sides, and offers a token with which to choose one. If
+// a step fails for good, or the invitation is cancelled, everything that was made is removed again.
 func (w *Workflows) Invitation(ctx workflow.Context, in invitation.Input) error {
 	input := invitation.StepInput{InvitationID: workflow.GetInfo(ctx).OriginalRunID, Input: in}
 	s := w.saga(invitation.Steps, input, in.TenantID)

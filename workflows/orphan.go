@@ -9,9 +9,9 @@ import (
 	"narthex/internal/orphan"
 )
 
-// SweepOrphans looks for what belongs to no church and no signup, on all servers and in the registry, and removes what
-// is due, one after the other, with pauses. A sweep that is cancelled finishes the removal it is at and returns what it
-// did as the details of its CanceledError.
+// SweepOrphans searches all servers and the registry for what belongs to no church and no signup, and removes what is
+// due, one after the other, with pauses. A cancelled sweep finishes the current removal and returns what it has done
+// in the details of its CanceledError.
 func (w *Workflows) SweepOrphans(ctx workflow.Context, in orphan.Sweep) (orphan.Result, error) {
 	var result orphan.Result
 	looking := sweeping
@@ -27,7 +27,7 @@ func (w *Workflows) SweepOrphans(ctx workflow.Context, in orphan.Sweep) (orphan.
 	}
 	pause := w.sweepPause()
 	if in.Only != "" {
-		pause = 0 // there are two at most, and an operator waits
+		pause = 0 // there are at most two, and an operator is waiting
 	}
 	stopped := removeDue(ctx, removal, result.Found, pause)
 	if stopped && honest {
@@ -36,9 +36,9 @@ func (w *Workflows) SweepOrphans(ctx workflow.Context, in orphan.Sweep) (orphan.
 	return result, nil
 }
 
-// removeDue removes what is due and notes what was done. The rest waits for the next sweep: what failed, what is more
-// than AtOnce, and what a cancel has left. It reports whether a cancel has left any. Removals run on a context of their
-// own, so that one that has begun is finished.
+// removeDue removes what is due and records what was done. The rest waits for the next sweep: what failed, what exceeds
+// AtOnce, and what a cancel has left. It reports whether a cancel has left any. Removals run on a context of their own,
+// so a removal that has begun is finished.
 func removeDue(ctx, removal workflow.Context, found []orphan.Found, pause time.Duration) (stopped bool) {
 	done := 0
 	for i := range found {
@@ -52,7 +52,7 @@ func removeDue(ctx, removal workflow.Context, found []orphan.Found, pause time.D
 		}
 		if done > 0 && !stopped {
 			rest := workflow.NewTimerWithOptions(ctx, pause, workflow.TimerOptions{Summary: "a pause between removals"})
-			stopped = rest.Get(ctx, nil) != nil // it fails only when it is cancelled
+			stopped = rest.Get(ctx, nil) != nil // it fails only if it is cancelled
 		}
 		if stopped {
 			f.Action = orphan.Wait
@@ -64,7 +64,7 @@ func removeDue(ctx, removal workflow.Context, found []orphan.Found, pause time.D
 	return stopped
 }
 
-// remove does with an orphan what is due. One that was cancelled waits for the next sweep.
+// remove takes the action that is due for an orphan. If it is cancelled, the orphan waits for the next sweep.
 func remove(ctx workflow.Context, f *orphan.Found) {
 	options := sweeping
 	options.Summary = string(f.Action) + " " + string(f.Kind) + " " + f.ID
@@ -88,7 +88,7 @@ func (w *Workflows) sweepPause() time.Duration {
 	return 10 * time.Second
 }
 
-// There is a sweep every day, so an activity of one need not be tried forever.
+// There is a sweep every day, so its activities need not be retried forever.
 var sweeping = workflow.ActivityOptions{
 	StartToCloseTimeout: 10 * time.Minute,
 	RetryPolicy: &temporal.RetryPolicy{

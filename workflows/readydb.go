@@ -9,7 +9,7 @@ import (
 	"narthex/internal/readydb"
 )
 
-// KeepPool keeps databases ready for signups, round after round, until it is cancelled. Histories carry its name.
+// KeepPool keeps databases ready for signups, round after round, until it is cancelled. Histories contain its name.
 func (w *Workflows) KeepPool(ctx workflow.Context) error {
 	ctx = workflow.WithActivityOptions(ctx, keeping)
 	for range readydb.Rounds {

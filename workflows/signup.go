@@ -7,9 +7,9 @@ import (
 	"narthex/internal/signup"
 )
 
-// Signup gives a church its own database, enters it in the registry, makes its first admin on both
-// sides, and opens it. If a step fails for good, or the signup is cancelled, everything that was made
-// is removed again, and the first error is returned once nothing is left.
+// Signup gives a church its own database, enters it in the registry, creates its first admin on both
+// sides, and opens the church. If a step fails for good, or the signup is cancelled, everything that was
+// made is removed again. It returns the first error once nothing is left.
 func (w *Workflows) Signup(ctx workflow.Context, in signup.Input) error {
 	input := signup.StepInput{SignupID: workflow.GetInfo(ctx).OriginalRunID, Input: in}
 	s := w.saga(signup.Steps, input, in.TenantID)

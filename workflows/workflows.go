@@ -1,5 +1,5 @@
-// Package workflows says what happens, in order, a file a subject. It is deterministic: it imports no
-// database, no HTTP and no clock, and knows the activities by name alone.
+// Package workflows defines what happens, in which order, with one file for each subject. It is deterministic:
+// it imports no database, no HTTP and no clock, and knows the activities only by name.
 package workflows
 
 import (
@@ -15,14 +15,14 @@ import (
 	"narthex/internal/signup"
 )
 
-// Workflows are what a worker runs.
+// Workflows are the workflows that a worker runs.
 type Workflows struct {
-	Server   string        // for people: the PostgreSQL server, host:port, on which databases are made
-	Patience time.Duration // with a compensation that fails, until it is reported; 0 is a minute
-	Pause    time.Duration // between the orphans that a sweep removes; 0 is ten seconds
+	Server   string        // shown to people: the PostgreSQL server, host:port, on which databases are made
+	Patience time.Duration // how long a compensation may fail before it is reported; 0 means a minute
+	Pause    time.Duration // between two removals of a sweep; 0 means ten seconds
 }
 
-// Register makes the workflows known to a worker or a replayer, under their names.
+// Register registers the workflows under their names with a worker or a replayer.
 func (w *Workflows) Register(to interface {
 	RegisterWorkflowWithOptions(w any, options workflow.RegisterOptions)
 }) {

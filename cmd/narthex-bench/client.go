@@ -16,7 +16,7 @@ const (
 	tokenTrust = 10 * time.Minute // an access token is good for 15
 )
 
-// church is one that was signed up, with its admin's tokens.
+// church is a church that was signed up, with its admin's tokens.
 type church struct {
 	TenantID, AdminID, AccessToken, RefreshToken string
 
@@ -64,7 +64,7 @@ func (a *api) meRequest(ctx context.Context, c *church) (*http.Request, error) {
 	return request, err
 }
 
-// renew sees to it that the church's access token is good for some minutes more.
+// renew makes sure that the church's access token is valid for some more minutes.
 func (a *api) renew(ctx context.Context, c *church) error {
 	if time.Since(c.issued) < tokenTrust {
 		return nil
@@ -84,7 +84,7 @@ func (a *api) post(ctx context.Context, path string, body map[string]string, wan
 	}
 	request.Header.Set("Content-Type", "application/json")
 	n := a.count.Add(1)
-	request.Header.Set("X-Forwarded-For", fmt.Sprintf("10.%d.%d.%d", n>>16&255, n>>8&255, n&255)) // a client is throttled, and each is another
+	request.Header.Set("X-Forwarded-For", fmt.Sprintf("10.%d.%d.%d", n>>16&255, n>>8&255, n&255)) // throttled, so each is a new client
 	return a.do(request, want, answer)
 }
 

@@ -11,7 +11,7 @@ import (
 	"go.temporal.io/api/workflowservice/v1"
 )
 
-// host says in lines of text on what was measured.
+// host describes, in lines of text, the machine and software that were measured.
 func host(ctx context.Context, s *stack) ([]string, error) {
 	var postgres string
 	conn, err := pgx.Connect(ctx, s.databases.AdminURL)
@@ -47,7 +47,7 @@ func host(ctx context.Context, s *stack) ([]string, error) {
 	}, nil
 }
 
-// field is the value of the first line of a file that begins with a name, and other where there is none.
+// field returns the value of the first line in a file that begins with name, or other if there is none.
 func field(file, name, other string) string {
 	content, _ := os.ReadFile(file)
 	for line := range strings.Lines(string(content)) {

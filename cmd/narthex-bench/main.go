@@ -1,5 +1,5 @@
-// Command narthex-bench measures how fast Narthex is, beside a plain program that does the same without
-// Temporal, on a stack of its own that it removes again.
+// Command narthex-bench measures how fast Narthex is, compared with a plain program that does the same without
+// Temporal. It runs its own stack and removes it afterwards.
 package main
 
 import (

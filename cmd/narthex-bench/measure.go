@@ -25,14 +25,14 @@ const (
 var figureNames = []string{figureAlone, figureEngine, figureBurst, figureLogin, figureRead, figureGrowth, figureMemory}
 
 const (
-	fewTenants       = 10 // that the first signups find on the server
-	growthSamples    = 40 // so that few tenants stay few
+	fewTenants       = 10 // on the server when the first signups are measured
+	growthSamples    = 40 // small, so that few tenants stay few
 	loginsPerN       = 4
-	loginsPerAccount = 10 // more are throttled: so that logins are to few churches, as connections are
-	readsPerN        = 10 // than signups, which are that much slower
+	loginsPerAccount = 10 // more are throttled; logins use few churches, because connections are limited too
+	readsPerN        = 10 // reads per signup, because signups are that much slower
 )
 
-// bench is a run. What one phase measures, a later one may use.
+// bench is a run. A phase may use what an earlier one has measured.
 type bench struct {
 	flags
 	progress func(string, ...any)
@@ -41,7 +41,7 @@ type bench struct {
 	plain    *plain
 	report   *report
 
-	durable, baseline *variant // signups alone, of the first phase
+	durable, baseline *variant // signups alone, from the first phase
 
 	mu       sync.Mutex
 	churches []*church
@@ -95,7 +95,7 @@ func (b *bench) wanted(figure string) bool {
 	return len(b.only) == 0 || slices.Contains(b.only, figure)
 }
 
-// add adds a figure to the report, where it is wanted.
+// add adds a figure to the report if it is wanted.
 func (b *bench) add(name string, f figure) {
 	if b.wanted(name) {
 		b.report.figures = append(b.report.figures, f)
@@ -234,7 +234,7 @@ func (b *bench) measureLogins(ctx context.Context) error {
 	return nil
 }
 
-// inTurn returns who says whose turn it is: one account's logins are throttled.
+// inTurn returns a function that returns the churches in turn, because one account's logins are throttled.
 func inTurn(churches []*church) func() *church {
 	var next atomic.Int64
 	return func() *church { return churches[int(next.Add(1)-1)%len(churches)] }
@@ -263,7 +263,7 @@ func (b *bench) measureGrowth(ctx context.Context) error {
 	return nil
 }
 
-// measureMemory reads from each church, and then looks how much memory that has taken.
+// measureMemory reads from each church, and then measures how much memory that has taken.
 func (b *bench) measureMemory(ctx context.Context) error {
 	if err := b.fill(ctx, b.tenants); err != nil {
 		return err

@@ -12,7 +12,7 @@ import (
 	"narthex/internal/signup"
 )
 
-// What durability costs when there is nothing to do: as many steps as a signup has, which do nothing.
+// The cost of durability alone is measured with as many steps as a signup has that do nothing.
 const (
 	noopQueue    = "bench"
 	noopWorkflow = "Noop"

@@ -23,7 +23,7 @@ import (
 const passwordCost = 10 // bcrypt, as Narthex hashes
 
 // plain is the baseline: the program that one would write without Temporal. It does one thing after the
-// other in one process, and what it has made stays if it fails on the way.
+// other in one process. If it fails on the way, what it has made stays.
 type plain struct {
 	server url.URL // where the databases are made
 	pool   *pgxpool.Pool
@@ -33,7 +33,7 @@ type plain struct {
 	made []string
 }
 
-// newPlain makes the baseline's registry, of the same schema as Narthex's, on the same server.
+// newPlain makes the baseline's registry on the same server, with the same schema as Narthex's.
 func newPlain(ctx context.Context, serverURL string) (*plain, error) {
 	server, err := url.Parse(serverURL)
 	if err != nil {
@@ -113,7 +113,7 @@ func migrateUp(at string) error {
 
 // enter adds the registry's rows.
 func (p *plain) enter(ctx context.Context, c plainChurch) error {
-	sealed := []byte(c.email) // what sealing would cost is nothing
+	sealed := []byte(c.email) // not sealed: the cost would be negligible
 	for _, row := range []struct {
 		sql       string
 		arguments []any

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// The plot is one row of bars a variant, in panels of what can be compared, each with a scale of its own.
+// The plot has a row of bars for each variant. Comparable variants share a panel with its own scale.
 const (
 	plotWidth  = 820
 	barsFrom   = 390 // where the bars begin

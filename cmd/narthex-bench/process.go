@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// residentMemory is how much memory a process has, in MiB.
+// residentMemory returns how much memory a process uses, in MiB.
 func residentMemory(pid int) (float64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
-	if err != nil { // no Linux
+	if err != nil { // not Linux
 		status, err = exec.Command("ps", "-o", "rss=", "-p", strconv.Itoa(pid)).Output()
 		status = append([]byte("VmRSS:"), status...)
 	}
@@ -31,7 +31,7 @@ func residentMemory(pid int) (float64, error) {
 
 const profileSeconds = 20
 
-// startProfile begins to profile `narthex serve`, where that is wanted, and returns what waits for the profile.
+// startProfile starts to profile `narthex serve`, if that is wanted, and returns a function that waits for the profile.
 func (b *bench) startProfile(ctx context.Context) (wait func() error, err error) {
 	if b.profile == "" {
 		return func() error { return nil }, nil

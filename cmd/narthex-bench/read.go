@@ -26,9 +26,9 @@ import (
 // selectAdmin is what GET /api/auth/me asks the church's database.
 const selectAdmin = `SELECT id, encrypted_email, password_hash, first_name, last_name, role, welcome_completed FROM admins WHERE id = $1`
 
-// measureReads compares the way through router and middleware with the query that is at its end. The query
-// crosses no network but PostgreSQL's, and so the handler is called in this process; what HTTP comes to is
-// measured beside it.
+// measureReads compares the path through middleware and router with the query at its end. The query crosses
+// only PostgreSQL's network, so the handler is called in this process too. The cost of HTTP is measured
+// separately.
 func (b *bench) measureReads(ctx context.Context) error {
 	b.progress("Reads, one by one.")
 	c := b.churches[0]
@@ -97,7 +97,7 @@ func (b *bench) serveMe(ctx context.Context, handler http.Handler, c *church) er
 	return nil
 }
 
-// handler is the API as `narthex serve` has it, in this process.
+// handler returns the API as in `narthex serve`, in this process.
 func (b *bench) handler(ctx context.Context) (handler http.Handler, stop func(), err error) {
 	var c struct {
 		config.Keys

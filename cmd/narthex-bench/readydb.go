@@ -15,11 +15,11 @@ const (
 	readyPatience = 2 * time.Minute
 )
 
-// readyDatabases is the stock of ready databases. When a signup claims one, another is made later: that cost must not
-// fall on another variant's samples.
+// readyDatabases is the stock of ready databases. When a signup claims one, another is made later. That cost must not
+// affect another variant's samples.
 type readyDatabases struct{ registry *pgxpool.Pool }
 
-// atRest returns when nothing is made: at once while the stock is far from low, else once it is full.
+// atRest returns when no databases are being made: at once if the stock is far from low, otherwise once it is full.
 func (r readyDatabases) atRest(ctx context.Context) error {
 	stock, err := r.stock(ctx)
 	if err != nil || stock >= readySize/2 {

@@ -9,16 +9,16 @@ import (
 	"time"
 )
 
-// figure is a number that has a goal, or is to be seen beside one that has.
+// figure is a number that has a goal, or one to compare with such a number.
 type figure struct {
 	what    string
 	value   float64
 	unit    string
-	goal    float64 // 0 is none
-	atLeast bool    // the goal is a least, not a most
+	goal    float64 // 0 means none
+	atLeast bool    // the goal is a minimum, not a maximum
 }
 
-// met says whether the figure, as it is printed, is as good as its goal.
+// met reports whether the figure, as printed, meets its goal.
 func (f figure) met() bool {
 	printed := f.rounded()
 	if f.atLeast {
@@ -54,7 +54,7 @@ func (f figure) row() string {
 	return fmt.Sprintf("| %s | %s%s | %s %g%s | %s |\n", f.what, f.number(), f.unit, bound, f.goal, f.unit, verdict)
 }
 
-// report is what a run has measured.
+// report is the result of a run.
 type report struct {
 	host         []string
 	began        time.Time
@@ -91,7 +91,7 @@ func (r *report) markdown() string {
 	return out.String()
 }
 
-// write keeps the report, and the plot of it, in a folder.
+// write writes the report and its plot to a folder.
 func (r *report) write(folder string) error {
 	plot, err := r.plot()
 	if err == nil {
@@ -103,7 +103,7 @@ func (r *report) write(folder string) error {
 	return err
 }
 
-// inMilliseconds writes three digits that count.
+// inMilliseconds formats a duration with three significant digits.
 func inMilliseconds(d time.Duration) string {
 	return fmt.Sprintf("%s ms", threeDigits(float64(d)/float64(time.Millisecond)))
 }

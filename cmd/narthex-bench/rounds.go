@@ -9,9 +9,9 @@ import (
 
 const (
 	atOnce = 10 // clients
-	warmUp = 3  // of each variant, before what is measured
+	warmUp = 3  // runs of each variant before the measured ones
 
-	burstSize = 2 * atOnce // how often something is done in a round
+	burstSize = 2 * atOnce // how often a round does something
 )
 
 // variant is one way to do something, and how long it took each time.
@@ -22,9 +22,9 @@ type variant struct {
 	burst bursts
 }
 
-// alternate does each variant in turn, n times, so that what else the machine does hits all of them alike.
-// Every round begins with another. rest is called before each: it returns when nothing is left of what another
-// has set going.
+// alternate runs each variant in turn, n times, so that other load on the machine affects all of them alike.
+// Every round begins with a different variant. alternate calls rest before each run; rest returns when no
+// background work of an earlier run is left.
 func alternate(ctx context.Context, n int, rest func(context.Context) error, variants ...*variant) error {
 	for round := -warmUp; round < n; round++ {
 		for i := range variants {
@@ -44,11 +44,11 @@ func alternate(ctx context.Context, n int, rest func(context.Context) error, var
 	return nil
 }
 
-// noRest is for what leaves nothing going.
+// noRest is for variants that leave no background work.
 func noRest(context.Context) error { return nil }
 
-// alternateBursts has clients do each variant at once, in rounds of one variant, about n times in all. rest is
-// as alternate's.
+// alternateBursts has several clients run a variant at once, in rounds of one variant, about n times in all. rest
+// is as for alternate.
 func alternateBursts(ctx context.Context, n int, rest func(context.Context) error, variants ...*variant) error {
 	size := min(burstSize, max(n, atOnce))
 	for round := range max(1, n/size) {
@@ -68,7 +68,7 @@ func alternateBursts(ctx context.Context, n int, rest func(context.Context) erro
 	return nil
 }
 
-// together does something n times, at most atOnce at a time. It ends with the first error.
+// together does something n times, at most atOnce at a time. It stops at the first error.
 func together(ctx context.Context, n int, do func(context.Context) error) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)

@@ -37,7 +37,7 @@ const (
 )
 
 // stack is PostgreSQL and Temporal as the development stack runs them, and `narthex serve`, the production
-// program, as a process of its own. All that it keeps is in one temporary folder.
+// program, as a separate process. It keeps everything in one temporary folder.
 type stack struct {
 	databases       devstack.Databases
 	keys            devstack.Keys
@@ -53,7 +53,7 @@ type stack struct {
 	stops  []func()
 }
 
-// startStack starts everything. The stack is to be stopped, with an error too.
+// startStack starts everything. The stack must be stopped even if there is an error.
 func startStack(ctx context.Context, progress func(string, ...any)) (*stack, error) {
 	s := &stack{}
 	for name, path := range map[string]*string{"narthex-dev": &s.narthexDev, "narthex": &s.narthex} {
@@ -71,7 +71,7 @@ func startStack(ctx context.Context, progress func(string, ...any)) (*stack, err
 	}
 	s.folder = folder
 	s.stops = append(s.stops, func() { _ = os.RemoveAll(folder) })
-	if err := os.Chmod(folder, 0o711); err != nil { // PostgreSQL may have to run as another user
+	if err := os.Chmod(folder, 0o711); err != nil { // because PostgreSQL may have to run as another user
 		return s, err
 	}
 	progress("Starting PostgreSQL, Temporal and narthex serve.")
@@ -83,7 +83,7 @@ func startStack(ctx context.Context, progress func(string, ...any)) (*stack, err
 	return s, nil
 }
 
-// stop stops everything in reverse, and removes the folder.
+// stop stops everything in reverse order, and removes the folder.
 func (s *stack) stop() {
 	for _, stop := range slices.Backward(s.stops) {
 		stop()
@@ -93,7 +93,7 @@ func (s *stack) stop() {
 func (s *stack) startPostgres(ctx context.Context) error {
 	server, err := localpg.Start(ctx, localpg.Options{
 		Dir:       filepath.Join(s.folder, "postgres"),
-		Ephemeral: true, // leaves nothing behind, but for the rest is to be as safe as any
+		Ephemeral: true, // leaves nothing behind; the settings make it as durable as any other
 		Settings:  map[string]string{"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"},
 	})
 	if err != nil {
@@ -119,7 +119,7 @@ func (s *stack) startPostgres(ctx context.Context) error {
 	return err
 }
 
-// startTemporal runs Temporal as a child: the server is too large to be linked into this program.
+// startTemporal runs Temporal as a child process: the server is too large to link into this program.
 func (s *stack) startTemporal(ctx context.Context) error {
 	cmd := exec.Command(s.narthexDev, "temporal", "--data", filepath.Join(s.folder, "temporal"), "--temporal", "127.0.0.1:0", "--ui", "")
 	out, in, err := os.Pipe()
@@ -151,8 +151,8 @@ func (s *stack) startTemporal(ctx context.Context) error {
 	return searchattributes.Ensure(ctx, s.temporal, client.DefaultNamespace)
 }
 
-// startNarthex runs `narthex serve`. Its throttles are on: it takes this program's word on who its clients
-// are, and each request is another's.
+// startNarthex runs `narthex serve`. Throttling is on, but it trusts this program to name its clients, and
+// each request comes from a different client.
 func (s *stack) startNarthex(ctx context.Context) error {
 	logPath := filepath.Join(s.folder, "narthex.log")
 	logFile, err := os.Create(logPath)
@@ -180,7 +180,7 @@ func (s *stack) variables() map[string]string {
 		"TEMPORAL_ADDRESS": s.temporalAddress, "TEMPORAL_NAMESPACE": client.DefaultNamespace,
 		"HTTP_ADDRESS": "127.0.0.1:0", "OPERATIONS_ADDRESS": "127.0.0.1:0", "TRUSTED_PROXIES": "127.0.0.1/32",
 		"DATABASE_POOL_SIZE": strconv.Itoa(readySize),
-		"SIGNUP_WAIT":        "60s", // what takes long is measured, and not answered with 202
+		"SIGNUP_WAIT":        "60s", // slow signups are measured instead of answered with 202
 	})
 	return all
 }
@@ -208,7 +208,7 @@ func (s *stack) awaitReady(ctx context.Context, logPath string) (api, operations
 	}
 }
 
-// logTail is what `narthex serve` warned of last, to say beside an error.
+// logTail returns the last warnings of `narthex serve`, to report with an error.
 func (s *stack) logTail() string {
 	content, _ := os.ReadFile(filepath.Join(s.folder, "narthex.log"))
 	var last []string

@@ -6,11 +6,11 @@ import (
 	"time"
 )
 
-// samples are how long something took, each time.
+// samples are the times that something took.
 type samples []time.Duration
 
-// percentile returns the least sample that p percent of all are not above: the nearest rank. Without
-// samples it is 0.
+// percentile returns the smallest sample that is at least as large as p percent of all (nearest rank), or
+// 0 if there are no samples.
 func (s samples) percentile(p float64) time.Duration {
 	if len(s) == 0 {
 		return 0
@@ -23,18 +23,18 @@ func (s samples) percentile(p float64) time.Duration {
 func (s samples) p50() time.Duration { return s.percentile(50) }
 func (s samples) p95() time.Duration { return s.percentile(95) }
 
-// bursts are rounds in which many clients did something at once: how long each round took.
+// bursts are the times of rounds in which many clients did something at once.
 type bursts struct {
-	size   int // how often it was done in a round
+	size   int // how often it was done per round
 	rounds samples
 }
 
-// perSecond is the throughput of the median round.
+// perSecond returns the throughput of the median round.
 func (b bursts) perSecond() float64 {
 	return ratio(float64(b.size), b.rounds.p50().Seconds())
 }
 
-// ratio is 0 where there is nothing to compare with.
+// ratio returns a/b, or 0 if there is nothing to compare with.
 func ratio[N ~int64 | ~float64](a, b N) float64 {
 	if b == 0 {
 		return 0

@@ -16,7 +16,7 @@ import (
 )
 
 func main() {
-	time.Local = time.UTC // what is printed and logged is the same wherever the process runs
+	time.Local = time.UTC // output and logs are the same wherever the process runs
 	if err := run(); err != nil {
 		fmt.Fprintln(os.Stderr, "narthex-dev:", err)
 		os.Exit(1)

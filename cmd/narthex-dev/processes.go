@@ -23,10 +23,10 @@ const (
 	processCommand = "narthex-process"
 	roleAPI        = "api"
 	roleWorker     = "worker"
-	drainPatience  = 30 * time.Second // with what a process has in hand
+	drainPatience  = 30 * time.Second // with a process's current work
 )
 
-// task is what one of Narthex's processes is told.
+// task is what one of Narthex's processes is told to do.
 type task struct {
 	Variables     map[string]string
 	Temporal      string // address
@@ -41,9 +41,9 @@ type processes struct {
 	fail     context.CancelCauseFunc
 }
 
-// run runs two workers and two APIs, calls ready with the APIs' URLs, and that of the first's operations,
-// when they answer, and stops them in order when ctx ends: APIs, then workers. The first API listens where
-// it was told to, all others on ports of their own.
+// run runs two workers and two APIs. When they answer, it calls ready with the APIs' URLs and the URL of the
+// first API's operations. When ctx ends, it stops the APIs, then the workers. The first API listens on the
+// configured address, all others on free ports.
 func (p processes) run(ctx context.Context, ready func(apis []string, operations string)) error {
 	first, other := p.task, p.task
 	other.Variables = maps.Clone(first.Variables)
@@ -52,7 +52,7 @@ func (p processes) run(ctx context.Context, ready func(apis []string, operations
 		other.Variables[name] = net.JoinHostPort(host, "0")
 	}
 	other.Variables["CODEC_ADDRESS"] = ""
-	ctx, stopping := context.WithCancel(ctx) // from then on those that end do not do so by themselves
+	ctx, stopping := context.WithCancel(ctx) // after that, processes don't end by themselves
 	workers, _, err := p.start(ctx, roleWorker, other, other)
 	defer func() { stopping(); endAll(workers) }()
 	if err != nil {
@@ -78,8 +78,8 @@ func (p processes) run(ctx context.Context, ready func(apis []string, operations
 // addresses are where one of the processes listens.
 type addresses struct{ http, operations string }
 
-// start starts a process for each task. One that ends by itself is told of; when the last has, the stack
-// fails. With an error it returns those that have been started.
+// start starts a process for each task. It reports a process that ends by itself; when the last one has ended,
+// the stack fails. On an error it also returns the processes that it has started.
 func (p processes) start(ctx context.Context, role string, tasks ...task) (started []*children.Process, listening []addresses, err error) {
 	for _, t := range tasks {
 		process, address, err := children.StartSelf(ctx, p.log, t, processCommand, role)
@@ -115,7 +115,7 @@ func endAll(all []*children.Process) {
 	ended.Wait()
 }
 
-// narthexServiceCommand runs one of Narthex's processes, for the one that runs a cluster.
+// narthexServiceCommand runs one of Narthex's processes, on behalf of the command that runs a cluster.
 func narthexServiceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: processCommand, Hidden: true, Args: cobra.ExactArgs(1),

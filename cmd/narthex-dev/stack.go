@@ -29,13 +29,13 @@ import (
 	"narthex/internal/telemetry"
 )
 
-// flags are where the stack keeps its data and listens.
+// flags say where the stack keeps its data and listens.
 type flags struct {
 	data, http, temporal, ui, postgres, codec, operations string
 	throttle, cluster                                     bool
 }
 
-// allParts is the configuration of a process that runs all parts, to be parsed.
+// allParts returns the configuration, still to be parsed, of a process that runs all parts.
 func allParts() config.Process {
 	return config.Process{API: &config.API{}, Codec: &config.Codec{}, Worker: &config.Worker{}}
 }
@@ -44,12 +44,12 @@ func allParts() config.Process {
 func processConfig(c config.Process, temporal client.Options, log *slog.Logger, spareLoopback bool) process.Config {
 	return process.Config{
 		Process:       c,
-		Promote:       true, // a build of older sources may follow one of newer
+		Promote:       true, // a build of older sources may follow one of newer sources
 		SpareLoopback: spareLoopback, Temporal: temporal, Log: log,
 	}
 }
 
-// stack is a stack that is starting, or runs.
+// stack is a stack that is starting or running.
 type stack struct {
 	flags  flags
 	folder *devstack.Folder
@@ -61,15 +61,15 @@ type stack struct {
 	variables map[string]string // of the API and the worker
 	config    config.Process    // the same, parsed
 	temporal  client.Options
-	ui        string // URL; empty where the stack runs no UI of its own
+	ui        string // URL; empty if the stack runs no UI of its own
 }
 
 func (s *stack) progress(format string, args ...any) { fmt.Fprintf(s.out, format+"\n", args...) }
 
 var errNotReady = errors.New("stopped before it was ready")
 
-// runStack starts the whole stack, says when it is ready, and stops it in order when ctx ends or a
-// part of it does.
+// runStack starts the whole stack, says when it is ready, and stops it in order when ctx or a part of
+// it ends.
 func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	ctx, fail := context.WithCancelCause(ctx)
 	s := &stack{flags: f, out: out, fail: fail, config: allParts()}
@@ -108,10 +108,10 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 	return s.runNarthex(ctx)
 }
 
-// runNarthex runs the API and the worker, and lets others find the stack while it is ready.
+// runNarthex runs the API and the worker, and publishes where the stack is while it is ready.
 func (s *stack) runNarthex(ctx context.Context) error {
 	if s.ui == "" {
-		s.config.CodecAddress = "" // nobody's UI knows of it
+		s.config.CodecAddress = "" // no UI uses it
 	}
 	s.config.OperationsAddress = config.Address(s.flags.operations)
 	s.config.CodecOrigins = []string{s.ui, strings.Replace(s.ui, "127.0.0.1", "localhost", 1)}
@@ -146,7 +146,7 @@ func (s *stack) runProcesses(ctx context.Context, logFile *os.File) error {
 	return processes{log: logFile, task: t, progress: s.progress, fail: s.fail}.run(ctx, s.announce)
 }
 
-// announce says that the stack is ready, and where everything is, given URLs of its APIs and their metrics.
+// announce says that the stack is ready and where everything is, given the URLs of its APIs and of its operations.
 func (s *stack) announce(apis []string, operations string) {
 	running := devstack.Stack{
 		HTTP: apis[0], APIs: apis, Operations: operations,
@@ -160,7 +160,7 @@ func (s *stack) announce(apis []string, operations string) {
 	fmt.Fprint(s.out, readyBlock(running, s.flags.data))
 }
 
-// checkAddresses finds addresses that are malformed or taken before anything has been started.
+// checkAddresses finds malformed or taken addresses before anything is started.
 func checkAddresses(f flags) error {
 	addresses := []struct{ flag, address string }{{"--http", f.http}, {"--operations", f.operations}}
 	if os.Getenv("DATABASE_URL") == "" {
@@ -230,8 +230,8 @@ func (s *stack) startPostgres(ctx context.Context) (stop func(), err error) {
 	return stop, nil
 }
 
-// prepareRegistry configures the API and the worker, migrates the registry, and points its tenants to where the server
-// listens this time.
+// prepareRegistry configures the API and the worker, migrates the registry, and points its tenants to the address on
+// which the server listens this time.
 func (s *stack) prepareRegistry(ctx context.Context) error {
 	s.variables = variables(s.databases, s.keys, s.flags.http)
 	if err := config.ParseFrom(&s.config, s.variables); err != nil {
@@ -249,7 +249,7 @@ func (s *stack) prepareRegistry(ctx context.Context) error {
 	return err
 }
 
-// startTemporal uses the Temporal of TEMPORAL_ADDRESS or starts one, and sees to its search attributes.
+// startTemporal uses the Temporal at TEMPORAL_ADDRESS or starts one, and ensures its search attributes.
 func (s *stack) startTemporal(ctx context.Context) (stop func(), err error) {
 	if s.config.CodecAddress, err = resolve(s.flags.codec); err != nil {
 		return nil, err
@@ -301,7 +301,7 @@ func (s *stack) startOwnTemporal(ctx context.Context) (*localtemporal.Server, er
 	return server, nil
 }
 
-// temporalOptions says how to reach the Temporal of TEMPORAL_ADDRESS or, where that is not set, the
+// temporalOptions returns how to reach the Temporal at TEMPORAL_ADDRESS or, if that is not set, the
 // stack's own.
 func temporalOptions(own string) (client.Options, error) {
 	if os.Getenv("TEMPORAL_ADDRESS") == "" {
@@ -328,13 +328,13 @@ func variables(databases devstack.Databases, keys devstack.Keys, httpAddress str
 		"SEAL_KEYSET": keys["SEAL_KEYSET"], "INDEX_KEYSET": keys["INDEX_KEYSET"],
 		"TOKEN_KEY": keys["TOKEN_KEY"], "CODEC_TOKEN": keys["CODEC_TOKEN"],
 		"HTTP_ADDRESS":       httpAddress,
-		"DATABASE_POOL_SIZE": "8", // enough for one who tries it out: the default is for a server with more to do
+		"DATABASE_POOL_SIZE": "8", // enough for one person; the default is for a busier server
 	}
 }
 
-// environment is what narthex.env holds: with it, every narthex command reaches this stack.
+// environment returns the content of narthex.env, with which every narthex command reaches this stack.
 func environment(running devstack.Stack, databases devstack.Databases, keys devstack.Keys) map[string]string {
-	all := variables(databases, keys, "127.0.0.1:0") // the stack's own API has its address already
+	all := variables(databases, keys, "127.0.0.1:0") // the stack's own API uses its address already
 	for _, variable := range os.Environ() {
 		name, value, _ := strings.Cut(variable, "=")
 		if strings.HasPrefix(name, "TEMPORAL_") {

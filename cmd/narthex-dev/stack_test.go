@@ -243,7 +243,7 @@ func checkStackFile(t *testing.T, s *runningStack) {
 	}
 }
 
-// narthex reaches the stack with narthex.env: it migrates, and runs an API and a worker beside.
+// narthex reaches the stack with narthex.env: it migrates, and runs another API and worker.
 func checkEnvironmentFile(t *testing.T, s *runningStack) {
 	t.Helper()
 	file := filepath.Join(s.dir, "narthex.env")

@@ -48,7 +48,7 @@ func temporalCommand() *cobra.Command {
 	return cmd
 }
 
-// temporalServiceCommand runs one of a Temporal cluster's services, for the two that run a cluster.
+// temporalServiceCommand runs one of a Temporal cluster's services, on behalf of the two commands that run a cluster.
 func temporalServiceCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: localtemporal.ServiceCommand, Hidden: true, Args: cobra.ExactArgs(1),

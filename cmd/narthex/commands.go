@@ -98,7 +98,7 @@ func run(cmd *cobra.Command, parts config.Process) error {
 	})
 }
 
-// describe says in words why a command failed. They hold no personal data.
+// describe says why a command failed, without personal data.
 func describe(err error) string {
 	for _, known := range []error{registry.ErrSealKeys, registry.ErrIndexKeys, registry.ErrNotMigrated, secrets.ErrSealed, runs.ErrNoWorker} {
 		if errors.Is(err, known) {

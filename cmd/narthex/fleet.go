@@ -37,7 +37,7 @@ type fleetOperator struct {
 	ledger *ledger.Ledger
 }
 
-// steerFleet opens the registry and Temporal, and does something with them. Errors are complete sentences.
+// steerFleet opens the registry and Temporal, and calls do with them. Errors are complete sentences.
 func steerFleet(cmd *cobra.Command, do func(context.Context, *fleetOperator) error) error {
 	var queue config.Queue
 	if err := config.Parse(&queue); err != nil {
@@ -60,7 +60,7 @@ func steerFleet(cmd *cobra.Command, do func(context.Context, *fleetOperator) err
 	})
 }
 
-// active returns the run that goes on of this id, or, without an id, the only one that goes on.
+// active returns the active run with this id or, without an id, the only active run.
 func (o *fleetOperator) active(ctx context.Context, id string) (ledger.Run, error) {
 	newest, err := o.ledger.Runs(ctx, mostRuns)
 	if err != nil {
@@ -103,7 +103,7 @@ func fleetCancelCommand() *cobra.Command {
 		fleet.Cancel)
 }
 
-// steeringCommand acts on the run that goes on.
+// steeringCommand returns a command that acts on the active run.
 func steeringCommand(use, short, said string, act func(context.Context, client.Client, string) error) *cobra.Command {
 	word, _, _ := strings.Cut(use, " ")
 	return &cobra.Command{

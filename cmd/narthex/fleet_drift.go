@@ -61,7 +61,7 @@ database differs or could not be compared.`,
 	return cmd
 }
 
-// justOne returns one church, as a page.
+// justOne returns pages that contain only one church.
 func justOne(reg *registry.Registry, id string) func(ctx context.Context, after string) ([]fleet.Church, error) {
 	return func(ctx context.Context, after string) ([]fleet.Church, error) {
 		if after != "" {
@@ -72,7 +72,7 @@ func justOne(reg *registry.Registry, id string) func(ctx context.Context, after 
 	}
 }
 
-// comparing compares a church's database with the newest schema on the same server.
+// comparing returns a function that compares a church's database with the newest schema on the same server.
 func comparing(ctx context.Context, servers []*tenantserver.Server) func(context.Context, fleet.Church) ([]string, error) {
 	comparers := map[string]*tenantserver.Comparer{}
 	for _, server := range servers {
@@ -91,7 +91,7 @@ func comparing(ctx context.Context, servers []*tenantserver.Server) func(context
 	}
 }
 
-// findDrift prints what differs as soon as it is found. Its error says how many do.
+// findDrift prints differences as soon as it finds them. Its error says how many churches differ.
 func findDrift(cmd *cobra.Command, check fleet.DriftCheck, asJSON bool) error {
 	printer := &driftPrinter{out: cmd.OutOrStdout(), asJSON: asJSON}
 	check.Report = printer.add
@@ -112,7 +112,7 @@ func findDrift(cmd *cobra.Command, check fleet.DriftCheck, asJSON bool) error {
 	return nil
 }
 
-// driftPrinter prints churches that differ as they come: there may be more than fit into memory.
+// driftPrinter prints differing churches one by one: there may be more than fit into memory.
 type driftPrinter struct {
 	out    io.Writer
 	asJSON bool
@@ -131,7 +131,7 @@ func (p *driftPrinter) add(d fleet.Drift) error {
 		return p.addJSON(struct {
 			fleet.Church
 			Differences []string `json:"differences,omitempty"`
-			Error       string   `json:"error,omitempty"` // why it could not be compared
+			Error       string   `json:"error,omitempty"` // why the church could not be compared
 		}{d.Church, d.Differences, failure})
 	case d.Err != nil:
 		_, err := fmt.Fprintf(p.out, "%s: could not be compared: %s\n", d.Database, failure)

@@ -18,7 +18,7 @@ import (
 	"narthex/migrations"
 )
 
-// launch is how a command starts a run, and whether it waits for it.
+// launch says how a command starts a run, and whether the command waits for it.
 type launch struct {
 	options       fleet.Options
 	yes, leave    bool
@@ -138,7 +138,7 @@ func (l *launch) migrate(ctx context.Context, cmd *cobra.Command, o *fleetOperat
 	return failed
 }
 
-// server is one with churches that are behind.
+// server is a server with churches that are behind.
 type server struct {
 	name     string
 	churches int
@@ -170,7 +170,7 @@ func (l *launch) say(cmd *cobra.Command, words string, value any) error {
 	return nil
 }
 
-// launch starts a run, once somebody has agreed, and waits for its end.
+// launch starts a run once somebody has agreed, and waits for its end.
 func (l *launch) launch(
 	ctx context.Context, cmd *cobra.Command, o *fleetOperator, in fleet.Input, question string,
 ) (fleet.Progress, error) {
@@ -203,7 +203,7 @@ func startFailure(ctx context.Context, server string, err error) error {
 	return inOneSentence(ctx, "the run could not be started", err)
 }
 
-// agree asks on a terminal. Where there is none, nobody can be asked.
+// agree asks for confirmation on a terminal. Without a terminal, nobody can be asked.
 func (l *launch) agree(cmd *cobra.Command, question string) error {
 	if l.yes {
 		return nil
@@ -220,7 +220,7 @@ func (l *launch) agree(cmd *cobra.Command, question string) error {
 	return nil
 }
 
-// follow shows how far the run is, until it has ended or is halted or paused.
+// follow shows the run's progress until it has ended, or is halted or paused.
 func (l *launch) follow(ctx context.Context, o *fleetOperator, in fleet.Input) (fleet.Progress, error) {
 	ended := make(chan error, 1)
 	var last fleet.Progress
@@ -268,7 +268,7 @@ func runEnd(id string, err error) error {
 
 const followPause = 200 * time.Millisecond
 
-// outcome is an error unless all that was asked is done.
+// outcome returns an error unless everything that was asked for is done.
 func outcome(p fleet.Progress) error {
 	switch {
 	case p.State == fleet.Halted || p.State == fleet.Paused:
@@ -307,7 +307,7 @@ func fleetRetryCommand() *cobra.Command {
 	return cmd
 }
 
-// again starts a run over the churches of another one. Failed churches of a run that goes on are tried again by that run.
+// again starts a run over another run's churches. If that run is active, it retries its failed churches itself.
 func (l *launch) again(cmd *cobra.Command, id, question string, over func(*fleet.Input)) error {
 	if err := l.check(); err != nil {
 		return err

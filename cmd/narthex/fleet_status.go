@@ -16,7 +16,7 @@ import (
 	"narthex/migrations"
 )
 
-// fleetStatus is how the fleet stands.
+// fleetStatus is the status of the fleet.
 type fleetStatus struct {
 	Newest   int             `json:"newest"` // schema version of this program
 	Versions []versionStatus `json:"versions"`
@@ -121,7 +121,7 @@ func writeFleet(out io.Writer, status fleetStatus) error {
 	return nil
 }
 
-// schemaAdvice says whether churches are behind, and what brings them forward.
+// schemaAdvice says whether churches are behind, and how to migrate them.
 func schemaAdvice(status fleetStatus) string {
 	if behind := status.behind(); behind > 0 {
 		return fmt.Sprintf("%d churches are behind schema version %d: narthex fleet migrate brings them forward.", behind, status.Newest)

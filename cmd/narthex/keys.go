@@ -138,7 +138,7 @@ func reseal(cmd *cobra.Command, reg *registry.Registry, keys *secrets.Keys) erro
 	return nil
 }
 
-// tenantLimit keeps one church's database from holding up the others.
+// tenantLimit keeps one church's database from delaying the others.
 const tenantLimit = time.Minute
 
 func resealTenant(ctx context.Context, reg *registry.Registry, keys *secrets.Keys, id string) (rows int, err error) {

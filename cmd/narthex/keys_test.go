@@ -39,7 +39,7 @@ func wantOK(t *testing.T, url string, body map[string]string) map[string]any {
 }
 
 // TestKeysAreReplacedWhileTheServiceRuns goes through what the help of `keys rotate` says, with several
-// processes: at each stage processes of this stage and of the one before serve beside each other.
+// processes: at each stage, processes of this stage and of the one before serve side by side.
 func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
 	t.Parallel()
 	variables := append(environment(t, sharedTemporal(t)), "SIGNUP_WAIT=1m")

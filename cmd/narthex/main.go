@@ -1,4 +1,4 @@
-// Command narthex is the production program: the API, the worker, and what operators need.
+// Command narthex is the production program: the API, the worker, and the operators' commands.
 package main
 
 import (
@@ -11,7 +11,7 @@ import (
 )
 
 func main() {
-	time.Local = time.UTC // what is printed and logged is the same wherever the process runs
+	time.Local = time.UTC // output and logs are the same wherever the process runs
 	if err := execute(); err != nil {
 		fmt.Fprintln(os.Stderr, "narthex:", err)
 		os.Exit(exitStatus(err))

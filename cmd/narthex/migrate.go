@@ -45,7 +45,7 @@ database alone. A superuser makes the role that Narthex works as, and its regist
 	}
 }
 
-// advise prints what a superuser has yet to do on a server.
+// advise prints what a superuser still has to do on a server.
 func advise(cmd *cobra.Command, url config.DatabaseURL, makesTenants bool) error {
 	missing, err := missing(cmd.Context(), url, makesTenants)
 	if err != nil {

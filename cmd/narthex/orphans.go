@@ -30,7 +30,7 @@ is gone (kind tenant) is only reported.`,
 	return cmd
 }
 
-// withRegistry opens the registry and does something with it.
+// withRegistry opens the registry and calls do with it.
 func withRegistry(cmd *cobra.Command, do func(context.Context, *registry.Registry, *secrets.Keys) error) error {
 	var c struct {
 		config.Registry

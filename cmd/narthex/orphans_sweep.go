@@ -70,7 +70,7 @@ func writeResult(out io.Writer, result orphan.Result) error {
 	return err
 }
 
-// sweepFailure says what a sweep could not do.
+// sweepFailure returns an error that says what a sweep could not do.
 func sweepFailure(result orphan.Result) error {
 	switch failed, unreachable := result.Failed(), len(result.Unreachable); {
 	case failed > 0:
@@ -100,7 +100,7 @@ are deleted, which frees the email for a new signup. A database is renamed, and 
 			found := 0
 			for _, f := range result.Found {
 				if f.ID != id {
-					continue // a worker of an older release has made a sweep of it
+					continue // a worker of an older release ran it as an ordinary sweep
 				}
 				found++
 				said, err := removed(f)
@@ -117,13 +117,13 @@ are deleted, which frees the email for a new signup. A database is renamed, and 
 	}
 }
 
-// noOrphan says that an id is no orphan's.
+// noOrphan returns the error for an id that belongs to no orphan.
 func noOrphan(id string) error {
 	return fmt.Errorf("there is no orphan %q: `narthex orphans list` lists them, "+
 		"and what belongs to a church or to a running signup is none", id)
 }
 
-// removed says what was done with an orphan that was to be removed, or why it wasn't.
+// removed says what was done with an orphan that should be removed, or why it was not removed.
 func removed(f orphan.Found) (said string, err error) {
 	switch f.Action {
 	case orphan.Delete:

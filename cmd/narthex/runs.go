@@ -22,13 +22,13 @@ import (
 	"narthex/internal/signup"
 )
 
-// subject is what a group of commands is about: they are the same for each, and act on its runs alone.
+// subject is what a group of commands is about. All subjects have the same commands, which act only on their runs.
 type subject struct {
 	runs.Kind
 	group  string // the command that holds the others
 	one    string // "a signup"
 	long   string
-	makes  string // what there is once a run has completed
+	makes  string // what exists once a run has completed
 	replay string // what a replay does, and what it refuses
 }
 
@@ -64,7 +64,7 @@ func (s *subject) command() *cobra.Command {
 	return cmd
 }
 
-// examples is the help of a command of the subject's, with the group's name before each line.
+// examples returns the examples for a command's help, with the group's name before each line.
 func (s *subject) examples(lines ...string) string {
 	for i, line := range lines {
 		lines[i] = "  " + strings.ReplaceAll(line, "narthex ", "narthex "+s.group+" ")
@@ -72,7 +72,7 @@ func (s *subject) examples(lines ...string) string {
 	return strings.Join(lines, "\n")
 }
 
-// asOperator opens what the commands work with, and does something with it.
+// asOperator opens what the commands work with, and calls do with it.
 func asOperator(cmd *cobra.Command, kind runs.Kind, do func(context.Context, *runs.Operator) error) error {
 	var c struct {
 		config.Keys
@@ -96,7 +96,7 @@ func asOperator(cmd *cobra.Command, kind runs.Kind, do func(context.Context, *ru
 	return err
 }
 
-// withRun finds the run that a command's arguments, or its standard input, name, and does something with it.
+// withRun finds the run that a command's arguments or its standard input name, and calls do with it.
 func (s *subject) withRun(cmd *cobra.Command, n naming, ids []string, do func(context.Context, *runs.Operator, runs.Run) error) error {
 	return asOperator(cmd, s.Kind, func(ctx context.Context, o *runs.Operator) error {
 		run, err := s.find(ctx, o, n, cmd.InOrStdin(), ids)
@@ -107,7 +107,7 @@ func (s *subject) withRun(cmd *cobra.Command, n naming, ids []string, do func(co
 	})
 }
 
-// naming is how a command's run is named.
+// naming says how a command's run is named.
 type naming struct{ email bool }
 
 func (n *naming) flag(cmd *cobra.Command) {
@@ -145,7 +145,7 @@ func (s *subject) find(ctx context.Context, o *runs.Operator, n naming, in io.Re
 	return run, s.about("of this email", err)
 }
 
-// about says which run an error is about. It holds no personal data.
+// about says which run an error is about, without personal data.
 func (s *subject) about(id string, err error) error {
 	switch {
 	case err == nil:

@@ -65,13 +65,13 @@ func (s *subject) list(ctx context.Context, o *runs.Operator, cmd *cobra.Command
 	return err
 }
 
-// earlier is the command that lists what this one has left out: what started before a time.
+// earlier returns the command that lists what this one has left out: what started before a time.
 func earlier(cmd *cobra.Command, until time.Time) string {
 	words := []string{cmd.CommandPath()}
 	cmd.Flags().Visit(func(flag *pflag.Flag) {
 		value := flag.Value.String()
 		if at, ok := flag.Value.(*moment); ok {
-			value = at.Format(time.RFC3339Nano) // 1d is another time when the command is run
+			value = at.Format(time.RFC3339Nano) // 1d will mean another time when the command is run
 		}
 		switch {
 		case flag.Name == "until":
@@ -84,7 +84,7 @@ func earlier(cmd *cobra.Command, until time.Time) string {
 	return strings.Join(append(words, "--until", until.UTC().Format(time.RFC3339Nano)), " ")
 }
 
-// quoted is a word for a shell.
+// quoted quotes a word for a shell.
 func quoted(word string) string {
 	if strings.ContainsFunc(word, func(r rune) bool {
 		return !strings.ContainsRune("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-./:", r)
@@ -116,8 +116,8 @@ func (s *subject) checkFilter(l *listOptions) error {
 	return oneOf("step", l.FailedStep, s.stepNames())
 }
 
-// writeTable writes a line for each run. A church has one signup, but any number of invitations, which only their
-// workflow ids tell apart.
+// writeTable writes a line for each run. A church has one signup, but it can have many invitations, which differ only
+// in their workflow ids.
 func (s *subject) writeTable(out io.Writer, entries []runs.Entry) error {
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
 	row := func(workflowID string, columns ...string) {

@@ -68,7 +68,7 @@ func (r *replayOptions) arguments(cmd *cobra.Command, ids []string) error {
 	return r.named.arguments(cmd, ids)
 }
 
-// target is a run to replay, and the name by which the operator knows it.
+// target is a run to replay, with the name by which the operator knows it.
 type target struct {
 	name string
 	runs.Run
@@ -108,7 +108,7 @@ func (r *replayOptions) find(ctx context.Context, o *runs.Operator, cmd *cobra.C
 	return found, nil
 }
 
-// failedSince returns the runs that have failed, and might not if they were tried again.
+// failedSince returns the failed runs that may succeed if they are replayed.
 func failedSince(ctx context.Context, o *runs.Operator, since time.Time) (found []target, err error) {
 	entries, err := o.Replayable(ctx, since)
 	if err != nil {
@@ -120,7 +120,7 @@ func failedSince(ctx context.Context, o *runs.Operator, since time.Time) (found 
 	return found, nil
 }
 
-// replay replays the runs, and prints what becomes of each.
+// replay replays the runs, and prints the outcome of each.
 func (r *replayOptions) replay(ctx context.Context, o *runs.Operator, cmd *cobra.Command, found []target) error {
 	bar := newBar(len(found), "replay")
 	var mu sync.Mutex
@@ -148,7 +148,7 @@ func (r *replayOptions) replay(ctx context.Context, o *runs.Operator, cmd *cobra
 			return nil
 		})
 	}
-	_ = group.Wait() // what went wrong is in the reports
+	_ = group.Wait() // the reports have the errors
 	bar.clear()
 	switch {
 	case ended < len(found):

@@ -46,7 +46,7 @@ func (s *subject) showCommand() *cobra.Command {
 	return cmd
 }
 
-// shownRun is what there is to say of a run.
+// shownRun is what is shown of a run.
 type shownRun struct {
 	runs.Run
 	TenantID string `json:"tenantId"`
@@ -58,7 +58,7 @@ type shownRun struct {
 	Causes map[string]string `json:"causes,omitempty"` // by step or compensation
 }
 
-// activities returns a signup's steps in their order, and then what was undone, in that order.
+// activities returns a signup's steps in order, followed by the compensations in the order in which they ran.
 func activities(status runs.Status) (all []runs.Activity) {
 	for _, step := range status.Steps {
 		all = append(all, step.Activity)
@@ -163,7 +163,7 @@ func (s *subject) watch(ctx context.Context, o *runs.Operator, run runs.Run, out
 	return nil
 }
 
-// became says what became of a run, in one line.
+// became describes a run's outcome in one line.
 func became(status runs.Status) string {
 	switch status.State {
 	case runs.Completed:
@@ -178,7 +178,7 @@ func became(status runs.Status) string {
 	return strings.ReplaceAll(status.Outcome, "_", " ") + ": " + failure(status)
 }
 
-// failure says in which step a run has failed, and why.
+// failure says in which step a run failed, and why.
 func failure(status runs.Status) string {
 	return fmt.Sprintf("%s (%s)", dash(status.FailedStep), status.Reason)
 }
@@ -194,7 +194,7 @@ func newBar(of int, what string) bar {
 		progressbar.OptionShowCount(), progressbar.OptionSetPredictTime(false))}
 }
 
-// What a terminal does not take is not worth an error.
+// set moves the bar. It ignores errors of the terminal.
 func (b bar) set(n int) {
 	if b.ProgressBar != nil {
 		_ = b.Set(n)

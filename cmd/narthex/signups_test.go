@@ -31,7 +31,7 @@ type operated struct {
 	role      string
 }
 
-// newOperated starts a service, with these variables beside those that it needs.
+// newOperated starts a service with these variables, in addition to those that it needs.
 func newOperated(t *testing.T, more ...string) *operated {
 	t.Helper()
 	o := &operated{t: t, role: "service_" + ids.New(), server: connect(t, testenv.PostgresURL(t))}

@@ -15,12 +15,12 @@ type moment struct {
 	text string
 }
 
-// momentFlag adds a flag that takes what parseSince does.
+// momentFlag adds a flag that accepts what parseSince accepts.
 func momentFlag(cmd *cobra.Command, m *moment, name, usage string) {
 	cmd.Flags().Var(m, name, usage+": `TIME` is like 24h or 7d (ago), 2026-11-26 or 2026-11-26T09:00:00Z (UTC)")
 }
 
-// Set makes a moment of a flag's text.
+// Set parses a flag's text.
 func (m *moment) Set(text string) error {
 	at, err := parseSince(text, time.Now())
 	*m = moment{at, text}
@@ -38,8 +38,8 @@ var (
 	days      = regexp.MustCompile(`^(\d{1,5})d(.*)$`)
 )
 
-// parseSince returns the time that text names: how long before now it was (24h, 7d, 1d12h), a day in UTC, which
-// begins at midnight, or a point in time. It is never after now.
+// parseSince returns the time that text names: a duration before now (24h, 7d, 1d12h), a day in UTC, which means its
+// midnight, or a point in time. It is never after now.
 func parseSince(text string, now time.Time) (time.Time, error) {
 	for _, layout := range []string{time.DateOnly, time.RFC3339, timeLayout} {
 		if at, err := time.Parse(layout, text); err == nil {
@@ -75,7 +75,7 @@ func notAfter(at, now time.Time) (time.Time, error) {
 	return at, nil
 }
 
-// timeLayout is how times are printed, and taken back.
+// timeLayout is the layout in which times are printed and accepted.
 const timeLayout = "2006-01-02 15:04:05Z"
 
 func inUTC(t time.Time) string { return t.UTC().Format(timeLayout) }

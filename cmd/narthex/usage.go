@@ -16,7 +16,7 @@ const (
 	exitUsage   = 2
 )
 
-// usageError says that a command was called wrongly.
+// usageError means that a command was used incorrectly.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
@@ -99,7 +99,7 @@ func knownTopic(root *cobra.Command, words []string) error {
 	return nil
 }
 
-// withFlagHint names the flags that there are, where err is about one that there isn't.
+// withFlagHint lists the known flags if err is about an unknown one.
 func withFlagHint(cmd *cobra.Command, err error) error {
 	if _, unknown := errors.AsType[*pflag.NotExistError](err); !unknown {
 		return err
@@ -121,7 +121,7 @@ func oneOf(what, value string, known []string) error {
 	return usage("there is no %s %q: it is one of %s", what, value, strings.Join(known, ", "))
 }
 
-// completes has the shell complete a flag's values.
+// completes lets the shell complete a flag's values.
 func completes(cmd *cobra.Command, flag string, values []string) {
 	if err := cmd.RegisterFlagCompletionFunc(flag, cobra.FixedCompletions(values, cobra.ShellCompDirectiveNoFileComp)); err != nil {
 		panic(err) // the flag is misspelt in this program

@@ -35,7 +35,7 @@ type branchRequest struct {
 	Address     *string `json:"address"`
 	Phone       *string `json:"phone"`
 	Description *string `json:"description"`
-	IsActive    *bool   `json:"isActive"` // true where it is missing
+	IsActive    *bool   `json:"isActive"` // true if missing
 }
 
 const (

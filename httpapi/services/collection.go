@@ -13,8 +13,8 @@ import (
 	"narthex/internal/tokens"
 )
 
-// collection is a table whose rows are listed, and made, read, replaced and removed one by one. A change names the
-// version that it is for. Row is what a query returns, Item what the church sees of it.
+// collection is a table whose rows can be listed, and created, read, replaced and removed one by one. A change names
+// the version that it applies to. Row is what a query returns, Item is what the church sees.
 type collection[Row any, Item item] struct {
 	path   string
 	sql    statements
@@ -23,7 +23,7 @@ type collection[Row any, Item item] struct {
 }
 
 type statements struct {
-	list   string // $1: the id before the first, $2: how many
+	list   string // $1: the id before the first row, $2: the number of rows
 	one    string // $1: id
 	insert string // $1: id, then decode's values
 	update string // $1: id, $2: version or NULL, then decode's values
@@ -52,7 +52,7 @@ func (t collection[Row, Item]) list(c *gin.Context, tenant *tenantdb.Tenant, _ t
 	return t.writePage(c, tenant, page, t.sql.list)
 }
 
-// writePage sends a page of what a query like sql.list finds, which may take more arguments.
+// writePage sends a page of the rows that a query like sql.list finds. The query may take more arguments.
 func (t collection[Row, Item]) writePage(c *gin.Context, tenant *tenantdb.Tenant, page httpapi.Page, query string, more ...any) error {
 	rows, err := tenantdb.All[Row](c.Request.Context(), tenant, query, append([]any{page.After, page.Fetch()}, more...)...)
 	if err != nil {
@@ -125,7 +125,7 @@ func (t collection[Row, Item]) remove(c *gin.Context, tenant *tenantdb.Tenant, _
 	return nil
 }
 
-// whyNot says why no row was changed: it has another version, or there is none.
+// whyNot says why no row was changed: its version differs, or it does not exist.
 func (t collection[Row, Item]) whyNot(c *gin.Context, tenant *tenantdb.Tenant) error {
 	if _, err := tenantdb.One[Row](c.Request.Context(), tenant, t.sql.one, c.Param("id")); err != nil {
 		return err

@@ -18,11 +18,11 @@ var consentRoutes = []httpapi.Route{
 	{Method: http.MethodPost, Path: "/api/consents", Handle: recordConsent},
 }
 
-// consent is an entry of the consent log: entries are added, and never changed.
+// consent is an entry of the consent log. Entries are added and never changed.
 type consent struct {
 	ID        string    `json:"id"`
-	MemberID  *string   `json:"memberId"` // of whom; nobody's is the admin's own
-	AdminID   *string   `json:"adminId"`  // who has recorded it
+	MemberID  *string   `json:"memberId"` // who consents; without one, the admin
+	AdminID   *string   `json:"adminId"`  // who recorded it
 	Type      string    `json:"type"`
 	Status    string    `json:"status"`
 	Reason    *string   `json:"reason"`

@@ -25,7 +25,7 @@ var members = collection[memberRow, member]{
 
 var memberRoutes = append(members.routes(), httpapi.Route{Method: http.MethodPost, Path: "/api/members/lookup", Handle: lookUpMembers})
 
-// member is somebody whom the church writes to.
+// member is somebody the church sends messages to.
 type member struct {
 	ID        string    `json:"id"`
 	FirstName string    `json:"firstName"`
@@ -53,7 +53,7 @@ type memberRequest struct {
 	LastName  string  `json:"lastName"`
 	Phone     string  `json:"phone"`
 	Email     *string `json:"email"`
-	OptInSMS  *bool   `json:"optInSms"` // true where it is missing
+	OptInSMS  *bool   `json:"optInSms"` // true if missing
 }
 
 const (
@@ -75,7 +75,7 @@ const (
 
 func (m member) version() (string, time.Time) { return m.ID, m.UpdatedAt }
 
-// open returns the row as its church sees it.
+// open returns the row as the church sees it.
 func (r memberRow) open(tenant *tenantdb.Tenant) (member, error) {
 	phone, err := tenant.Open("members", "phone", r.Phone)
 	if err != nil {
@@ -95,7 +95,7 @@ func (r memberRow) open(tenant *tenantdb.Tenant) (member, error) {
 	return m, nil
 }
 
-// sealed returns the values of insertMember and updateMember, from the first name on.
+// sealed returns the arguments of insertMember and updateMember, from the first name on.
 func (r memberRequest) sealed(tenant *tenantdb.Tenant) ([]any, error) {
 	phone, phoneHash, err := sealAndIndex(tenant, "phone", tenantdb.MemberPhone, r.Phone)
 	if err != nil {
@@ -120,7 +120,7 @@ func sealAndIndex(tenant *tenantdb.Tenant, column, kind, value string) (sealed [
 	return sealed, index, err
 }
 
-// normalise brings the request into the form in which it is kept, and returns what is wrong with it.
+// normalise brings the request into its stored form, and returns what is wrong with it.
 func (r *memberRequest) normalise() (wrong fields) {
 	r.FirstName, r.LastName, r.Phone = strings.TrimSpace(r.FirstName), strings.TrimSpace(r.LastName), phone.Normalise(r.Phone)
 	wrong.Check("firstName", text.CheckName(r.FirstName, 1, 200))
@@ -157,7 +157,7 @@ type lookupRequest struct {
 	Email *string `json:"email"`
 }
 
-// lookUpMembers finds members by phone or email. It is a POST, because URLs end up in logs.
+// lookUpMembers finds members by phone or email. It is a POST because URLs end up in logs.
 func lookUpMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
 	page, err := httpapi.PageOf(c)
 	if err != nil {

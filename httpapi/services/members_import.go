@@ -28,10 +28,10 @@ const (
 	maxImportBytes  = 5 << 20
 	maxImportRows   = 10_000
 	maxRowBytes     = 64 << 10
-	maxImportErrors = 100 // that are listed; all are counted
+	maxImportErrors = 100 // listed; all are counted
 )
 
-// importColumns are the columns of the file, by the names in its first row; the last two may be missing.
+// importColumns are the file's columns, as named in its first row. The last two may be missing.
 var importColumns = []string{"firstName", "lastName", "phone", "email", "optInSms"}
 
 const neededColumns = 3
@@ -48,7 +48,7 @@ const (
 		SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::bytea[], $5::text[], $6::bytea[], $7::text[], $8::boolean[])`
 )
 
-// importMembers adds the members of a CSV file (RFC 4180, in UTF-8), all of them or, where a row is wrong,
+// importMembers adds the members of a CSV file (RFC 4180, in UTF-8). If any row is wrong, it adds
 // none.
 func importMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
 	body, err := httpapi.Body(c, "text/csv", maxImportBytes)
@@ -83,10 +83,10 @@ func importMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) er
 // parsedMember is a row of the file.
 type parsedMember struct {
 	memberRequest
-	row int // in the file; the first has the columns' names
+	row int // in the file; row 1 names the columns
 }
 
-// importErrors are the first errors of a file, by row, and how many there are.
+// importErrors are the first errors of a file, by row, and the number of all.
 type importErrors struct {
 	first httpapi.Fields
 	count int
@@ -105,10 +105,10 @@ func (e importErrors) and(other importErrors) importErrors {
 	return importErrors{all[:min(len(all), maxImportErrors)], e.count + other.count}
 }
 
-// Err returns a problem, or nil where nothing is wrong.
+// Err returns a problem, or nil if nothing is wrong.
 func (e importErrors) Err() error { return e.first.ErrOf(e.count) }
 
-// rowReader reads a file, and fails once a row is longer than maxRowBytes.
+// rowReader reads a file, and fails if a row is longer than maxRowBytes.
 type rowReader struct {
 	file io.Reader
 	left int // bytes
@@ -166,7 +166,7 @@ func parseMembers(body []byte) (requests []parsedMember, wrong importErrors, err
 	}
 }
 
-// columnsOf returns where each column stands.
+// columnsOf returns each column's position.
 func columnsOf(header []string) (map[string]int, error) {
 	columns := map[string]int{}
 	for i, name := range header {
@@ -205,7 +205,7 @@ func parseMember(columns map[string]int, record []string) (request memberRequest
 	return request, wrong
 }
 
-// memberKey tells members apart: a phone may be a family's.
+// memberKey tells members apart: a family may share a phone.
 type memberKey struct{ first, last, phone string }
 
 func (r memberRequest) key() memberKey { return memberKey{r.FirstName, r.LastName, r.Phone} }

@@ -18,7 +18,7 @@ var onboardingRoutes = []httpapi.Route{
 	{Method: http.MethodPut, Path: "/api/onboarding/:task", Handle: setOnboardingTask},
 }
 
-// onboardingTasks are what a new church is led through, in this order.
+// onboardingTasks are the tasks that guide a new church, in order.
 var onboardingTasks = []string{"create_branch", "add_members", "send_message"}
 
 type onboardingTask struct {
@@ -61,7 +61,7 @@ func readOnboarding(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) e
 	return nil
 }
 
-// setOnboardingTask marks a task as done, or as not. Idempotent.
+// setOnboardingTask marks a task as done or not done. Idempotent.
 func setOnboardingTask(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) error {
 	if !slices.Contains(onboardingTasks, c.Param("task")) {
 		return tenantdb.ErrNotFound

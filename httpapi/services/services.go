@@ -1,6 +1,6 @@
-// Package services holds the churches' own services, one file each: its routes, its rules and its SQL. A
-// handler is given its church's database, and has no way to another's: this package knows neither the router
-// nor the registry.
+// Package services holds the church services, one file each with its routes, rules and SQL. A handler is
+// given its church's database and cannot reach another's: this package knows neither the router nor the
+// registry.
 package services
 
 import (
@@ -15,8 +15,8 @@ func Routes() []httpapi.Route {
 	return slices.Concat(branches.routes(), memberRoutes, memberImportRoutes, onboardingRoutes, consentRoutes)
 }
 
-// Statements are all that the services say to a church's database, by name: a church whose schema has changed is probed with
-// them.
+// Statements are all SQL statements that the services run on a church's database, by name. A church whose schema has changed
+// is probed with them.
 func Statements() map[string]string {
 	return map[string]string{
 		"selectBranches": selectBranches, "selectBranch": selectBranch, "insertBranch": insertBranch, "updateBranch": updateBranch,
@@ -29,7 +29,7 @@ func Statements() map[string]string {
 	}
 }
 
-// Lists are the arguments with which those of the statements that list rows give the first few.
+// Lists are the arguments with which the listing statements return their first few rows.
 func Lists() map[string][]any {
 	return map[string][]any{
 		"selectBranches": {"", few}, "selectMembers": {"", few}, "selectConsents": {"", few, ""}, "selectTasks": {},
@@ -38,10 +38,10 @@ func Lists() map[string][]any {
 
 const few = 50
 
-// fields collects what is wrong with a request's fields.
+// fields collects the problems of a request's fields.
 type fields struct{ httpapi.Fields }
 
-// optional checks a text that may be missing, and makes a blank one missing.
+// optional checks a text that may be missing. A blank text counts as missing.
 func (f *fields) optional(field string, value **string, most int) {
 	if *value == nil {
 		return
@@ -53,7 +53,7 @@ func (f *fields) optional(field string, value **string, most int) {
 	f.Check(field, text.Check(**value, 1, most))
 }
 
-// oneOf checks a text that must be one of a few.
+// oneOf checks a text that must be one of the allowed ones.
 func (f *fields) oneOf(field, value string, allowed ...string) {
 	if !slices.Contains(allowed, value) {
 		f.Check(field, "must be one of "+quoted(allowed))

@@ -1,5 +1,5 @@
-// Package audit writes the audit log: who did what, in the registry database. Entries are added, and never changed or
-// removed.
+// Package audit writes the audit log, which records in the registry database who did what. Entries are never changed
+// or removed.
 package audit
 
 import (
@@ -11,10 +11,10 @@ import (
 	"narthex/internal/postgres"
 )
 
-// Kind says what an entry is about.
+// Kind is the kind of an entry.
 type Kind string
 
-// What is recorded. Changes of a tenant's status are recorded by the database itself.
+// The kinds. The database itself records changes of a tenant's status.
 const (
 	SignedUp            Kind = "signed_up"
 	SignupFailed        Kind = "signup_failed"
@@ -37,14 +37,14 @@ type Event struct {
 	TenantID  string
 	AdminID   string
 	EmailHash string // blind index
-	Detail    string // nothing personal
+	Detail    string // no personal data
 }
 
 const insertEvent = `
 	INSERT INTO audit_log (event, tenant_id, admin_id, email_hash, detail)
 	VALUES (@event, nullif(@tenant_id, ''), nullif(@admin_id, ''), nullif(@email_hash, ''), nullif(@detail, ''))`
 
-// Write adds an entry: in a transaction, with whatever it is about.
+// Write adds an entry. Call it in the transaction that makes the recorded change.
 func Write(ctx context.Context, db postgres.DB, event Event) error {
 	_, err := db.Exec(ctx, insertEvent, pgx.NamedArgs{
 		"event": string(event.Kind), "tenant_id": event.TenantID, "admin_id": event.AdminID,

@@ -6,35 +6,35 @@ import (
 	"strings"
 )
 
-// Difference is something that a catalog has and shouldn't, or should have and hasn't.
+// Difference is something that a catalog has but shouldn't have, or lacks but should have.
 type Difference struct {
 	Kind, Name string // of the object
 	Property   string // "" if the object itself is missing, or shouldn't be there
-	Want, Got  string // "" for what is missing. Of grants, the privileges that the other lacks
+	Want, Got  string // "" for what is missing; for grants, the privileges that the other lacks
 }
 
 const (
-	grantsTo = "grants to " // begins the property that names a role's privileges, separated by commas
+	grantsTo = "grants to " // prefix of the property that lists a role's privileges, separated by commas
 	there    = "there"
 )
 
-// object is a key: a table may have a column and a constraint of one name.
+// object is a key with the kind, because a table may have a column and a constraint of the same name.
 type object struct{ kind, name string }
 
-// pair is an object in the catalog that is wanted and in the one that was got.
+// pair is an object as it is in the wanted catalog and in the actual one.
 type pair struct {
-	want, got map[string]string // values by property; nil where the object is missing
+	want, got map[string]string // values by property; nil if the object is missing
 	partOf    string
 }
 
-// Compare returns how got differs from want, in the order of the objects' names. Where an object is missing, or
-// shouldn't be there, nothing is said of its parts.
+// Compare returns how got differs from want, in the order of the objects' names. If an object is missing, or
+// shouldn't be there, its parts are not reported.
 func Compare(want, got Catalog) []Difference {
 	if want.Fingerprint == got.Fingerprint {
 		return nil
 	}
 	pairs := match(want, got)
-	alone := map[string]bool{} // the names of objects that one of the two lacks
+	alone := map[string]bool{} // the names of objects that exist in only one catalog
 	for key, p := range pairs {
 		if p.want == nil || p.got == nil {
 			alone[key.name] = true
@@ -105,13 +105,13 @@ func compareProperties(key object, p *pair) (differences []Difference) {
 	return differences
 }
 
-// without returns the privileges among these that the others lack.
+// without returns the privileges in these that are not in others.
 func without(these, others string) string {
 	had := strings.Split(others, ", ")
 	return strings.Join(slices.DeleteFunc(strings.Split(these, ", "), func(p string) bool { return slices.Contains(had, p) }), ", ")
 }
 
-// Properties whose values say what they are of, and those whose values are too long to be shown.
+// Properties whose values explain themselves, and those whose values are too long to show.
 var (
 	telling = []string{"persistence", "row security", "forced row security", "nullability", "validity", "triggers", "state"}
 	long    = []string{"body", "query"}
@@ -120,7 +120,7 @@ var (
 // String says what differs, as in "branches.name: type text, want character varying(200)".
 func (d Difference) String() string {
 	subject, kind := d.Name, d.Kind+" "
-	if slices.Contains([]string{"database", "schema", "setting", "extension", "default privileges"}, d.Kind) { // whose names alone say little
+	if slices.Contains([]string{"database", "schema", "setting", "extension", "default privileges"}, d.Kind) { // their names alone say little
 		subject, kind = strings.TrimSpace(d.Kind+" "+d.Name), ""
 	}
 	role, grants := strings.CutPrefix(d.Property, grantsTo)

@@ -2,8 +2,8 @@ package catalog
 
 import "strings"
 
-// The query reads system catalogs alone, so that it runs nothing that a church's role has made. What is implied by an
-// extension, and the functions that are by a type, are left out. Names in public have no prefix.
+// The query reads only system catalogs, so that it runs nothing that a church's role has made. It leaves out what an
+// extension implies, and the functions that a type implies. Names in public have no prefix.
 var (
 	schemas = `
 		SELECT oid, nspname, nspowner, nspacl, CASE nspname WHEN 'public' THEN '' ELSE nspname || '.' END AS prefix
@@ -30,7 +30,7 @@ var (
 		FROM pg_proc p JOIN schemas s ON s.oid = pronamespace
 		WHERE (p.tableoid, p.oid) NOT IN (SELECT classid, objid FROM implied)`
 
-	// What has an owner or grants. An index has its table's.
+	// Everything with an owner or grants, except indexes, which have their table's.
 	owned = `
 		SELECT 'database' AS kind, '' AS name, '' AS part_of, datdba AS owner, coalesce(datacl, acldefault('d', datdba)) AS acl
 			FROM pg_database WHERE datname = current_database()
@@ -48,10 +48,10 @@ var (
 			FROM pg_default_acl LEFT JOIN pg_namespace n ON n.oid = defaclnamespace`
 )
 
-// Each of these selects facts: the kind and name of an object, the name of what it is a part of, a property and its
-// value. What has no value is left out.
+// Each of these selects facts: the kind and name of an object, the name of the object that contains it, a property and
+// its value. Facts without a value are left out.
 var parts = []string{
-	// A role's own settings count in its own sessions alone.
+	// A role's own settings apply only to its own sessions.
 	`SELECT 'database' AS kind, '' AS name, '' AS part_of, property, value
 		FROM pg_database, LATERAL (VALUES
 			('connection limit', datconnlimit::text),
@@ -65,7 +65,7 @@ var parts = []string{
 	`SELECT 'extension', extname, '', 'version', extversion FROM pg_extension`,
 
 	`SELECT kind, name, part_of, 'owner', ` + roleName("owner") + ` FROM owned WHERE owner IS NOT NULL`,
-	// MAINTAIN is new in PostgreSQL 17, and a part of ALL: whoever has ALL, as the owner does, has it without a word.
+	// MAINTAIN is new in PostgreSQL 17 and part of ALL: whoever has ALL, such as the owner, has it implicitly.
 	`SELECT kind, name, part_of, '` + grantsTo + `' || role, string_agg(DISTINCT privilege_type
 			|| CASE WHEN is_grantable THEN ', ' || privilege_type || ' WITH GRANT OPTION' ELSE '' END, ', ')
 		FROM (SELECT kind, name, part_of, privilege_type, is_grantable AND grantee IS DISTINCT FROM owner AS is_grantable,
@@ -100,7 +100,7 @@ var parts = []string{
 				WHERE contype = 'n' AND conrelid = attrelid AND attnum = ANY (conkey) AND NOT convalidated)
 				THEN 'NOT NULL is not validated' ELSE 'NULL is not allowed' END)) AS v (property, value)
 		WHERE relkind IN ('r', 'p', 'f', 'c') AND attnum > 0 AND NOT attisdropped`,
-	// NOT NULL, which is a constraint too since PostgreSQL 18, is the column's.
+	// NOT NULL is a fact of the column, although it is also a constraint since PostgreSQL 18.
 	`SELECT 'constraint', coalesce(r.name, t.name) || '.' || conname, coalesce(r.name, t.name), property, value
 		FROM pg_constraint c LEFT JOIN relations r ON r.oid = conrelid LEFT JOIN types t ON t.oid = contypid, LATERAL (VALUES
 			('definition', regexp_replace(pg_get_constraintdef(c.oid), ' NOT (VALID|ENFORCED)$', '')),
@@ -108,7 +108,7 @@ var parts = []string{
 			('triggers', CASE WHEN EXISTS (SELECT FROM pg_trigger WHERE tgconstraint = c.oid AND tgenabled <> 'O')
 				THEN 'constraint has triggers that are disabled' ELSE 'constraint has no triggers that are disabled' END)) AS v (property, value)
 		WHERE contype IN ('c', 'f', 'p', 'u', 'x') AND coalesce(r.oid, t.oid) IS NOT NULL`,
-	// An index that a constraint has made is what the constraint says.
+	// An index that belongs to a constraint is described by the constraint.
 	`SELECT 'index', i.name, r.name || coalesce('.' || conname, ''), property, value
 		FROM pg_index JOIN relations i ON i.oid = indexrelid JOIN relations r ON r.oid = indrelid
 			LEFT JOIN pg_constraint ON conindid = indexrelid AND conrelid = indrelid AND contype IN ('p', 'u', 'x'), LATERAL (VALUES
@@ -160,7 +160,7 @@ var parts = []string{
 			('nullability', CASE WHEN typnotnull THEN 'NULL is not allowed' ELSE 'NULL is allowed' END)) AS v (property, value)`,
 }
 
-// Given a fingerprint, the facts are sent only if theirs is another.
+// The facts are sent only if their fingerprint differs from the given one.
 var selectCatalog = `
 	WITH implied AS MATERIALIZED (
 		SELECT classid, objid FROM pg_depend WHERE deptype = 'e' OR deptype = 'i' AND classid = 'pg_proc'::regclass),
@@ -175,8 +175,8 @@ var selectCatalog = `
 		FROM (SELECT f::text AS line FROM facts f) AS lines)
 	SELECT fingerprint, CASE WHEN fingerprint <> $1 THEN (SELECT json_agg(f) FROM facts f) END FROM sealed`
 
-// roleName is SQL for the name of the role with an oid. A church's role has the name of its database; as the owner of the
-// database it is also the one that pg_database_owner stands for.
+// roleName is SQL for the name of the role with an oid. A church's role has the name of its database, and as the
+// database's owner it is also the role that pg_database_owner stands for.
 func roleName(oid string) string {
 	return strings.ReplaceAll(`CASE WHEN $ = 0 THEN 'PUBLIC' WHEN pg_get_userbyid($) IN (current_database(), 'pg_database_owner')
 		THEN 'the church''s role' ELSE pg_get_userbyid($) END`, "$", oid)

@@ -1,5 +1,5 @@
-// Package codec seals what Temporal keeps of a signup: payloads, failures' messages and stack traces. Only
-// who has the keys can read a history.
+// Package codec seals what Temporal stores about a signup: payloads, failure messages and stack traces. Only
+// holders of the keys can read a history.
 package codec
 
 import (
@@ -17,12 +17,12 @@ import (
 
 const (
 	encoding = "binary/encrypted"
-	keyID    = "encryption-key-id" // metadata: for who reads a history; the sealed data names its key itself
+	keyID    = "encryption-key-id" // metadata for readers of a history; the sealed data also names its key
 )
 
 var place = secrets.Place{Table: "temporal", Column: "payload"}
 
-// Codec seals and opens payloads. Each seals its key's id with it, so that histories stay readable as long
+// Codec seals and opens payloads. Each sealed payload names its key, so histories stay readable as long
 // as the keyset holds that key.
 type Codec struct{ keys *secrets.Keys }
 
@@ -31,7 +31,7 @@ func New(keys *secrets.Keys) Codec { return Codec{keys} }
 
 var _ converter.PayloadCodec = Codec{}
 
-// Seal makes a client, and the workers made from it, seal all that they hand to Temporal.
+// Seal makes a client, and the workers made from it, seal everything that they send to Temporal.
 func Seal(options *client.Options, keys *secrets.Keys) {
 	options.DataConverter, options.FailureConverter = Converter(keys), FailureConverter(keys)
 }
@@ -48,8 +48,8 @@ func FailureConverter(keys *secrets.Keys) converter.FailureConverter {
 	})}
 }
 
-// failureConverter opens a copy of a failure. The default one opens the failure itself, and a worker does that to
-// a local activity's before it hands it to Temporal.
+// failureConverter opens a copy of a failure. The default converter opens the failure in place, and a worker does
+// that with a local activity's failure before it sends it to Temporal.
 type failureConverter struct{ converter.FailureConverter }
 
 func (c failureConverter) FailureToError(failure *failurepb.Failure) error {
@@ -75,7 +75,7 @@ func (c Codec) Encode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error)
 	return sealed, nil
 }
 
-// Decode opens what Encode sealed, and leaves alone what it did not. Errors: secrets.ErrSealed.
+// Decode opens what Encode sealed, and leaves other payloads alone. Errors: secrets.ErrSealed.
 func (c Codec) Decode(payloads []*commonpb.Payload) ([]*commonpb.Payload, error) {
 	opened := make([]*commonpb.Payload, len(payloads))
 	for i, payload := range payloads {

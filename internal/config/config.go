@@ -1,6 +1,6 @@
-// Package config reads Narthex's configuration from environment variables: the one place where they
-// are named. .env.example documents each. Temporal's own (TEMPORAL_ADDRESS, …) are read by the SDK's
-// envconfig, OpenTelemetry's (OTEL_…) by its SDK.
+// Package config reads Narthex's configuration from environment variables. It is the only place that
+// names them; .env.example documents each. The Temporal SDK's envconfig reads Temporal's own variables
+// (TEMPORAL_ADDRESS, …), and OpenTelemetry's SDK reads its own (OTEL_…).
 package config
 
 import (
@@ -30,13 +30,13 @@ type Registry struct {
 	RegistryURL DatabaseURL `env:"REGISTRY_URL,required,notEmpty"`
 }
 
-// Keys are what data is sealed and found by.
+// Keys are the keys that seal data and find it by index.
 type Keys struct {
 	SealKeyset  secrets.SealKeyset  `env:"SEAL_KEYSET,required,notEmpty"`
 	IndexKeyset secrets.IndexKeyset `env:"INDEX_KEYSET,required,notEmpty"`
 }
 
-// Worker is what a worker needs beside the registry and the keys.
+// Worker is what a worker needs besides the registry and the keys.
 type Worker struct {
 	TenantServers
 	ReadyDatabases Stock `env:"DATABASE_POOL_SIZE" envDefault:"32"`
@@ -45,16 +45,16 @@ type Worker struct {
 
 // TenantServers are all PostgreSQL servers that hold tenants' databases.
 type TenantServers struct {
-	TenantServerURL       DatabaseURL   `env:"TENANT_SERVER_URL,required,notEmpty"` // where they are made
+	TenantServerURL       DatabaseURL   `env:"TENANT_SERVER_URL,required,notEmpty"` // where new ones are made
 	OtherTenantServerURLs []DatabaseURL `env:"OTHER_TENANT_SERVER_URLS"`
 }
 
-// Release names the program's release. Without a name it is named by its time and content.
+// Release names the program's release. Without a name, the release is named by its time and content.
 type Release struct {
 	BuildID BuildID `env:"BUILD_ID"`
 }
 
-// BuildID is a release's name. A later release has one that is greater as text.
+// BuildID is a release's name. Later releases have names that sort after earlier ones.
 type BuildID string
 
 var buildID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]{0,99}$`)
@@ -68,12 +68,12 @@ func (b *BuildID) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// TenantServer is where tenants' databases are made, for who can do without.
+// TenantServer is where tenants' databases are made, for programs that can do without one.
 type TenantServer struct {
 	TenantServerURL DatabaseURL `env:"TENANT_SERVER_URL"`
 }
 
-// API is what the API needs beside the registry and the keys.
+// API is what the API needs besides the registry and the keys.
 type API struct {
 	HTTPAddress   Address     `env:"HTTP_ADDRESS" envDefault:"127.0.0.1:8080"`
 	SignupWait    Wait        `env:"SIGNUP_WAIT" envDefault:"10s"`
@@ -112,19 +112,19 @@ func (c *Count) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Codec is where Temporal's UI has sealed payloads opened. Without an address there is no such endpoint.
+// Codec configures the endpoint that opens sealed payloads for Temporal's UI. Without an address there is no endpoint.
 type Codec struct {
 	CodecAddress Address    `env:"CODEC_ADDRESS"`
 	CodecToken   CodecToken `env:"CODEC_TOKEN"`
 	CodecOrigins Origins    `env:"CODEC_ORIGINS"`
 }
 
-// CodecToken is what a caller of the codec endpoint has to show.
+// CodecToken is the token that callers of the codec endpoint must present.
 type CodecToken string
 
 const leastCodecToken = 32 // characters
 
-// UnmarshalText checks that nobody guesses it. Its error does not hold it.
+// UnmarshalText checks that it is hard to guess. Its error does not contain the token.
 func (t *CodecToken) UnmarshalText(text []byte) error {
 	if len(text) < leastCodecToken || url.PathEscape(string(text)) != string(text) {
 		return fmt.Errorf("is not a text of at least %d letters and digits", leastCodecToken)
@@ -133,12 +133,12 @@ func (t *CodecToken) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Queue is the task queue on which the API and the workers meet.
+// Queue is the task queue that the API and the workers share.
 type Queue struct {
 	TaskQueue Name `env:"TASK_QUEUE" envDefault:"signups"`
 }
 
-// Operations is where operators see a process from outside. Without an address there is no such listener.
+// Operations configures the listener for operators. Without an address there is no listener.
 type Operations struct {
 	OperationsAddress Address `env:"OPERATIONS_ADDRESS"`
 }
@@ -152,7 +152,7 @@ type Log struct {
 // LogFormat is what log lines look like.
 type LogFormat string
 
-// LogAuto, also without a name, is text on a terminal and JSON elsewhere.
+// LogAuto, also the default, is text on a terminal and JSON elsewhere.
 const (
 	LogAuto LogFormat = "auto"
 	LogText LogFormat = "text"
@@ -168,20 +168,20 @@ func (f *LogFormat) UnmarshalText(text []byte) error {
 	return errors.New("is not one of auto, text, json")
 }
 
-// Process is the configuration of a process that runs the API, the worker or both. Parse fills those parts that
-// are not nil: what the process does not run has none.
+// Process is the configuration of a process that runs the API, the worker or both. Parse fills the parts that
+// are not nil. Parts that the process does not run are nil.
 type Process struct {
 	Registry
 	Keys
 	Queue
 	*API
-	*Codec // beside the API
+	*Codec // next to the API
 	*Worker
 	Operations
 	Log
 }
 
-// Address is a host and port to listen on. Port 0 is any that is free.
+// Address is a host and port to listen on. Port 0 means any free port.
 type Address string
 
 // UnmarshalText checks the form.
@@ -212,7 +212,7 @@ func (w *Wait) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Name is a name that other programs know us by.
+// Name is a name by which other programs know us.
 type Name string
 
 var name = regexp.MustCompile(`^[!-~]{1,200}$`)
@@ -267,11 +267,11 @@ func listed(text []byte) (items []string) {
 	return items
 }
 
-// Parse fills config, a pointer to a struct of this package's parts, from the environment. Its error
-// is one sentence that names every variable that is missing or malformed.
+// Parse fills config, a pointer to a struct made of this package's parts, from the environment. Its error
+// is one sentence that names every missing or malformed variable.
 func Parse(config any) error { return ParseFrom(config, env.ToMap(os.Environ())) }
 
-// ParseFrom does as Parse does, from variables by name.
+// ParseFrom is like Parse, but takes the variables by name.
 func ParseFrom(config any, variables map[string]string) error {
 	environment, unread := withFiles(variables)
 	wrong := slices.Sorted(maps.Values(unread))
@@ -295,7 +295,7 @@ func ParseFrom(config any, variables map[string]string) error {
 	return nil
 }
 
-// inWords names the variable at fault and says what is wrong with it. It repeats the value of those alone that
+// inWords names the variable at fault and says what is wrong with it. It repeats the value only of variables that
 // hold no secret.
 func inWords(err error, config any, environment map[string]string) (variable, problem string) {
 	var missing env.VarIsNotSetError

@@ -15,18 +15,18 @@ type DatabaseURL string
 
 var (
 	errURL = errors.New("is not a URL like postgres://user:password@host:5432/database")
-	// A raw @ alone is no trouble; the others end the password, or the URL, early.
+	// A raw @ does no harm; the other characters end the password, or the URL, early.
 	errEncoding = errors.New("is not a URL like postgres://user:password@host:5432/database: " +
 		"percent-encode what is no letter or digit in the user and the password (@ is %40, # %23, % %25, / %2F, ? %3F, [ %5B, a space %20)")
 	errIdentity = errors.New("is a URL with a user, password or dbname behind the ?: " +
 		"put them in front, like postgres://user:password@host:5432/database")
 )
 
-// socketHost finds libpq's other form of a socket's folder, a percent-encoded path in the host's place.
+// socketHost matches libpq's other form of a socket folder: a percent-encoded path in place of the host.
 var socketHost = regexp.MustCompile(`^(\w+://(?:[^/?#]*@)?)(%2[Ff][^/?#:@]*)(?::([0-9]+))?(?:(/[^?]*))?(?:\?(.*))?$`)
 
-// UnmarshalText checks the form, and turns libpq's forms into the one that every part of the program reads. Its
-// error does not repeat the URL, which may hold a password.
+// UnmarshalText checks the form, and converts libpq's forms to the one that all parts of the program read. Its
+// error does not repeat the URL, which may contain a password.
 func (u *DatabaseURL) UnmarshalText(text []byte) error {
 	scheme, _, _ := strings.Cut(string(text), "://")
 	if scheme != "postgres" && scheme != "postgresql" {
@@ -44,10 +44,10 @@ func (u *DatabaseURL) UnmarshalText(text []byte) error {
 		return errURL
 	}
 	if parameters.Has("user") || parameters.Has("password") || parameters.Has("dbname") {
-		return errIdentity // a tenant's URL is this one with another user, password and database
+		return errIdentity // a tenant's URL replaces this one's user, password and database
 	}
 	if parsed.Host == "" && parsed.Path == "" {
-		parsed.Path = "/" // without it, String leaves the // out
+		parsed.Path = "/" // without a path, String drops the //
 	}
 	if _, err := pgx.ParseConfig(parsed.String()); err != nil {
 		return refusedBy(err)
@@ -73,7 +73,7 @@ func hostAsParameter(text string) string {
 	return parts[1] + parts[4] + "?" + moved
 }
 
-// refusedBy says why pgx refuses a URL, without the URL.
+// refusedBy says why pgx refuses a URL, without quoting the URL.
 func refusedBy(err error) error {
 	problem := "has a port or parameter that PostgreSQL's clients do not take"
 	if cause := errors.Unwrap(err); cause != nil {

@@ -14,13 +14,13 @@ import (
 	"github.com/compose-spec/compose-go/v2/dotenv"
 )
 
-// Secrets may be given as files: for X, X_FILE names one.
+// Secrets may be given as files: X_FILE names the file for X.
 var secretVariables = []string{
 	"REGISTRY_URL", "TENANT_SERVER_URL", "OTHER_TENANT_SERVER_URLS", "SEAL_KEYSET", "INDEX_KEYSET", "TOKEN_KEY", "CODEC_TOKEN",
 }
 
-// LoadFile adds the variables in a file of NAME=value lines to the process's environment. They win over variables
-// that are set already: whoever names a file means it. warn is called with a sentence about what may not be meant.
+// LoadFile adds the variables in a file of NAME=value lines to the process's environment. They override variables that
+// are already set: whoever names a file means it. It calls warn with a sentence about anything that looks unintended.
 func LoadFile(path string, warn func(string)) error {
 	content, err := os.ReadFile(path)
 	if err != nil {
@@ -51,15 +51,15 @@ func LoadFile(path string, warn func(string)) error {
 	return nil
 }
 
-// parseLines takes variables that the file does not set as blank. Without a look-up the parser would log their
-// names, which may be parts of a password.
+// parseLines treats variables that the file does not set as blank. Without a look-up function the parser would log
+// their names, which may be parts of a password.
 func parseLines(text string) (map[string]string, error) {
 	return dotenv.ParseWithLookup(strings.NewReader(text), func(string) (string, bool) { return "", true })
 }
 
 const byteOrderMark = "\ufeff"
 
-// hiddenDollar stands for a $, where it must not begin a variable's name.
+// hiddenDollar stands for a $ that must not begin a variable's name.
 const hiddenDollar = "\ue000"
 
 var dollars = regexp.MustCompile(`\\\$|\$\$|\$`)
@@ -74,7 +74,7 @@ func hideDollars(text string) string {
 	})
 }
 
-// Secrets returns the environment's variables, with those that are given as files read. Its error is one
+// Secrets returns the environment's variables, including those that are read from files. Its error is one
 // sentence.
 func Secrets() (map[string]string, error) {
 	environment, unread := withFiles(env.ToMap(os.Environ()))
@@ -84,7 +84,7 @@ func Secrets() (map[string]string, error) {
 	return environment, nil
 }
 
-// withFiles reads the secrets that are given as files, and says by variable why one was not read.
+// withFiles reads the secrets that are given as files. For each variable that was not read, it says why.
 func withFiles(variables map[string]string) (environment, unread map[string]string) {
 	environment, unread = maps.Clone(variables), map[string]string{}
 	for _, name := range secretVariables {
@@ -108,7 +108,7 @@ func withFiles(variables map[string]string) (environment, unread map[string]stri
 	return environment, unread
 }
 
-// secretIn returns the secret that a file holds, or what is wrong with the file.
+// secretIn returns the secret in a file's content, or what is wrong with the file.
 func secretIn(content []byte) (secret, problem string) {
 	secret = strings.TrimSpace(string(content))
 	switch {

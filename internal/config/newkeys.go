@@ -31,8 +31,8 @@ func NewKeys() (map[string]string, error) {
 // Stage is a step in the replacement of a key.
 type Stage string
 
-// Replace is add and promote at once. Add makes a fresh key known, promote makes the newest the primary,
-// and retire leaves the primary alone.
+// Add adds a fresh key, Promote makes the newest key the primary, and Retire removes all but the primary.
+// Replace adds and promotes at once.
 const (
 	StageReplace Stage = "replace"
 	StageAdd     Stage = "add"
@@ -40,12 +40,12 @@ const (
 	StageRetire  Stage = "retire"
 )
 
-// Stages are the stages that there are.
+// Stages returns all stages.
 func Stages() []string {
 	return []string{string(StageReplace), string(StageAdd), string(StagePromote), string(StageRetire)}
 }
 
-// KeyVariables are the variables whose keys can be rotated.
+// KeyVariables returns the variables whose keys can be rotated.
 func KeyVariables() []string { return slices.Sorted(maps.Keys(rotations)) }
 
 type rotation struct{ add, promote, retire func(string) (string, error) }
@@ -56,8 +56,8 @@ var rotations = map[string]rotation{
 	"TOKEN_KEY":    {tokens.AddKey, tokens.PromoteKey, tokens.RetireKeys},
 }
 
-// RotateKeys returns the variables of these names, all that hold keys by default, a stage further. Its
-// error is one sentence and holds no key.
+// RotateKeys takes the named variables, by default all that hold keys, one stage further and returns them. Its
+// error is one sentence and contains no key.
 func RotateKeys(variables map[string]string, stage Stage, names []string) (map[string]string, error) {
 	if len(names) == 0 {
 		for name := range rotations {

@@ -10,12 +10,12 @@ import (
 	"narthex/internal/text"
 )
 
-const maxLength = 254 // characters; SMTP carries no longer path
+const maxLength = 254 // characters; SMTP allows no longer path
 
 var syntax = validator.New()
 
-// Normalise returns the form in which an address is kept and compared: no spaces around it, lower case, letters
-// and their accents composed (NFC).
+// Normalise returns the form in which an address is stored and compared: trimmed, in lower case, and with letters
+// and accents composed (NFC).
 func Normalise(email string) string {
 	return norm.NFC.String(strings.ToLower(strings.TrimSpace(email)))
 }

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	driftAtOnce = 4                // databases that are compared at a time
-	driftLimit  = 15 * time.Second // for one of them
+	driftAtOnce = 4                // databases compared at a time
+	driftLimit  = 15 * time.Second // for each of them
 )
 
-// Church is where a church's database is and which schema it has, as the registry says.
+// Church is what the registry says about a church's database: where it is and which schema it has.
 type Church struct {
 	ID       string `json:"tenantId"`
 	Database string `json:"database"` // its name
@@ -27,11 +27,11 @@ type Church struct {
 type DriftCheck struct {
 	Newest int // version of the schema that all churches should have
 
-	// Churches returns some churches, those that follow an id in the order of ids, and none after the last.
+	// Churches returns the next churches after an id, in the order of ids, or none after the last.
 	Churches func(ctx context.Context, after string) ([]Church, error)
 	// Compare says how a church's database differs from the newest schema.
 	Compare func(ctx context.Context, church Church) (differences []string, err error)
-	// Report is told of each church once it has been looked at, one after the other.
+	// Report is called for each church once it has been compared, never concurrently.
 	Report func(Drift) error
 }
 
@@ -39,21 +39,21 @@ type DriftCheck struct {
 type Drift struct {
 	Church
 	Differences []string
-	Err         error // why it could not be compared
+	Err         error // why the church could not be compared
 }
 
 // DriftCount counts churches.
 type DriftCount struct {
 	All        int `json:"churches"`
 	Differing  int `json:"differing"`
-	Uncompared int `json:"uncompared"` // they could not be reached
+	Uncompared int `json:"uncompared"` // could not be reached
 }
 
-// Same is how many have the newest schema.
+// Same returns how many churches have the newest schema.
 func (c DriftCount) Same() int { return c.All - c.Differing - c.Uncompared }
 
-// FindDrift compares all churches' databases with the newest schema, and counts them. One that can't be compared doesn't
-// stop the others. Of one with another version nothing more is said. Errors: Churches', Report's, ctx's.
+// FindDrift compares all churches' databases with the newest schema, and counts them. A church that can't be compared
+// doesn't stop the others. For one with another version, only that is reported. Errors: Churches', Report's, ctx's.
 func FindDrift(ctx context.Context, check DriftCheck) (count DriftCount, err error) {
 	var reporting sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)
@@ -63,7 +63,7 @@ func FindDrift(ctx context.Context, check DriftCheck) (count DriftCount, err err
 			drift := check.look(ctx, church)
 			reporting.Lock()
 			defer reporting.Unlock()
-			if ctx.Err() != nil { // which may be why it could not be compared
+			if ctx.Err() != nil { // this may be why it could not be compared
 				return ctx.Err()
 			}
 			count.add(drift)

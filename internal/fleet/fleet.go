@@ -1,6 +1,6 @@
-// Package fleet is what a run over the whole fleet is: it brings the churches of one PostgreSQL server to one version of
-// the tenant schema, canaries first, and can be paused, resumed, cancelled, repeated for what failed, and taken back. The
-// registry's ledger says what was done with each church. It imports no database.
+// Package fleet defines runs over the fleet. A run brings the churches of one PostgreSQL server to one version of the
+// tenant schema, canaries first. It can be paused, resumed, cancelled, repeated for failed churches, and undone. The
+// registry's ledger records what was done with each church. The package imports no database.
 package fleet
 
 import (
@@ -20,14 +20,14 @@ const Workflow = "FleetMigration"
 const (
 	Rehearse = "RehearseFleet"   // Input → Rehearsal: makes the change on copies of a few churches
 	Open     = "OpenFleetRun"    // Input → Tally: enters the run and its churches in the ledger
-	Extend   = "ExtendFleetRun"  // Input → Tally: adds churches that signups have made meanwhile
-	Change   = "ChangeChurches"  // Slice → Tally: changes the schema of one church after the other
-	Enter    = "EnterFleetState" // Progress → nothing: writes to the ledger where the run is
-	Requeue  = "RequeueFailed"   // run id → Tally: the failed churches wait again
-	Probe    = "ProbeCanaries"   // Watch → what is wrong with the canaries, in words
+	Extend   = "ExtendFleetRun"  // Input → Tally: adds churches that signups have created since
+	Change   = "ChangeChurches"  // Slice → Result: changes the schema of one church after the other
+	Enter    = "EnterFleetState" // Progress → nothing: writes the run's position to the ledger
+	Requeue  = "RequeueFailed"   // run id → Tally: puts failed churches back in the queue
+	Probe    = "ProbeCanaries"   // Watch → descriptions of the canaries' problems
 )
 
-// Signals that a run takes, without content. To stop it for good, cancel the workflow.
+// Signals that a run accepts, without content. To stop it for good, cancel the workflow.
 const (
 	Pause  = "pause"
 	Resume = "resume"
@@ -37,13 +37,13 @@ const (
 // Query asks a run for its Progress.
 const Query = "progress"
 
-// WorkflowID returns the id under which runs over a server's churches go on, one at a time.
+// WorkflowID returns the workflow id of runs over a server's churches. Only one runs at a time.
 func WorkflowID(server string) string { return "fleet-" + server }
 
-// ErrorRehearsal is the type of the error with which a run ends whose rehearsal failed.
+// ErrorRehearsal is the type of the error with which a run ends if its rehearsal fails.
 const ErrorRehearsal = "RehearsalFailed"
 
-// StateAttribute is the search attribute that has a run's State.
+// StateAttribute is the search attribute that holds a run's State.
 var StateAttribute = temporal.NewSearchAttributeKeyKeyword("FleetState")
 
 // Stage is where a run is.
@@ -56,20 +56,20 @@ const (
 	Canaries   Stage = "canaries"
 	Soaking    Stage = "soaking" // the canaries are watched
 	Waves      Stage = "waves"
-	Late       Stage = "late" // churches that signups have made meanwhile
+	Late       Stage = "late" // churches that signups have created since
 	Done       Stage = "done"
 )
 
 var stages = []Stage{Rehearsing, Preparing, Canaries, Soaking, Waves, Late, Done}
 
-// State is what a run is doing there.
+// State is what a run is doing in its stage.
 type State string
 
 // The states.
 const (
 	Running   State = "running"
-	Paused    State = "paused"    // an operator asked for it
-	Halted    State = "halted"    // too much failed: an operator decides
+	Paused    State = "paused"    // by an operator
+	Halted    State = "halted"    // because too much failed; an operator decides what is next
 	Completed State = "completed" // with or without failed churches
 	Cancelled State = "cancelled"
 )
@@ -77,14 +77,14 @@ const (
 // Ended reports whether a run in this state is over.
 func (s State) Ended() bool { return s == Completed || s == Cancelled }
 
-// Shares are what share of all churches but the canaries has been changed when each wave but the last has ended. Wave 0 is
-// the canaries.
+// Shares are the cumulative shares of the churches, without the canaries, that have been changed at the end of each wave
+// except the last. Wave 0 is the canaries.
 var Shares = []float64{0.01, 0.1}
 
 // LastWave is the number of the last wave.
 const LastWave = 3
 
-// Options are how a run goes about it.
+// Options are the options of a run.
 type Options struct {
 	Canaries []string      `json:"canaries,omitempty"` // tenant ids; otherwise the DefaultCanaries least used
 	Soak     time.Duration `json:"soak,omitempty"`     // for which the canaries are watched; 0 skips it
@@ -102,7 +102,7 @@ type Bounds struct {
 	MaxVacuums     int           `json:"maxVacuums,omitempty"`     // that prevent wraparound
 }
 
-// What a run does unless it is told otherwise.
+// The defaults of a run's options.
 const (
 	DefaultCanaries = 3
 	DefaultSoak     = 15 * time.Minute
@@ -118,20 +118,20 @@ const (
 
 // Input is what a run starts with.
 type Input struct {
-	RunID   string  `json:"runId"`             // a ULID; the ledger's
+	RunID   string  `json:"runId"`             // a ULID; the run's id in the ledger
 	Server  string  `json:"server"`            // host:port
-	Version int     `json:"version"`           // to which churches are brought; 0 for an undo: each goes back to where it was
-	Undoes  string  `json:"undoes,omitempty"`  // the run to take back: its changed churches, and no others
-	Retries string  `json:"retries,omitempty"` // the run to repeat: its failed churches, and no others
+	Version int     `json:"version"`           // the target; 0 for an undo, which takes each church back to its earlier version
+	Undoes  string  `json:"undoes,omitempty"`  // the run to undo, for its changed churches only
+	Retries string  `json:"retries,omitempty"` // the run to repeat, for its failed churches only
 	Options Options `json:"options"`
 
-	Rehearse bool `json:"rehearse,omitempty"` // first, on copies
-	Only     bool `json:"only,omitempty"`     // rehearse, and no more
+	Rehearse bool `json:"rehearse,omitempty"` // on copies, first
+	Only     bool `json:"only,omitempty"`     // rehearse only
 
-	Resumed *Position `json:"resumed,omitempty"` // when the workflow continues as new
+	Resumed *Position `json:"resumed,omitempty"` // set when the workflow continues as new
 }
 
-// Position is where a run is, and goes on after it has continued as new.
+// Position is where a run is. It is carried over when the workflow continues as new.
 type Position struct {
 	Progress  Progress  `json:"progress"`
 	Wave      int       `json:"wave"`
@@ -141,7 +141,7 @@ type Position struct {
 	Held      int       `json:"held,omitempty"`     // of AtOnce, because the server suffers
 }
 
-// Progress is how far a run is.
+// Progress is a run's progress.
 type Progress struct {
 	RunID  string `json:"runId"`
 	Server string `json:"server"`
@@ -153,7 +153,7 @@ type Progress struct {
 	Rehearsal *Rehearsal `json:"rehearsal,omitempty"`
 }
 
-// Next returns the stage after this one. A run that has no church to change is done once it is prepared.
+// Next returns the next stage. A run with no church to change is done after Preparing.
 func (p Progress) Next() Stage {
 	if p.Stage == Preparing && p.Tally.Waiting == 0 {
 		return Done
@@ -166,18 +166,18 @@ type Tally struct {
 	Waiting int `json:"waiting"` // or being changed
 	Changed int `json:"changed"`
 	Failed  int `json:"failed"`
-	Gone    int `json:"gone"` // their church was removed before it was their turn
+	Gone    int `json:"gone"` // removed before their turn
 }
 
-// All is how many churches the run has.
+// All returns how many churches the run has.
 func (t Tally) All() int { return t.Waiting + t.Changed + t.Failed + t.Gone }
 
-// Budget is how many failures halt a run of so many churches.
+// Budget returns how many failures halt a run over that many churches.
 func (o Options) Budget(churches int) int {
 	return max(leastFailures, int(math.Ceil(o.HaltAt*float64(churches))))
 }
 
-// WithDefaults returns the options with what was left out.
+// WithDefaults returns the options with defaults for what was left out.
 func (o Options) WithDefaults() Options {
 	o.AtOnce = cmp.Or(o.AtOnce, DefaultAtOnce)
 	o.HaltAt = cmp.Or(o.HaltAt, DefaultHaltAt)
@@ -204,7 +204,7 @@ type Slice struct {
 	Bounds
 }
 
-// Result is what an activity hands back.
+// Result is what an activity returns for a slice.
 type Result struct {
 	Tally Tally `json:"tally"`
 	Left  int   `json:"left"` // of the wave
@@ -213,18 +213,18 @@ type Result struct {
 	Reason string `json:"reason,omitempty"` // and why
 }
 
-// Watch is what a look at the canaries takes.
+// Watch is the input of a probe of the canaries.
 type Watch struct {
 	RunID     string    `json:"runId"`
 	Server    string    `json:"server"`
-	ResumedAt time.Time `json:"resumedAt,omitzero"` // what was wrong by then, an operator has seen
+	ResumedAt time.Time `json:"resumedAt,omitzero"` // an operator has seen what was wrong before that
 }
 
-// SliceTime is after how long an activity hands back, so that the next may run on another release's worker.
+// SliceTime is how long one activity runs, so that the next can run on another release's worker.
 const SliceTime = time.Minute
 
-// ProbePause is how often the canaries are looked at while they soak, and SignupTime how long a signup of a worker that
-// doesn't know the new schema may go on after the last wave.
+// ProbePause is the time between two probes of the soaking canaries. SignupTime is how long a signup may go on after the
+// last wave on a worker that doesn't know the new schema.
 const (
 	ProbePause = 30 * time.Second
 	SignupTime = 30 * time.Second
@@ -233,7 +233,7 @@ const (
 // TooMany says why a run halts.
 func (t Tally) TooMany() string { return fmt.Sprintf("%d of %d churches failed", t.Failed, t.All()) }
 
-// Words say how far a run is, for people: "120 of 300 churches, 1 failed".
+// Words returns the progress in words: "120 of 300 churches, 1 failed".
 func (t Tally) Words() string {
 	words := fmt.Sprintf("%d of %d churches", t.Changed+t.Gone, t.All())
 	if t.Failed > 0 {

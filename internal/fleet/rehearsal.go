@@ -9,18 +9,18 @@ import (
 type Rehearsal struct {
 	Copies    []Copy        `json:"copies"`
 	Churches  int           `json:"churches"`  // that the run would change
-	Predicted time.Duration `json:"predicted"` // length of the whole run, without its soak
+	Predicted time.Duration `json:"predicted"` // duration of the whole run, without its soak
 }
 
 // Copy is what a change did to a copy of a church's database.
 type Copy struct {
 	TenantID string        `json:"tenantId"`
-	Why      string        `json:"why"`  // this church: largest, oldest or random
+	Why      string        `json:"why"`  // why this church: largest, oldest or random
 	Size     int64         `json:"size"` // bytes, before
 	Took     time.Duration `json:"took"`
-	Locks    []string      `json:"locks,omitempty"`    // on the church's tables, for which others have to wait
-	Rewrites []string      `json:"rewrites,omitempty"` // tables that are written as a whole
-	WAL      int64         `json:"wal"`                // bytes, with what others have written meanwhile
+	Locks    []string      `json:"locks,omitempty"`    // on the church's tables, which make others wait
+	Rewrites []string      `json:"rewrites,omitempty"` // tables that are rewritten
+	WAL      int64         `json:"wal"`                // bytes, including what others have written in the meantime
 	Disk     int64         `json:"disk"`               // bytes by which it has grown
 	Error    string        `json:"error,omitempty"`
 }
@@ -34,7 +34,7 @@ func (r Rehearsal) Failure() string {
 	return r.Copies[i].TenantID + ": " + r.Copies[i].Error
 }
 
-// Predict works out how long a run takes from what the copies took: churches are as the middle one of them.
+// Predict works out how long a run takes. It assumes that churches take as long as the median copy.
 func (r *Rehearsal) Predict(options Options) {
 	var took []time.Duration
 	for _, c := range r.Copies {
@@ -52,5 +52,5 @@ func (r *Rehearsal) Predict(options Options) {
 	}
 }
 
-// overhead is what a church takes beside its change: a connection, a lock, and its line in the ledger.
+// overhead is the time for a church in addition to its change: a connection, a lock, and its row in the ledger.
 const overhead = 20 * time.Millisecond

@@ -12,17 +12,17 @@ import (
 )
 
 var (
-	// ErrBusy means that another run goes on over the same server's churches.
+	// ErrBusy means that another run over the same server's churches is active.
 	ErrBusy = errors.New("another run goes on over this server's churches")
-	// ErrNotRunning means that no run goes on over a server's churches.
+	// ErrNotRunning means that no run over a server's churches is active.
 	ErrNotRunning = errors.New("no run goes on")
-	// ErrRefused means that a worker refused the run, and says why.
+	// ErrRefused means that a worker refused the run. The error says why.
 	ErrRefused = errors.New("the run was refused")
 	// ErrCancelled means that an operator cancelled the run.
 	ErrCancelled = errors.New("the run was cancelled")
 )
 
-// Start starts a run. Errors: ErrBusy, or why Temporal did not answer: then it may have started.
+// Start starts a run. Errors: ErrBusy, or why Temporal did not answer, in which case the run may have started.
 func Start(ctx context.Context, c client.Client, taskQueue string, in Input) error {
 	summary := fmt.Sprintf("bring the churches on %s to schema version %d", in.Server, in.Version)
 	if in.Undoes != "" {
@@ -44,7 +44,7 @@ func Start(ctx context.Context, c client.Client, taskQueue string, in Input) err
 	return nil
 }
 
-// Wait waits for the end of the run that goes on over a server's churches, or that was the last.
+// Wait waits for the end of the active run over a server's churches, or of the last one.
 // Errors: ErrRefused, ErrCancelled, or why Temporal did not answer.
 func Wait(ctx context.Context, c client.Client, server string) (Progress, error) {
 	var progress Progress
@@ -61,12 +61,12 @@ func Wait(ctx context.Context, c client.Client, server string) (Progress, error)
 	return progress, nil
 }
 
-// Tell sends a signal to the run that goes on over a server's churches. Errors: ErrNotRunning.
+// Tell sends a signal to the active run over a server's churches. Errors: ErrNotRunning.
 func Tell(ctx context.Context, c client.Client, server, signal string) error {
 	return ifRunning(c.SignalWorkflow(ctx, WorkflowID(server), "", signal, nil), signal)
 }
 
-// Cancel cancels the run that goes on over a server's churches: those that were changed stay so. Errors: ErrNotRunning.
+// Cancel cancels the active run over a server's churches. Changed churches stay changed. Errors: ErrNotRunning.
 func Cancel(ctx context.Context, c client.Client, server string) error {
 	return ifRunning(c.CancelWorkflow(ctx, WorkflowID(server), ""), "cancel")
 }

@@ -1,5 +1,5 @@
-// Package hardening knows what a PostgreSQL server must forbid so that a tenant's role reaches its own
-// database alone. It reports; a superuser changes.
+// Package hardening knows what a PostgreSQL server must forbid so that a tenant's role can reach only its
+// own database. It only reports what is missing; a superuser makes the changes.
 package hardening
 
 import (
@@ -14,7 +14,7 @@ const (
 		SELECT quote_ident(rolname), rolsuper, rolcreatedb AND rolcreaterole, pg_has_role(oid, 'pg_read_all_stats', 'USAGE')
 		FROM pg_roles WHERE rolname = current_user`
 
-	// Everybody may connect to every database, until that is revoked from PUBLIC.
+	// Everybody may connect to every database until that right is revoked from PUBLIC.
 	selectOpen = `
 		SELECT quote_ident(datname) FROM pg_database
 		WHERE datname IN ('postgres', 'template1', current_database())
@@ -41,8 +41,8 @@ func Statements(role string, databases ...string) (sql []string) {
 	return sql
 }
 
-// Missing returns the SQL that a superuser has yet to run on the server of db, a connection as the role
-// that Narthex works as. makesTenants says whether it makes tenants' databases on that server.
+// Missing returns the SQL that a superuser still has to run on db's server. db is a connection as Narthex's
+// own role. makesTenants says whether Narthex creates tenants' databases on that server.
 func Missing(ctx context.Context, db *pgx.Conn, makesTenants bool) (sql []string, err error) {
 	var role string
 	var super, creates, sees bool

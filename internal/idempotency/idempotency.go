@@ -1,5 +1,5 @@
-// Package idempotency keeps, in the registry database, which signup was started under which Idempotency-Key, for all
-// processes together.
+// Package idempotency records in the registry database which signup was started under which Idempotency-Key. All
+// processes share the records.
 package idempotency
 
 import (
@@ -29,14 +29,14 @@ const (
 		UPDATE idempotency_keys SET run_id = $3, public_id = $4, claim = NULL, updated_at = now() WHERE id = $1 AND claim = $2`
 	dropClaim = `UPDATE idempotency_keys SET claim = NULL WHERE id = $1 AND claim = $2`
 
-	// Temporal keeps closed signups for 30 days: a key goes before the signup it leads to.
+	// Temporal keeps closed signups for 30 days. A key must expire before its signup.
 	deleteExpired = `DELETE FROM idempotency_keys WHERE created_at < now() - interval '29 days'`
 )
 
 const (
 	claimPause  = 50 * time.Millisecond
-	claimMargin = 5 * time.Second // by which a claim outlasts the time that its holder has to start
-	dropLimit   = 2 * time.Second // a claim that was not dropped lapses
+	claimMargin = 5 * time.Second // by which a claim outlasts its holder's time to start the signup
+	dropLimit   = 2 * time.Second // a claim that isn't dropped expires by itself
 )
 
 // Store keeps reservations. It is safe for concurrent use.
@@ -48,7 +48,7 @@ type Store struct {
 // New returns a store in the registry database.
 func New(db *postgres.Pool, keys *secrets.Keys) *Store { return &Store{db, keys} }
 
-// Find returns what is reserved under a key. Errors: signup.ErrNoReservation, signup.ErrKeyReused.
+// Find returns the reservation under a key. Errors: signup.ErrNoReservation, signup.ErrKeyReused.
 func (s *Store) Find(ctx context.Context, keyID, requestHash []byte) (signup.Reservation, error) {
 	kept := signup.Reservation{KeyID: keyID}
 	var sealed []byte
@@ -65,10 +65,10 @@ func (s *Store) Find(ctx context.Context, keyID, requestHash []byte) (signup.Res
 	return kept, err
 }
 
-// Reserve keeps wanted under its key, unless something is kept there already, and returns what is. Then,
-// if that has no run yet, start is called and gives it one. However many processes ask at once, one of
-// them starts, and the others wait for it; if it dies in between, the next one's start must find out. No
-// connection is held meanwhile. ctx needs a deadline. Errors: signup.ErrKeyReused, start's, ctx's.
+// Reserve stores wanted under its key, unless the key has a reservation already, and returns the stored one.
+// If that has no run yet, it calls start, which gives it one. If several processes ask at once, one starts the
+// signup and the others wait. If that one dies in between, the next call of start must find out. No connection
+// is held while start runs. ctx needs a deadline. Errors: signup.ErrKeyReused, start's, ctx's.
 func (s *Store) Reserve(ctx context.Context, wanted signup.Reservation, start signup.StartReserved) (signup.Reservation, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
@@ -119,7 +119,7 @@ func (s *Store) startClaimed(
 	return started, nil
 }
 
-// Tidy forgets keys that have expired. Idempotent.
+// Tidy deletes expired keys. Idempotent.
 func (s *Store) Tidy(ctx context.Context) error {
 	if _, err := s.db.Exec(ctx, deleteExpired); err != nil {
 		return fmt.Errorf("tidy idempotency keys: %w", err)

@@ -1,5 +1,5 @@
-// Package invitation is the contract of the invitation of a co-admin: what the API hands to the workflow,
-// and what the workflow hands to each activity. It is data alone.
+// Package invitation is the contract for inviting a co-admin: what the API passes to the workflow, and what
+// the workflow passes to each activity. It also starts invitations for the API.
 package invitation
 
 import (
@@ -12,7 +12,7 @@ import (
 // Workflow is the registered name of the invitation workflow.
 const Workflow = "Invitation"
 
-// Steps are the steps of the invitation of a co-admin, in order, each with what undoes it.
+// Steps are the steps of a co-admin's invitation, in order, each with its compensation.
 var Steps = []saga.Step{
 	{Do: "CreateInvitedAdmin", Doing: "enter the admin in the registry",
 		Undo: "DeleteInvitedAdmin", Undoing: "delete the admin from the registry"},
@@ -23,26 +23,26 @@ var Steps = []saga.Step{
 	{Do: "OfferInvitation", Doing: "make the token good"}, // the commit point
 }
 
-// IsOffered is the activity that is asked before a rollback that might undo what was offered: it takes a
-// StepInput and returns a bool.
+// IsOffered is the activity that is asked before a rollback, which must not undo an offered invitation. It
+// takes a StepInput and returns a bool.
 const IsOffered = "IsInvitationOffered"
 
 // Lifetime is how long an invitation can be accepted.
 const Lifetime = 7 * 24 * time.Hour
 
-// Input is what an invitation workflow starts with. It carries nothing personal or secret in clear.
+// Input is what an invitation workflow starts with. It contains no personal or secret data in clear.
 type Input struct {
 	TenantID  string    `json:"tenantId"`
-	AdminID   string    `json:"adminId"`   // of the admin to be
+	AdminID   string    `json:"adminId"`   // of the future admin
 	EmailHash string    `json:"emailHash"` // blind index of the normalised email
-	TokenHash []byte    `json:"tokenHash"` // of what the invitee shows
+	TokenHash []byte    `json:"tokenHash"` // of the token that the invitee presents
 	Invitee   []byte    `json:"invitee"`   // an Invitee, sealed
 	InvitedAt time.Time `json:"invitedAt"` // UTC
 	ExpiresAt time.Time `json:"expiresAt"` // UTC
 }
 
-// EndsAt returns until when an invitation can be accepted that is offered now. One that is offered a day or more after it
-// was asked for, because it was replayed, has its whole lifetime from now on.
+// EndsAt returns until when an invitation that is offered now can be accepted. If it is offered a day or more after it was
+// requested, because it was replayed, its whole lifetime starts now.
 func (in Input) EndsAt(now time.Time) time.Time {
 	if now.Sub(in.InvitedAt) < 24*time.Hour {
 		return in.ExpiresAt
@@ -58,16 +58,16 @@ type Invitee struct {
 	Role      string `json:"role"`
 }
 
-// StepInput is what each activity is given.
+// StepInput is the input of each activity.
 type StepInput struct {
-	InvitationID string `json:"invitationId"` // of the workflow's first run; what is made carries it
+	InvitationID string `json:"invitationId"` // id of the workflow's first run; everything that is made carries it
 	Input
 }
 
 // WorkflowID is the workflow's id: one running invitation per email.
 func WorkflowID(emailHash string) string { return "invitation-" + emailHash }
 
-// InviteePlace is where an input's Invitee is sealed for.
+// InviteePlace is the place for which an input's Invitee is sealed.
 func InviteePlace(tenantID string) secrets.Place {
 	return secrets.Place{Table: "invitation", Column: "invitee", Tenant: tenantID}
 }

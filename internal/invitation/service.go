@@ -19,7 +19,7 @@ import (
 	"narthex/internal/secrets"
 )
 
-// Kind is what the runs of invitations are.
+// Kind describes the runs of invitations.
 var Kind = runs.Kind{
 	Noun: "invitation", Workflow: Workflow, Prefix: WorkflowID(""), Steps: Steps, Again: again, Email: emailOf,
 }
@@ -53,7 +53,7 @@ func OpenInvitee(keys *secrets.Keys, in Input) (who Invitee, err error) {
 	return who, nil
 }
 
-// StartOptions says how an invitation is started: a running one with the same email is an error.
+// StartOptions returns the options for starting an invitation. If one with the same email is running, starting fails.
 func StartOptions(taskQueue string, in Input) client.StartWorkflowOptions {
 	return client.StartWorkflowOptions{
 		ID:                                       WorkflowID(in.EmailHash),
@@ -66,31 +66,31 @@ func StartOptions(taskQueue string, in Input) client.StartWorkflowOptions {
 }
 
 var (
-	// ErrEmailTaken means that another admin, of whatever church, has the email.
+	// ErrEmailTaken means that another admin, of any church, has the email.
 	ErrEmailTaken = errors.New("the email is taken")
-	// ErrInProgress means that an invitation of the same email is running.
+	// ErrInProgress means that an invitation for the same email is running.
 	ErrInProgress = errors.New("an invitation of the same email is running")
-	// ErrNotStarted means that nobody could say whether it may start, or Temporal didn't answer. It may have started.
+	// ErrNotStarted means that it was not possible to find out whether it may start, or Temporal didn't answer. It may have started.
 	ErrNotStarted = errors.New("the invitation could not be started")
 	// ErrRolledBack means that nothing was kept.
 	ErrRolledBack = errors.New("the invitation was rolled back")
 )
 
-// Service is what the API does with invitations. Operators need only the Operator.
+// Service is the API's access to invitations. Operators need only the Operator.
 type Service struct {
 	runs.Operator
 	StartLimit time.Duration // how long Temporal may take to accept an invitation
 	Now        func() time.Time
 }
 
-// Offer is an invitation that was started, with the token that its invitee needs once it has completed.
+// Offer is an invitation that was started, with the token that the invitee needs once it has completed.
 type Offer struct {
 	runs.Run
 	Input Input
 	Token string
 }
 
-// Check refuses an email that is taken. Errors: ErrEmailTaken, ErrNotStarted.
+// Check returns an error if an email is taken. Errors: ErrEmailTaken, ErrNotStarted.
 func (s *Service) Check(ctx context.Context, email string) error {
 	holder, err := s.Emails.EmailHolder(ctx, email)
 	if err != nil {
@@ -102,7 +102,7 @@ func (s *Service) Check(ctx context.Context, email string) error {
 	return nil
 }
 
-// Start starts the invitation of an admin to a church. It goes on whatever becomes of ctx.
+// Start starts the invitation of an admin to a church. The invitation goes on whatever happens to ctx.
 // Errors: ErrInProgress, ErrNotStarted.
 func (s *Service) Start(ctx context.Context, tenantID string, who Invitee) (Offer, error) {
 	offer, err := s.newOffer(tenantID, who)
@@ -121,8 +121,8 @@ func (s *Service) Start(ctx context.Context, tenantID string, who Invitee) (Offe
 	return offer, nil
 }
 
-// Await waits for an invitation, until ctx ends, and reports whether its token is good. One that is still running is no
-// error. Errors: ErrEmailTaken, ErrRolledBack.
+// Await waits for an invitation until ctx ends, and reports whether its token is valid. It is no error if the invitation
+// is still running. Errors: ErrEmailTaken, ErrRolledBack.
 func (s *Service) Await(ctx context.Context, offer Offer) (offered bool, err error) {
 	offered, err = s.Wait(ctx, offer.Run)
 	switch {
@@ -134,7 +134,7 @@ func (s *Service) Await(ctx context.Context, offer Offer) (offered bool, err err
 	return offered, nil
 }
 
-// newOffer makes everything that must be the same however often the invitation is retried.
+// newOffer makes everything that must stay the same when the invitation is retried.
 func (s *Service) newOffer(tenantID string, who Invitee) (Offer, error) {
 	random := make([]byte, 32)
 	if _, err := rand.Read(random); err != nil {
@@ -157,7 +157,7 @@ func (s *Service) newOffer(tenantID string, who Invitee) (Offer, error) {
 	}}, err
 }
 
-// TokenHash is under what an invitation's token is kept.
+// TokenHash returns the hash under which an invitation's token is stored.
 func TokenHash(token string) []byte {
 	hash := sha256.Sum256([]byte(token))
 	return hash[:]

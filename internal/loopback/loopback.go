@@ -1,4 +1,4 @@
-// Package loopback tells what is for this machine alone.
+// Package loopback recognises requests that are meant for this machine only.
 package loopback
 
 import (
@@ -7,8 +7,8 @@ import (
 	"strings"
 )
 
-// Names reports whether a request's Host names this machine. One that names another, and comes all the same
-// to an address that only this machine reaches, is from a page whose name was pointed here (DNS rebinding).
+// Names reports whether a request's Host names this machine. If it names another host, but arrives at an
+// address that only this machine can reach, it is from a page whose name was pointed here (DNS rebinding).
 func Names(host string) bool {
 	if name, _, err := net.SplitHostPort(host); err == nil {
 		host = name

@@ -1,6 +1,6 @@
-// Package orphan is what belongs to no church and to no running signup: which kinds there are, when each is due for
-// removal, and how a sweep that finds and removes them is scheduled and started. Rows are the registry's to find and
-// databases the tenantserver's: it imports neither.
+// Package orphan defines orphans, which belong to no church and to no running signup: their kinds, when each is due for
+// removal, and how a sweep that finds and removes them is scheduled and started. The registry finds rows, and the
+// tenantserver finds databases. This package imports neither.
 package orphan
 
 import "time"
@@ -10,52 +10,52 @@ const (
 	Grace = 7 * 24 * time.Hour
 	// Quarantine is how long a database stays renamed before it is dropped.
 	Quarantine = 24 * time.Hour
-	// AtOnce is how many orphans one sweep removes; the others wait for the next.
+	// AtOnce is how many orphans one sweep removes. The others wait for the next sweep.
 	AtOnce = 100
-	// Fresh is how long an orphan counts in metrics after a sweep has last seen it: two days of sweeps.
+	// Fresh is how long metrics count an orphan after a sweep has last seen it: two days of sweeps.
 	Fresh = 48 * time.Hour
 )
 
-// Kind is what an orphan is.
+// Kind is the kind of an orphan.
 type Kind string
 
 // The kinds.
 const (
-	Database Kind = "database" // a role that a signup made, with or without its database; no church's and no running signup's
-	Rows     Kind = "rows"     // a signup's rows in the registry: its church was never opened, and it has ended
+	Database Kind = "database" // a signup's role, with or without a database, that belongs to no church and no running signup
+	Rows     Kind = "rows"     // registry rows of a signup that has ended without opening its church
 	Entry    Kind = "entry"    // an entry of the email index whose admin is gone
-	Tenant   Kind = "tenant"   // an open church whose database is gone: it needs an operator, and is never removed
+	Tenant   Kind = "tenant"   // an open church whose database is gone; an operator must act, it is never removed
 )
 
-// Kinds are all kinds.
+// Kinds lists all kinds.
 var Kinds = []Kind{Database, Rows, Entry, Tenant}
 
-// Action is what a sweep does, or did, with an orphan.
+// Action is what a sweep does or did with an orphan.
 type Action string
 
 // The actions.
 const (
 	Wait   Action = "wait"   // for the end of the grace or the quarantine, or for the next sweep
-	Keep   Action = "keep"   // an operator said so
+	Keep   Action = "keep"   // on an operator's request
 	Report Action = "report" // only an operator can repair it
 	Rename Action = "rename" // the database, so that nothing reaches it
 	Drop   Action = "drop"   // the database and its role
 	Delete Action = "delete" // rows in the registry
-	Spare  Action = "spare"  // at the second look it was no orphan
-	Failed Action = "failed" // to do what was due; the next sweep tries again
+	Spare  Action = "spare"  // at the second look it was no longer an orphan
+	Failed Action = "failed" // the action that was due failed; the next sweep retries it
 )
 
 // Removes reports whether the action changes something.
 func (a Action) Removes() bool { return a == Rename || a == Drop || a == Delete }
 
-// Orphan is something that a sweep has found.
+// Orphan is an orphan that a sweep has found.
 type Orphan struct {
 	Kind        Kind       `json:"kind"`
-	Server      string     `json:"server,omitempty"` // host:port; empty for what is in the registry
-	ID          string     `json:"id"`               // the tenant's, or for an entry its own
+	Server      string     `json:"server,omitempty"` // host:port; empty for orphans in the registry
+	ID          string     `json:"id"`               // the tenant's id, or an entry's own id
 	TenantID    string     `json:"tenantId"`
 	SignupID    string     `json:"signupId,omitempty"`
-	HalfDropped bool       `json:"halfDropped,omitempty"` // or a role without a database: there is nothing to rename
+	HalfDropped bool       `json:"halfDropped,omitempty"` // or a role without a database; there is nothing to rename
 	FirstSeenAt time.Time  `json:"firstSeenAt"`
 	LastSeenAt  time.Time  `json:"lastSeenAt,omitzero"`
 	RenamedAt   *time.Time `json:"renamedAt,omitempty"`
@@ -64,7 +64,7 @@ type Orphan struct {
 	SkipGrace bool `json:"skipGrace,omitempty" db:"-"` // an operator asked for its removal
 }
 
-// Due returns what to do with an orphan at a time.
+// Due returns what to do with an orphan at time now.
 func (o Orphan) Due(now time.Time) Action {
 	next := o.next()
 	if next.Removes() && now.Before(o.dueAt()) {
@@ -88,7 +88,7 @@ func (o Orphan) next() Action {
 	return Drop
 }
 
-// dueAt returns from when on an orphan may be removed, if it may at all. The grace is over for one that was renamed.
+// dueAt returns when an orphan that may be removed becomes due. For a renamed database, the grace period is over.
 func (o Orphan) dueAt() time.Time {
 	switch {
 	case o.RenamedAt != nil:
@@ -99,7 +99,7 @@ func (o Orphan) dueAt() time.Time {
 	return o.FirstSeenAt.Add(Grace)
 }
 
-// Recall adds what is recorded of orphans. What isn't recorded was first seen now.
+// Recall adds what is recorded about orphans. An orphan without a record was first seen now.
 func Recall(orphans, recorded []Orphan, now time.Time) {
 	type key struct {
 		kind       Kind

@@ -5,22 +5,22 @@ import (
 	"time"
 )
 
-// Found is an orphan and what a sweep does, or did, with it.
+// Found is an orphan and what a sweep does or did with it.
 type Found struct {
 	Orphan
 	Action Action     `json:"action"`
 	Next   Action     `json:"next,omitempty"`  // what a sweep does next, from DueAt on
-	DueAt  *time.Time `json:"dueAt,omitempty"` // nil if nothing is to be done
+	DueAt  *time.Time `json:"dueAt,omitempty"` // nil if there is nothing to do
 }
 
-// Judge says what to do with an orphan at a time, and what is to be done next and when.
+// Judge says what to do with an orphan now, and what to do next and when.
 func Judge(o Orphan, now time.Time) Found {
 	f := Found{Orphan: o, Action: o.Due(now)}
 	f.plan()
 	return f
 }
 
-// Did takes in what was done with an orphan at a time.
+// Did records what was done with an orphan and when.
 func (f *Found) Did(action Action, at time.Time) {
 	f.Action, f.Next, f.DueAt = action, "", nil
 	if action == Rename {
@@ -36,17 +36,17 @@ func (f *Found) plan() {
 	}
 }
 
-// Result is what a sweep has found and done.
+// Result is the result of a sweep.
 type Result struct {
-	Found       []Found      `json:"found"`                 // at most 1,000, those that are due first
-	Counts      map[Kind]int `json:"counts,omitempty"`      // of all
+	Found       []Found      `json:"found"`                 // at most 1,000: those that are due first
+	Counts      map[Kind]int `json:"counts,omitempty"`      // of all orphans, also those left out of Found
 	Unreachable []string     `json:"unreachable,omitempty"` // servers, host:port, that could not be searched
 }
 
-// mostFound keeps a Result within what Temporal takes: 2 MB.
+// mostFound keeps a Result below Temporal's limit of 2 MB.
 const mostFound = 1000
 
-// Cut returns the result with all counted, and no more in it than Temporal takes.
+// Cut returns the result with counts of all orphans, but no more of them than Temporal accepts.
 func (r Result) Cut() Result {
 	r.Counts = map[Kind]int{}
 	for _, f := range r.Found {
@@ -67,7 +67,7 @@ func (a Action) urgency() int {
 	return 2
 }
 
-// Omitted is how many orphans were found and left out.
+// Omitted returns how many orphans were found but left out.
 func (r Result) Omitted() int {
 	all := 0
 	for _, n := range r.Counts {
@@ -76,7 +76,7 @@ func (r Result) Omitted() int {
 	return all - len(r.Found)
 }
 
-// Failed is how many orphans were due and could not be removed.
+// Failed returns how many orphans were due but could not be removed.
 func (r Result) Failed() (failed int) {
 	for _, f := range r.Found {
 		if f.Action == Failed {

@@ -11,8 +11,8 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// Schedule has a task queue's workers sweep once a day, between 3:00 and 4:00 UTC, unless there is such a schedule: an
-// operator may have changed or paused it.
+// Schedule makes a task queue's workers sweep once a day, between 3:00 and 4:00 UTC. It leaves an existing schedule alone,
+// because an operator may have changed or paused it.
 func Schedule(ctx context.Context, c client.Client, taskQueue string) error {
 	_, err := c.ScheduleClient().Create(ctx, client.ScheduleOptions{
 		ID:      "orphans-" + taskQueue,

@@ -12,7 +12,7 @@ import (
 	"go.temporal.io/sdk/temporal"
 )
 
-// Workflow is the registered name of the sweep. It takes a Sweep and returns a Result; a sweep that was cancelled
+// Workflow is the registered name of the sweep. It takes a Sweep and returns a Result. A sweep that is cancelled
 // between two removals has its Result in the details of its CanceledError.
 const Workflow = "SweepOrphans"
 
@@ -22,16 +22,16 @@ const (
 	Remove = "RemoveOrphan" // Orphan → what was done, an Action
 )
 
-// Sweep is what a sweep starts with.
+// Sweep is the input of a sweep.
 type Sweep struct {
 	DryRun bool   `json:"dryRun,omitempty"` // only look: record nothing, remove nothing
-	Only   string `json:"only,omitempty"`   // remove the orphans with this id and no others, without their grace
+	Only   string `json:"only,omitempty"`   // remove only the orphans with this id, without waiting for the grace period
 }
 
 var (
 	// ErrNotTaken means that no worker took the sweep. It was terminated.
 	ErrNotTaken = errors.New("no worker has taken it: is another release current? See `narthex worker promote`")
-	// ErrCancelled means that the sweep was cancelled. The Result says what was done before.
+	// ErrCancelled means that the sweep was cancelled. The Result says what it did before that.
 	ErrCancelled = errors.New("it was cancelled")
 )
 
@@ -68,7 +68,7 @@ func Start(ctx context.Context, c client.Client, taskQueue string, sweep Sweep) 
 	return result, nil
 }
 
-// readCancelled returns what a cancelled sweep did before. Errors: ErrCancelled.
+// readCancelled returns what a cancelled sweep did before the cancel. Errors: ErrCancelled.
 func readCancelled(cancelled *temporal.CanceledError) (Result, error) {
 	var result Result
 	if !cancelled.HasDetails() {
@@ -93,6 +93,6 @@ func taken(ctx context.Context, c client.Client, run client.WorkflowRun) bool {
 	if err != nil || described.GetPendingWorkflowTask().GetState() != enumspb.PENDING_WORKFLOW_TASK_STATE_SCHEDULED {
 		return true
 	}
-	_ = c.TerminateWorkflow(ctx, run.GetID(), run.GetRunID(), "no worker has taken it") // or else one would, later
+	_ = c.TerminateWorkflow(ctx, run.GetID(), run.GetRunID(), "no worker has taken it") // otherwise a worker might take it later
 	return false
 }

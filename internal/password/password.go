@@ -1,4 +1,4 @@
-// Package password holds the rules of passwords, hashes them and compares them with their hashes. It keeps none.
+// Package password holds the rules for passwords, hashes them and compares them with their hashes. It stores none.
 package password
 
 import (
@@ -13,12 +13,12 @@ import (
 	"narthex/internal/text"
 )
 
-// Cost is bcrypt's, of every hash that Narthex keeps.
+// Cost is the bcrypt cost of every hash that Narthex stores.
 const Cost = 10
 
 const (
 	least = 8  // bytes
-	most  = 72 // bytes; bcrypt reads no further
+	most  = 72 // bytes; bcrypt ignores the rest
 )
 
 // ErrBusy says that no processor was free in time to hash a password.
@@ -32,15 +32,15 @@ func Check(password string) string {
 	return text.Check(password, 1, most)
 }
 
-// Hasher hashes no more passwords at once than there are processors: otherwise an attacker could keep them all
-// busy with hashing alone.
+// Hasher hashes no more passwords at once than there are processors. Otherwise an attacker could keep them all
+// busy with hashing.
 type Hasher struct {
 	cost  int
 	turns chan struct{}
-	decoy []byte // compared when there is no hash, so that it takes as long
+	decoy []byte // compared if there is no hash, so that the time is the same
 }
 
-// NewHasher returns one for this process, of a cost. Another than Cost is for tests, which have no time to lose.
+// NewHasher returns a hasher with a cost, for this process. Only tests, which have to be fast, use a cost other than Cost.
 func NewHasher(cost int) (*Hasher, error) {
 	h := &Hasher{cost: cost, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	var err error
@@ -70,8 +70,8 @@ func (h *Hasher) Hash(ctx context.Context, password string) ([]byte, error) {
 	return bcrypt.GenerateFromPassword([]byte(password), h.cost)
 }
 
-// Matches reports whether a password is the one that was hashed. It always compares exactly once. An empty hash,
-// or one of another cost, matches nothing: a tampered hash could keep a processor busy for hours. Errors: ErrBusy.
+// Matches reports whether a password is the one that was hashed. It always compares exactly once. An empty hash, or
+// one with another cost, matches nothing: a tampered hash could keep a processor busy for hours. Errors: ErrBusy.
 func (h *Hasher) Matches(ctx context.Context, hash, password string) (bool, error) {
 	done, err := h.turn(ctx)
 	if err != nil {

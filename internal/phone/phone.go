@@ -11,7 +11,7 @@ var (
 	separators = strings.NewReplacer(" ", "", "-", "", ".", "", "(", "", ")", "", "/", "")
 )
 
-// Normalise drops the separators that people write between digits.
+// Normalise removes the separators that people write between digits.
 func Normalise(phone string) string { return separators.Replace(phone) }
 
 // Check returns what is wrong with a normalised number, or "".

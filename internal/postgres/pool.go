@@ -1,5 +1,5 @@
-// Package postgres is a pool of connections that outlives a failover: pgxpool, plus what to do with a connection
-// that the server has made useless, and when a statement may be run again. It knows no table and no statement.
+// Package postgres is a connection pool that survives a failover. It adds to pgxpool what to do with connections that
+// the server has made useless, and when a statement may be retried. It knows no table and no statement.
 package postgres
 
 import (
@@ -12,7 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 )
 
-// DB is what a Pool, a connection and a transaction have in common.
+// DB is the interface that a Pool, a connection and a transaction have in common.
 type DB interface {
 	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
 	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
@@ -20,10 +20,10 @@ type DB interface {
 
 // Pool is a pool of connections to one database. It is safe for concurrent use.
 //
-// A connection that reports that its server is read-only or going away is closed, with all that were opened before
-// it failed. Sessions of a standby take writes once it is promoted, but one that was opened while a database or a
-// role was set to default_transaction_read_only stays read-only for as long as it lives, and one to a server that has
-// become a standby stays there. What ran on the connection is run once more, on a new one, where it can't have been
+// If a connection reports that its server is read-only or going away, the pool closes it and all connections that were
+// opened before it failed. A standby's sessions accept writes once it is promoted. But a session that was opened while a
+// database or a role was set to default_transaction_read_only stays read-only, and a session on a server that has become
+// a standby stays on that server. What ran on the connection is retried once, on a new one, if it can't have been
 // committed.
 type Pool struct {
 	mu         sync.Mutex
@@ -32,11 +32,11 @@ type Pool struct {
 	resetAt    time.Time
 }
 
-// readOnlyPause is how long a server that reported to be read-only is taken at its word: while it stays so, not each
-// write must close the connections that reads use.
+// readOnlyPause is the minimum time between two closings because of a read-only server. While the server stays read-only,
+// not every write may close the connections that reads use.
 const readOnlyPause = 250 * time.Millisecond
 
-// Open returns a pool that connects when it is first asked. Its config must come from pgxpool.ParseConfig.
+// Open returns a pool that connects when it is first used. Its config must come from pgxpool.ParseConfig.
 func Open(ctx context.Context, config *pgxpool.Config) (*Pool, error) {
 	p := &Pool{}
 	closeOnFatal := config.ConnConfig.OnPgError
@@ -72,8 +72,8 @@ func (p *Pool) stamp(_ context.Context, conn *pgx.Conn) error {
 	return nil
 }
 
-// suspect closes all connections, because one of them is useless: idle ones now, others when they are released.
-// It does so once for an event, however many connections report it, and not within pause of the last time.
+// suspect closes all connections because one of them is useless: idle ones now, others when they are released.
+// It does so once per event, however many connections report it, and not again within pause of the last time.
 func (p *Pool) suspect(conn *pgconn.PgConn, pause time.Duration) {
 	p.mu.Lock()
 	born, pooled := conn.CustomData()[generationName].(int)
@@ -88,7 +88,7 @@ func (p *Pool) suspect(conn *pgconn.PgConn, pause time.Duration) {
 	}
 }
 
-// Acquire lends a connection, which must be released. What runs on it is not run again.
+// Acquire lends a connection, which must be released. What runs on it is not retried.
 func (p *Pool) Acquire(ctx context.Context) (*pgxpool.Conn, error) { return p.pool.Acquire(ctx) }
 
 // Config returns a copy of the pool's configuration.
@@ -100,5 +100,5 @@ func (p *Pool) Stat() *pgxpool.Stat { return p.pool.Stat() }
 // Reset closes all connections: idle ones now, others when they are released.
 func (p *Pool) Reset() { p.pool.Reset() }
 
-// Close closes the pool, once all connections were released.
+// Close closes the pool once all connections have been released.
 func (p *Pool) Close() { p.pool.Close() }

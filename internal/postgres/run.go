@@ -14,8 +14,8 @@ import (
 	"narthex/internal/sqlstate"
 )
 
-// Do runs the one statement sql, as do does. do may be called twice. Only a read, which begins with SELECT, is run
-// again where nobody knows whether it ran.
+// Do calls do, which must run the single statement sql. do may be called twice. If it is unknown whether the statement
+// ran, only a read, which begins with SELECT, is retried.
 func (p *Pool) Do(ctx context.Context, sql string, do func(conn *pgx.Conn) error) error {
 	repeatable := refused
 	if isRead(sql) {
@@ -33,7 +33,7 @@ func (p *Pool) Exec(ctx context.Context, sql string, args ...any) (tag pgconn.Co
 	return tag, err
 }
 
-// QueryRow returns the row of a query, which runs when the row is scanned.
+// QueryRow returns the row of a query. The query runs when the row is scanned.
 func (p *Pool) QueryRow(ctx context.Context, sql string, args ...any) pgx.Row {
 	return row(func(dest []any) error {
 		return p.Do(ctx, sql, func(conn *pgx.Conn) error { return conn.QueryRow(ctx, sql, args...).Scan(dest...) })
@@ -45,7 +45,7 @@ type row func(dest []any) error
 // Scan runs the query and reads its row.
 func (r row) Scan(dest ...any) error { return r(dest) }
 
-// One returns the row that a query gives. Errors: pgx.ErrNoRows, pgx.ErrTooManyRows.
+// One returns the only row of a query. Errors: pgx.ErrNoRows, pgx.ErrTooManyRows.
 func One[T any](ctx context.Context, p *Pool, scan pgx.RowToFunc[T], sql string, args ...any) (one T, err error) {
 	err = p.Do(ctx, sql, func(conn *pgx.Conn) (err error) {
 		rows, _ := conn.Query(ctx, sql, args...)
@@ -55,7 +55,7 @@ func One[T any](ctx context.Context, p *Pool, scan pgx.RowToFunc[T], sql string,
 	return one, err
 }
 
-// All returns the rows that a query gives.
+// All returns the rows of a query.
 func All[T any](ctx context.Context, p *Pool, scan pgx.RowToFunc[T], sql string, args ...any) (all []T, err error) {
 	err = p.Do(ctx, sql, func(conn *pgx.Conn) (err error) {
 		rows, _ := conn.Query(ctx, sql, args...)
@@ -65,10 +65,10 @@ func All[T any](ctx context.Context, p *Pool, scan pgx.RowToFunc[T], sql string,
 	return all, err
 }
 
-// SendBatch runs a batch, which is one transaction. Its functions may be called twice.
+// SendBatch runs a batch as one transaction. The batch's functions may be called twice.
 func (p *Pool) SendBatch(ctx context.Context, batch *pgx.Batch) error {
 	return p.run(ctx, refused, func(conn *pgx.Conn) error {
-		var fresh pgx.Batch // one that was sent remembers its connection's prepared statements
+		var fresh pgx.Batch // a batch that was sent remembers its connection's prepared statements
 		for _, query := range batch.QueuedQueries {
 			fresh.Queue(query.SQL, query.Arguments...).Fn = query.Fn
 		}
@@ -76,7 +76,7 @@ func (p *Pool) SendBatch(ctx context.Context, batch *pgx.Batch) error {
 	})
 }
 
-// InTx runs do in a transaction, which is rolled back if do fails. Until the commit nothing is certain, so do may be
+// InTx runs do in a transaction, which is rolled back if do fails. Nothing is certain before the commit, so do may be
 // called twice.
 func (p *Pool) InTx(ctx context.Context, do func(tx pgx.Tx) error) error {
 	committing := false
@@ -93,8 +93,8 @@ func (p *Pool) InTx(ctx context.Context, do func(tx pgx.Tx) error) error {
 	})
 }
 
-// run runs do, and runs it again where its connection was closed with an error that is repeatable, or where a
-// prepared statement was out of date.
+// run runs do. It retries do if the connection was closed with a repeatable error, or if a prepared statement was
+// out of date.
 func (p *Pool) run(ctx context.Context, repeatable func(error) bool, do func(conn *pgx.Conn) error) error {
 	again, err := p.try(ctx, repeatable, do)
 	if again {
@@ -137,10 +137,10 @@ const (
 	adminShutdown = "57P01"
 	crashShutdown = "57P02"
 	cannotConnect = "57P03"
-	exceptions    = "08" // class of what breaks a connection
+	exceptions    = "08" // class of broken connections
 )
 
-// endsConnection reports whether a connection is useless once its server has reported this state.
+// endsConnection reports whether a connection is useless after its server has reported this state.
 func endsConnection(state string) bool {
 	switch state {
 	case readOnly, adminShutdown, crashShutdown, cannotConnect:
@@ -149,27 +149,27 @@ func endsConnection(state string) bool {
 	return strings.HasPrefix(state, exceptions)
 }
 
-// refused reports that a statement outside of a transaction block was certainly not committed. That holds for
-// adminShutdown too: PostgreSQL answers with it only where it gives the transaction up. After a commit that it can't
-// report any more, it closes the connection without an answer.
+// refused reports whether a statement outside a transaction block was certainly not committed. That is also true for
+// adminShutdown: PostgreSQL answers with it only if it aborts the transaction. After a commit that it can no longer
+// report, it closes the connection without an answer.
 func refused(err error) bool {
 	switch sqlstate.Of(err) {
 	case readOnly, adminShutdown, cannotConnect:
 		return true
 	}
-	// pgx calls a closed connection safe even where it has closed it in place of an answer.
+	// pgx calls a closed connection safe to retry even if it was closed instead of an answer.
 	return pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed)
 }
 
 var breaks = []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE, pgconn.ErrConnClosed}
 
-// lost reports that a connection broke, or was closed because its server is no use: what ran may have been committed.
+// lost reports whether a connection broke, or was closed because its server is useless. What ran may have been committed.
 func lost(err error) bool {
 	broken := func(cause error) bool { return errors.Is(err, cause) }
 	return refused(err) || endsConnection(sqlstate.Of(err)) || slices.ContainsFunc(breaks, broken)
 }
 
-// planChanged reports that a column's type has changed since the connection has prepared a statement.
+// planChanged reports whether a column's type has changed since the connection prepared a statement.
 func planChanged(err error) bool {
 	var reported *pgconn.PgError
 	return errors.As(err, &reported) && reported.Code == "0A000" && reported.Routine == "RevalidateCachedQuery"

@@ -1,5 +1,5 @@
-// Package redact puts errors into words that hold nobody's data. PostgreSQL's messages quote rows, and
-// drivers' and network errors quote URLs, users and addresses: none of that may reach a log, a
+// Package redact describes errors without anybody's data. PostgreSQL's messages quote rows, and
+// drivers' and network errors quote URLs, users and addresses. None of that may reach a log, a
 // workflow's history or a client.
 package redact
 
@@ -17,8 +17,8 @@ import (
 	"narthex/internal/sqlstate"
 )
 
-// Error describes err: the verb phrases that our own code put in front ("insert church: …") and the
-// kind of what is behind them.
+// Error describes err by the verb phrases that our own code has prepended ("insert church: …") and the
+// kind of error behind them.
 func Error(err error) string {
 	doing, _, wrapped := strings.Cut(err.Error(), ": ")
 	if kind := kindOf(err); kind != "" {
@@ -51,7 +51,7 @@ func kindOf(err error) string {
 	return temporal(err)
 }
 
-// temporal says what Temporal answered. Its own words may hold an id or a value.
+// temporal describes Temporal's answer. The original message may contain an id or a value.
 func temporal(err error) string {
 	var answered serviceerror.ServiceError
 	if !errors.As(err, &answered) {

@@ -12,13 +12,13 @@ import (
 	"narthex/internal/sessions"
 )
 
-// The roles of admins. Who signed the church up is PRIMARY.
+// The roles of admins. Whoever signed the church up is PRIMARY.
 const (
 	RolePrimary = "PRIMARY"
 	RoleCoAdmin = "CO_ADMIN"
 )
 
-// Admin is a row of admins as a signup or an invitation makes it.
+// Admin is a row of admins as a signup or an invitation creates it.
 type Admin struct {
 	ID           string
 	Email        string // normalised; stored sealed
@@ -59,7 +59,7 @@ func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) er
 	return nil
 }
 
-// PermitInvitee returns nil if owner's invitation has made its admin, or nobody has. Errors: ErrNotOwned.
+// PermitInvitee returns nil if owner's invitation has created its admin, or if there is no such admin. Errors: ErrNotOwned.
 func (r *Registry) PermitInvitee(ctx context.Context, owner Owner) error {
 	var runID string
 	err := r.pool.QueryRow(ctx, ownerOfAdmin, pgx.NamedArgs{"id": owner.InviteeID}).Scan(&runID)
@@ -96,7 +96,7 @@ func (r *Registry) ChangePassword(ctx context.Context, tenantID, adminID, hash, 
 	return nil
 }
 
-// AlignPasswordHash makes the hash the one that the church's own database has. An admin who had none has joined by that.
+// AlignPasswordHash sets the hash to the one in the church's own database. An admin who had none has thereby joined.
 // Idempotent. Errors: ErrNotFound.
 func (r *Registry) AlignPasswordHash(ctx context.Context, tenantID, adminID, hash string) error {
 	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
@@ -119,7 +119,7 @@ func (r *Registry) AlignPasswordHash(ctx context.Context, tenantID, adminID, has
 	return nil
 }
 
-// DeleteAdmin removes the admin that owner's signup made. Idempotent.
+// DeleteAdmin removes the admin that owner's signup created. Idempotent.
 func (r *Registry) DeleteAdmin(ctx context.Context, owner Owner) error {
 	if err := r.remove(ctx, owner, deleteAdmin); err != nil {
 		return fmt.Errorf("delete admin: %w", err)

@@ -8,7 +8,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Church is a row of churches as a signup makes it.
+// Church is a row of churches as a signup creates it.
 type Church struct {
 	Name        string
 	Email       string // normalised; stored sealed

@@ -9,7 +9,7 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// EmailEntry is a row of admin_email_index: whom an email logs in as, and where.
+// EmailEntry is a row of admin_email_index. It maps an email to an admin and their tenant.
 type EmailEntry struct {
 	Email     string // normalised; stored sealed
 	EmailHash string // its blind index
@@ -18,8 +18,8 @@ type EmailEntry struct {
 }
 
 const (
-	// While the index's keys change, an email may be indexed under any of them: the unique constraint alone would
-	// miss that.
+	// While the index keys change, an email may be indexed under any of them. The unique constraint alone would
+	// not notice that.
 	insertEmailEntry = `
 		INSERT INTO admin_email_index (id, email_hash, email, tenant_id, admin_id, signup_id, created_at, updated_at)
 		SELECT @admin_id, @email_hash, @email, @tenant_id, @admin_id, @signup_id, @created_at, @created_at` + permitted + `
@@ -32,7 +32,7 @@ const (
 		WHERE i.email_hash = ANY($1)`
 )
 
-// InsertEmailEntry makes the email log in to owner's tenant. Idempotent for one owner.
+// InsertEmailEntry indexes the email, so that it logs in to owner's tenant. Idempotent for one owner.
 // Errors: ErrEmailTaken, ErrUndone, ErrNotOwned.
 func (r *Registry) InsertEmailEntry(ctx context.Context, owner Owner, entry EmailEntry) error {
 	sealed, err := r.sealEmail("admin_email_index", owner, entry.Email)
@@ -64,14 +64,14 @@ func (r *Registry) DeleteEmailEntry(ctx context.Context, owner Owner) error {
 	return nil
 }
 
-// Login is whom an email logs in as.
+// Login is the admin that an email logs in as.
 type Login struct {
 	TenantID string
 	AdminID  string
 	Role     string
 }
 
-// ByEmail returns whom a normalised email leads to. Errors: ErrNotFound.
+// ByEmail returns the admin that a normalised email logs in as. Errors: ErrNotFound.
 func (r *Registry) ByEmail(ctx context.Context, email string) (login Login, err error) {
 	hashes, err := r.keys.EmailIndexes(email)
 	if err != nil {

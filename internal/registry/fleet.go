@@ -22,7 +22,7 @@ const (
 	selectFleetOne   = selectFleet + ` AND id = $1`
 )
 
-// FleetAfter returns some of the churches that have a database: those that follow an id, in the order of ids.
+// FleetAfter returns the next churches after an id that have a database, in the order of ids.
 func (r *Registry) FleetAfter(ctx context.Context, id string) ([]fleet.Church, error) {
 	churches, err := postgres.All(ctx, r.pool, scanFleetChurch, selectFleetAfter, id, fleetPage)
 	if err != nil {

@@ -10,13 +10,13 @@ import (
 )
 
 const (
-	listenTenants = `LISTEN tenant_changed` // triggers send the tenant's id
+	listenTenants = `LISTEN tenant_changed` // triggers notify with the tenant's id
 	heartbeat     = 250 * time.Millisecond
 )
 
 // FollowTenants calls changed with the id of each tenant whose record changes, until ctx ends or the
-// registry is out of reach. Each time that the registry has answered in between, at least every 250 ms,
-// heard is called: what had changed when the registry was asked has been told.
+// registry is out of reach. It calls heard each time that the registry answers, at least every 250 ms:
+// changed has then been called for everything that had changed by the time asked.
 func (r *Registry) FollowTenants(ctx context.Context, changed func(tenantID string), heard func(asked time.Time)) error {
 	acquired, err := r.pool.Acquire(ctx)
 	if err != nil {

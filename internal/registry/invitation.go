@@ -14,11 +14,11 @@ import (
 	"narthex/internal/sessions"
 )
 
-// ErrLastPrimary says that a church would be left without a PRIMARY admin.
+// ErrLastPrimary means that a church would be left without a PRIMARY admin.
 var ErrLastPrimary = errors.New("the last PRIMARY admin cannot be removed")
 
-// Invitation is the offer to become an admin. It stays until it expires, accepted or not, so that the answer to an
-// acceptance can be asked for again. Its token is kept hashed.
+// Invitation is an offer to become an admin. It is kept until it expires, accepted or not, so that an acceptance can be
+// retried for its answer. Its token is stored as a hash.
 type Invitation struct {
 	TokenHash []byte
 	TenantID  string
@@ -26,7 +26,7 @@ type Invitation struct {
 	ExpiresAt time.Time
 }
 
-// Invitee is whom an invitation is for.
+// Invitee is the person an invitation is for.
 type Invitee struct {
 	TenantID string
 	AdminID  string
@@ -51,21 +51,21 @@ const (
 		WHERE t.status = 'active' AND a.password_hash = '' AND i.expires_at < now() AND (i.expires_at, i.id) > ($1, $2)
 		ORDER BY i.expires_at, i.id LIMIT 100`
 
-	// All that removes a church's admins takes this lock first. Sessions can be opened meanwhile.
+	// Everything that removes a church's admins takes this lock first. It does not block new sessions.
 	lockTenantRow = `SELECT id FROM tenants WHERE id = $1 FOR NO KEY UPDATE`
-	// Only an admin with a password can log in, so only they count.
+	// Only admins with a password count, because only they can log in.
 	otherPrimaries = `
 		SELECT count(*) FILTER (WHERE id <> $2), count(*) FILTER (WHERE id = $2) > 0
 		FROM admins WHERE tenant_id = $1 AND role = 'PRIMARY' AND password_hash <> ''`
 	deleteIndexOf  = `DELETE FROM admin_email_index WHERE tenant_id = $1 AND admin_id = $2`
 	deleteAdminRow = `DELETE FROM admins WHERE tenant_id = $1 AND id = $2`
-	// Whoever signed the church up and was removed may sign up again.
+	// A removed admin who signed the church up may sign up again.
 	releaseEmail = `
 		UPDATE churches c SET email_hash = NULL, updated_at = now() WHERE c.id = $1 AND c.email_hash IS NOT NULL
 		AND NOT EXISTS (SELECT FROM admin_email_index i WHERE i.tenant_id = c.id AND i.email_hash = c.email_hash)`
 )
 
-// InsertInvitation makes an invitation's token good. Idempotent for one owner. Errors: ErrUndone.
+// InsertInvitation makes an invitation's token valid. Idempotent for one owner. Errors: ErrUndone.
 func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation Invitation) error {
 	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.RunID); err != nil {
@@ -86,7 +86,7 @@ func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation
 	return nil
 }
 
-// Invitee returns whom a token invites, or has invited. Errors: ErrNotFound, also if it has expired or was taken back.
+// Invitee returns the person whom a token invites or has invited. Errors: ErrNotFound, also if it has expired or was withdrawn.
 func (r *Registry) Invitee(ctx context.Context, token string) (Invitee, error) {
 	invitee, err := postgres.One(ctx, r.pool, pgx.RowToStructByName[Invitee], selectInvitee, invitation.TokenHash(token))
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -98,8 +98,8 @@ func (r *Registry) Invitee(ctx context.Context, token string) (Invitee, error) {
 	return invitee, nil
 }
 
-// ExpiredInvitations lists invitations to active churches that nobody has accepted in time: the first of them that
-// come after one. After the zero Invitation come all.
+// ExpiredInvitations lists the next invitations to active churches, after the given one, that were not accepted in
+// time. Start with the zero Invitation.
 func (r *Registry) ExpiredInvitations(ctx context.Context, after Invitation) ([]Invitation, error) {
 	expired, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[Invitation], selectExpired, after.ExpiresAt, after.TokenHash)
 	if err != nil {
@@ -119,7 +119,7 @@ func (r *Registry) DeleteAcceptedInvitations(ctx context.Context) error {
 // RemoveAdmin ends an admin's log-in, sessions and invitation. Idempotent. Errors: ErrLastPrimary.
 func (r *Registry) RemoveAdmin(ctx context.Context, tenantID, adminID string) error {
 	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockTenantRow, tenantID); err != nil { // so that two don't remove each other
+		if _, err := tx.Exec(ctx, lockTenantRow, tenantID); err != nil { // so that two admins don't remove each other
 			return err
 		}
 		var others int
@@ -168,7 +168,7 @@ func removeAdmin(ctx context.Context, tx pgx.Tx, tenantID, adminID string) error
 	if err != nil || tag.RowsAffected() == 0 {
 		return err
 	}
-	// Only now: the deletion has waited for logins that are under way.
+	// Not earlier: the deletion above has waited for logins in progress.
 	if err := sessions.Revoke(ctx, tx, tenantID, adminID, ""); err != nil {
 		return err
 	}

@@ -18,15 +18,15 @@ var (
 )
 
 const (
-	keyCheck       = "registry" // the row's id, and what is sealed and indexed in it
+	keyCheck       = "registry" // the row's id, and also the value that is sealed and indexed in it
 	insertKeyCheck = `INSERT INTO key_checks (id, sealed, indexed) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING`
 	selectKeyCheck = `SELECT sealed, indexed FROM key_checks WHERE id = $1`
 )
 
 var keyCheckPlace = secrets.Place{Table: "registry.key_checks", Column: "sealed"}
 
-// CheckKeys reports whether the registry was written under these keys. The first process ever leaves
-// its mark. Errors: ErrSealKeys, ErrIndexKeys, ErrNotMigrated, or why the registry did not answer.
+// CheckKeys checks that the registry was written under these keys. The very first process writes the row to
+// check. Errors: ErrSealKeys, ErrIndexKeys, ErrNotMigrated, or why the registry did not answer.
 func (r *Registry) CheckKeys(ctx context.Context) error {
 	sealed, err := r.keys.Seal([]byte(keyCheck), keyCheckPlace)
 	if err != nil {

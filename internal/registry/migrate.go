@@ -15,13 +15,13 @@ import (
 
 const migrateLimit = 10 * time.Minute
 
-// Only the database's owner can; for others PostgreSQL makes a notice of it, and nothing happens.
+// Only the database's owner can do this. For others PostgreSQL only issues a notice.
 const closeToPublic = `
 	DO $$ BEGIN
 		EXECUTE format('REVOKE CONNECT, TEMPORARY ON DATABASE %I FROM PUBLIC', current_database());
 	END $$`
 
-// Migrate brings the registry at url to the newest schema, and closes it to other roles than its owner.
+// Migrate brings the registry at url to the newest schema, and closes it to all roles but its owner.
 // Idempotent; several may run it at once.
 func Migrate(ctx context.Context, url string) error {
 	config, err := pgx.ParseConfig(url)

@@ -17,7 +17,7 @@ import (
 const (
 	selectInstallation = `SELECT installation FROM key_checks WHERE id = $1`
 	selectLocations    = `SELECT id, database_name, database_host, database_port, status FROM tenants`
-	// A church that was never opened, with the signup that made it.
+	// Churches that were never opened, with the signups that made them.
 	selectHalves = `
 		SELECT c.id, c.id AS tenant_id, c.signup_id FROM churches c LEFT JOIN tenants t ON t.id = c.id
 		WHERE t.id IS NULL OR t.status = 'provisioning'`
@@ -30,7 +30,7 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
 		ON CONFLICT ON CONSTRAINT orphans_pkey DO UPDATE
 		SET half_dropped = excluded.half_dropped, last_seen_at = excluded.last_seen_at, updated_at = now()`
-	// What was not seen any more where it was looked for is no orphan. What an operator keeps is remembered.
+	// Whatever a search no longer finds is no orphan any more. Orphans that an operator keeps are remembered.
 	forgetUnseen = `
 		DELETE FROM orphans o WHERE server = ANY($1) AND NOT kept
 		AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[], $4::text[]) AS seen (kind, server, id)
@@ -47,7 +47,7 @@ const (
 	deleteEntry  = `DELETE FROM admin_email_index i WHERE id = $1 AND NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id)`
 )
 
-// Installation returns what tells this registry's tenants from another's. CheckKeys has made it.
+// Installation returns the id that tells this registry's tenants from another's. CheckKeys has created it.
 func (r *Registry) Installation(ctx context.Context) (id string, err error) {
 	if err := r.pool.QueryRow(ctx, selectInstallation, keyCheck).Scan(&id); err != nil {
 		return "", fmt.Errorf("read the registry's installation: %w", err)
@@ -55,7 +55,7 @@ func (r *Registry) Installation(ctx context.Context) (id string, err error) {
 	return id, nil
 }
 
-// Location is where the registry says that a tenant's database is.
+// Location is where a tenant's database is, according to the registry.
 type Location struct {
 	ID           string
 	DatabaseName string
@@ -64,12 +64,12 @@ type Location struct {
 	Status       string
 }
 
-// Server is the server's host:port, as the tenantserver names it.
+// Server returns the server's host:port, as the tenantserver names it.
 func (p Location) Server() string {
 	return net.JoinHostPort(p.DatabaseHost, strconv.Itoa(p.DatabasePort))
 }
 
-// Open reports whether there is a church that was ever opened.
+// Open reports whether there is a church and it was opened at some time.
 func (p Location) Open() bool { return p.ID != "" && p.Status != StatusProvisioning }
 
 // Locations returns the locations of all tenants, by tenant id.
@@ -85,7 +85,7 @@ func (r *Registry) Locations(ctx context.Context) (map[string]Location, error) {
 	return byID, nil
 }
 
-// Suspects returns what in the registry may be an orphan: rows of churches that were never opened, and
+// Suspects returns what may be an orphan in the registry: rows of churches that were never opened, and
 // entries of the email index without an admin.
 func (r *Registry) Suspects(ctx context.Context) (suspects []orphan.Orphan, err error) {
 	for _, q := range []struct {
@@ -104,8 +104,8 @@ func (r *Registry) Suspects(ctx context.Context) (suspects []orphan.Orphan, err 
 	return suspects, nil
 }
 
-// Sight records what a sweep has seen at a time, and forgets what it has not on the servers that it has
-// searched, and in the registry.
+// Sight records what a sweep has seen at time now, and forgets what it has not seen on the servers that it
+// has searched and in the registry.
 func (r *Registry) Sight(ctx context.Context, seen []orphan.Orphan, searched []string, now time.Time) error {
 	searched = append([]string{""}, searched...)
 	kinds, servers, ids := make([]string, len(seen)), make([]string, len(seen)), make([]string, len(seen))
@@ -137,7 +137,7 @@ func (r *Registry) Orphans(ctx context.Context) ([]orphan.Orphan, error) {
 	return orphans, nil
 }
 
-// CountOrphans returns how many orphans of each kind a sweep has seen since a time, without those that are kept.
+// CountOrphans returns how many orphans of each kind sweeps have seen since a time, without those that are kept.
 func (r *Registry) CountOrphans(ctx context.Context, since time.Time) (map[orphan.Kind]int, error) {
 	type count struct {
 		Kind  orphan.Kind
@@ -154,7 +154,7 @@ func (r *Registry) CountOrphans(ctx context.Context, since time.Time) (map[orpha
 	return byKind, nil
 }
 
-// KeepOrphan keeps an orphan from every sweep, or lets them remove it again. Errors: ErrNotFound.
+// KeepOrphan protects an orphan from all sweeps, or lets them remove it again. Errors: ErrNotFound.
 func (r *Registry) KeepOrphan(ctx context.Context, id string, keep bool) error {
 	tag, err := r.pool.Exec(ctx, keepOrphan, id, keep)
 	if err != nil {
@@ -166,7 +166,7 @@ func (r *Registry) KeepOrphan(ctx context.Context, id string, keep bool) error {
 	return nil
 }
 
-// OrphanKept reports whether an operator has said to keep an orphan since it was found, or it is gone.
+// OrphanKept reports whether, since an orphan was found, an operator has said to keep it, or it has gone.
 func (r *Registry) OrphanKept(ctx context.Context, o orphan.Orphan) (kept bool, err error) {
 	err = r.pool.QueryRow(ctx, isKept, o.Kind, o.Server, o.ID).Scan(&kept)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -186,7 +186,7 @@ func (r *Registry) OrphanRenamed(ctx context.Context, o orphan.Orphan, now time.
 	return nil
 }
 
-// ForgetOrphan removes the record of an orphan that is no more.
+// ForgetOrphan deletes the record of an orphan that no longer exists.
 func (r *Registry) ForgetOrphan(ctx context.Context, o orphan.Orphan) error {
 	if _, err := r.pool.Exec(ctx, forgetOrphan, o.Kind, o.Server, o.ID); err != nil {
 		return fmt.Errorf("forget orphan: %w", err)
@@ -194,8 +194,8 @@ func (r *Registry) ForgetOrphan(ctx context.Context, o orphan.Orphan) error {
 	return nil
 }
 
-// TombstoneOrphan keeps a signup from making anything from now on, unless a church of its tenant id is open, whichever
-// signup opened it. It writes no audit event: the signup did not fail now. Idempotent. Errors: ErrCommitted.
+// TombstoneOrphan keeps a signup from making anything from now on, unless a church with its tenant id is open, whichever
+// signup opened it. It writes no audit event, because the signup failed earlier. Idempotent. Errors: ErrCommitted.
 func (r *Registry) TombstoneOrphan(ctx context.Context, owner Owner) error {
 	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.RunID); err != nil {
@@ -204,7 +204,7 @@ func (r *Registry) TombstoneOrphan(ctx context.Context, owner Owner) error {
 		var status string
 		err := tx.QueryRow(ctx, selectStatus, owner.TenantID).Scan(&status)
 		if err == nil && status != StatusProvisioning {
-			return ErrCommitted // by this signup, or another of the same input
+			return ErrCommitted // opened by this signup, or by another with the same input
 		}
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) {
 			return fmt.Errorf("look at tenant: %w", err)
@@ -216,7 +216,7 @@ func (r *Registry) TombstoneOrphan(ctx context.Context, owner Owner) error {
 	})
 }
 
-// DeleteRows removes all that a signup whose church was never opened has in the registry. Idempotent.
+// DeleteRows removes all registry rows of a signup whose church was never opened. Idempotent.
 // Errors: ErrCommitted.
 func (r *Registry) DeleteRows(ctx context.Context, owner Owner) error {
 	if err := r.TombstoneOrphan(ctx, owner); err != nil {

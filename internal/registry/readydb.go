@@ -15,7 +15,7 @@ import (
 type ReadyDatabase struct {
 	ID            string // ULID
 	Server        string // host:port
-	Template      string // that it is a copy of
+	Template      string // from which it was copied
 	SchemaVersion int
 }
 
@@ -28,7 +28,7 @@ type ReadyStock struct {
 	OldestAt      time.Time `json:"oldestAt"`
 }
 
-// The table keeps its old name: while a release is rolled out, the older one's workers claim from it too.
+// The table keeps its old name: during a rollout, the older release's workers claim from it too.
 const (
 	insertReady = `INSERT INTO database_pool (id, server, template, schema_version) VALUES ($1, $2, $3, $4) ON CONFLICT DO NOTHING`
 	claimReady  = `
@@ -43,7 +43,7 @@ const (
 		FROM database_pool GROUP BY server, template, schema_version ORDER BY server, schema_version DESC, template`
 )
 
-// AddReadyDatabase offers a database that is ready. Idempotent.
+// AddReadyDatabase offers a ready database. Idempotent.
 func (r *Registry) AddReadyDatabase(ctx context.Context, d ReadyDatabase) error {
 	if _, err := r.pool.Exec(ctx, insertReady, d.ID, d.Server, d.Template, d.SchemaVersion); err != nil {
 		return fmt.Errorf("offer ready database: %w", err)
@@ -52,7 +52,7 @@ func (r *Registry) AddReadyDatabase(ctx context.Context, d ReadyDatabase) error 
 }
 
 // ClaimReadyDatabase claims a copy of a template on a server, and returns its id, or "" if there is none. No other claim
-// gets it. If it isn't used, KeepPool drops it.
+// gets the same copy. If it isn't used, KeepPool drops it.
 func (r *Registry) ClaimReadyDatabase(ctx context.Context, server, template string) (id string, err error) {
 	err = r.pool.QueryRow(ctx, claimReady, server, template).Scan(&id)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -81,7 +81,7 @@ func (r *Registry) CountReadyDatabases(ctx context.Context, server, template str
 	return n, nil
 }
 
-// ReadyDatabases returns those of all servers and templates.
+// ReadyDatabases returns the ready databases of all servers and templates.
 func (r *Registry) ReadyDatabases(ctx context.Context) ([]ReadyDatabase, error) {
 	all, err := postgres.All(ctx, r.pool, pgx.RowToStructByName[ReadyDatabase], selectReady)
 	if err != nil {

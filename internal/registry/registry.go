@@ -1,6 +1,6 @@
-// Package registry keeps the registry database: which churches there are, where each one's database
-// is, and which tenant an email logs in to. What is sealed or hashed is sealed and hashed here, on its
-// way into the table, so that a value in clear never reaches the database. It holds no tenant's data.
+// Package registry manages the registry database: which churches exist, where each one's database is,
+// and which tenant an email logs in to. It seals and hashes values before they go into a table, so that
+// they never reach the database in clear. The registry holds no tenant's data.
 package registry
 
 import (
@@ -23,9 +23,9 @@ import (
 var (
 	// ErrEmailTaken means that another church's admin has this email.
 	ErrEmailTaken = errors.New("the email is taken")
-	// ErrUndone means that the signup has been rolled back, so nothing of it may be made any more.
+	// ErrUndone means that the signup has been rolled back and may not make anything any more.
 	ErrUndone = errors.New("the signup was undone")
-	// ErrCommitted means that the signup's church is open, or the invitation was offered, so it has nothing left to make.
+	// ErrCommitted means that the signup's church is open, or the invitation was offered, so nothing is left to make.
 	ErrCommitted = errors.New("the signup has completed")
 	// ErrNotOwned means that the row belongs to another signup.
 	ErrNotOwned = errors.New("the row belongs to another signup")
@@ -41,11 +41,11 @@ type Registry struct {
 	keys *secrets.Keys
 }
 
-// leastConnections is how many connections a process may have to the registry, unless its URL says more
+// leastConnections is how many connections a process may have to the registry, unless the URL allows more
 // (pool_max_conns).
 const leastConnections = 10
 
-// Open returns the registry at url (postgres://…), to which it connects when it is first asked.
+// Open returns the registry at url (postgres://…). It connects when it is first used.
 func Open(ctx context.Context, url string, keys *secrets.Keys) (*Registry, error) {
 	config, err := pgxpool.ParseConfig(url)
 	if err != nil {
@@ -62,7 +62,7 @@ func Open(ctx context.Context, url string, keys *secrets.Keys) (*Registry, error
 	return &Registry{pool: pool, keys: keys}, nil
 }
 
-// Pool returns the registry's connections, for the packages that keep other things in its database.
+// Pool returns the registry's connection pool, for the packages that keep other things in its database.
 func (r *Registry) Pool() *postgres.Pool { return r.pool }
 
 // Close closes the registry's connections.
@@ -81,15 +81,15 @@ func (r *Registry) Ready(ctx context.Context) error {
 	return nil
 }
 
-// Owner says whose rows a signup, or an invitation, makes and removes.
+// Owner identifies the rows that a signup or an invitation makes and removes.
 type Owner struct {
-	RunID     string // of the saga's workflow before any reset: the rows carry it as signup_id
+	RunID     string // of the saga's workflow before any reset; the rows have it as signup_id
 	TenantID  string
 	InviteeID string // an invitation's admin; empty for a signup
 }
 
-// All that happens to a signup's rows happens under its lock, so that a late insert and the rollback
-// that must forbid it never overlap.
+// Every change of a signup's rows happens under the signup's lock, so that a late insert never overlaps
+// with the rollback that must forbid it.
 const (
 	lockSignup  = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
 	isUndone    = `EXISTS (SELECT FROM signup_tombstones WHERE signup_id = @signup_id)`
@@ -97,13 +97,13 @@ const (
 		CASE WHEN @invitee_id = '' THEN EXISTS (SELECT FROM tenants WHERE id = @tenant_id AND signup_id = @signup_id AND status <> 'provisioning')
 		ELSE EXISTS (SELECT FROM audit_log WHERE event = 'admin_invited' AND tenant_id = @tenant_id AND admin_id = @invitee_id) END`
 	selectStanding = `SELECT ` + isUndone + `, ` + isCommitted
-	// permitted ends the SELECT of an INSERT: while the signup may make nothing, nothing is made.
+	// permitted ends the SELECT of an INSERT, so that it inserts nothing if the signup may make nothing.
 	permitted       = ` WHERE NOT ` + isUndone + ` AND NOT ` + isCommitted
 	insertTombstone = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 	selectHolder    = `SELECT tenant_id FROM admin_email_index WHERE email_hash = ANY($1) LIMIT 1`
 )
 
-// Permit returns nil while the signup may make something. Errors: ErrUndone, ErrCommitted.
+// Permit returns nil while the signup may still make something. Errors: ErrUndone, ErrCommitted.
 func (r *Registry) Permit(ctx context.Context, owner Owner) error { return permit(ctx, r.pool, owner) }
 
 func permit(ctx context.Context, db postgres.DB, owner Owner) error {
@@ -128,7 +128,7 @@ func scanStanding(row pgx.Row) error {
 	return nil
 }
 
-// args adds whose rows they are to the arguments of a statement.
+// args adds the owner to the arguments of a statement.
 func (o Owner) args(args pgx.NamedArgs) pgx.NamedArgs {
 	if args == nil {
 		args = pgx.NamedArgs{}
@@ -137,7 +137,7 @@ func (o Owner) args(args pgx.NamedArgs) pgx.NamedArgs {
 	return args
 }
 
-// Tombstone records that the signup is being rolled back: from then on it can make nothing. Idempotent.
+// Tombstone records that the signup is being rolled back. From then on it can make nothing. Idempotent.
 // Errors: ErrCommitted, if it has completed and there is nothing to roll back.
 func (r *Registry) Tombstone(ctx context.Context, owner Owner) error {
 	return r.remove(ctx, owner, "")
@@ -156,13 +156,13 @@ func (r *Registry) EmailHolder(ctx context.Context, email string) (tenantID stri
 	return tenantID, nil
 }
 
-// ownedRow is the SQL of a row that carries its run's id: an INSERT … SELECT … WHERE permitted … ON CONFLICT (id) DO
-// NOTHING, and a SELECT of whose the row is.
+// ownedRow is the SQL for a row that has its run's id: an INSERT … SELECT … WHERE permitted … ON CONFLICT (id) DO
+// NOTHING, and a SELECT of the row's owner.
 type ownedRow struct{ insert, owner string }
 
-// insert makes a row for owner. A row that is there already is owner's own (an earlier attempt's, whose answer was lost),
-// or ErrNotOwned; one that is not there afterwards was refused for its email. All statements go to the server together,
-// and are one transaction; locks are taken beside the signup's own.
+// insert inserts a row for owner. An existing row must be owner's, made by an earlier attempt whose answer was lost;
+// otherwise the error is ErrNotOwned. A row that is missing afterwards was refused because of its email. All statements
+// are sent together as one transaction. locks are taken in addition to the signup's own.
 func (r *Registry) insert(ctx context.Context, owner Owner, sql ownedRow, args pgx.NamedArgs, locks ...string) error {
 	args = owner.args(args)
 	var batch pgx.Batch
@@ -208,7 +208,7 @@ var emailConstraints = map[string]bool{
 }
 
 // remove tombstones the signup and deletes owner's row, in one transaction. The statement takes @tenant_id and
-// @signup_id; an empty one writes only the tombstone. A signup that has completed is left alone: ErrCommitted.
+// @signup_id; an empty one writes only the tombstone. A completed signup is left alone: ErrCommitted.
 func (r *Registry) remove(ctx context.Context, owner Owner, statement string) error {
 	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
 		if _, err := tx.Exec(ctx, lockSignup, owner.RunID); err != nil {
@@ -236,7 +236,7 @@ func (r *Registry) remove(ctx context.Context, owner Owner, statement string) er
 	})
 }
 
-// sealEmail seals an email for the email column of one table.
+// sealEmail seals an email for the email column of a table.
 func (r *Registry) sealEmail(table string, owner Owner, email string) ([]byte, error) {
 	return r.keys.Seal([]byte(email), emailPlace(table, owner.TenantID))
 }

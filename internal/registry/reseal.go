@@ -27,8 +27,8 @@ const (
 	updateKeyCheck  = `UPDATE key_checks SET sealed = $2, indexed = $3, updated_at = now() WHERE id = $1`
 )
 
-// Reseal brings all that the registry holds under the primary keys, and tells progress after each batch
-// how many rows of a table are done. It can be cut off and run again. Errors: secrets.ErrSealed.
+// Reseal brings everything in the registry under the primary keys. After each batch it calls progress with
+// the number of resealed rows of a table. It can be interrupted and run again. Errors: secrets.ErrSealed.
 func (r *Registry) Reseal(ctx context.Context, progress func(table string, rows int)) error {
 	conn, err := r.pool.Acquire(ctx)
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"narthex/internal/secrets"
 )
 
-// A tenant's status until its signup has succeeded, and from then on.
+// A tenant's status before and after its signup has succeeded.
 const (
 	StatusProvisioning = "provisioning"
 	StatusActive       = "active"
 )
 
-// NewTenant is a row of tenants as a signup makes it, in status provisioning.
+// NewTenant is a row of tenants as a signup creates it, in status provisioning.
 type NewTenant struct {
 	Name          string
 	Email         string // normalised; stored sealed
@@ -71,7 +71,7 @@ const (
 			UPDATE tenants t SET status = 'active', updated_at = now() FROM tenants was
 			WHERE t.id = @tenant_id AND was.id = t.id AND t.signup_id = @signup_id AND t.status IN ('provisioning', 'active')
 			AND NOT ` + isUndone + ` RETURNING was.status
-		), trial AS ( -- which begins when the church opens, if that is late: a signup may be replayed weeks after it was asked for
+		), trial AS ( -- if the church opens late, its trial begins then: a signup may be replayed weeks after it was requested
 			UPDATE churches SET trial_ends_at = trial_ends_at + (now() - created_at) WHERE id = @tenant_id
 			AND created_at < now() - interval '1 day' AND EXISTS (SELECT FROM activated WHERE status = 'provisioning')
 		), audited AS (
@@ -85,7 +85,7 @@ const (
 		SELECT t.id, t.name, t.email, t.status, c.subscription_status, c.trial_ends_at, t.schema_version,
 			coalesce(t.schema_serves, t.schema_version) AS schema_serves, t.database_url
 		FROM tenants t JOIN churches c ON c.id = t.church_id WHERE t.id = $1`
-	// Processes must not wait for each other here, nor for whoever changes a tenant, nor write what another has just written.
+	// Processes must not wait here for each other or for changes of a tenant, nor repeat what another has just written.
 	touchTenants = `
 		WITH used AS (
 			SELECT id FROM tenants WHERE id = ANY($1) AND (last_accessed_at IS NULL OR last_accessed_at < now() - interval '4 minutes')
@@ -93,7 +93,7 @@ const (
 		UPDATE tenants t SET last_accessed_at = now() FROM used WHERE t.id = used.id`
 )
 
-// TouchTenants records that these tenants were used within the last few minutes. It tells nobody of a change.
+// TouchTenants records that these tenants were used within the last few minutes. It notifies nobody.
 func (r *Registry) TouchTenants(ctx context.Context, tenantIDs []string) error {
 	if _, err := r.pool.Exec(ctx, touchTenants, tenantIDs); err != nil {
 		return fmt.Errorf("record which tenants were used: %w", err)
@@ -102,7 +102,7 @@ func (r *Registry) TouchTenants(ctx context.Context, tenantIDs []string) error {
 }
 
 // ServerURLs returns a database URL for each PostgreSQL server that holds an active tenant's database, or
-// the registry's own where there is no tenant.
+// the registry's own URL if there is no tenant.
 func (r *Registry) ServerURLs(ctx context.Context) (urls []string, err error) {
 	tenants, err := postgres.All(ctx, r.pool, pgx.RowTo[string], selectOneAServer)
 	if err != nil {
@@ -121,7 +121,7 @@ func (r *Registry) ServerURLs(ctx context.Context) (urls []string, err error) {
 	return urls, nil
 }
 
-// InsertTenant enters the tenant, in status provisioning. Idempotent for one owner.
+// InsertTenant adds the tenant, in status provisioning. Idempotent for one owner.
 // Errors: ErrUndone, ErrNotOwned. Nothing is stored if sealing fails.
 func (r *Registry) InsertTenant(ctx context.Context, owner Owner, tenant NewTenant) error {
 	email, err := r.sealEmail("tenants", owner, tenant.Email)
@@ -152,7 +152,7 @@ func (r *Registry) DeleteTenant(ctx context.Context, owner Owner) error {
 }
 
 // ActivateTenant opens the tenant for requests, and records that its admin has signed up. Idempotent.
-// Errors: ErrUndone, when the signup was rolled back or its tenant is not there to be activated.
+// Errors: ErrUndone, if the signup was rolled back or its tenant does not exist.
 func (r *Registry) ActivateTenant(ctx context.Context, owner Owner, adminID string) error {
 	var batch pgx.Batch
 	batch.Queue(lockSignup, owner.RunID)
@@ -191,7 +191,7 @@ func (r *Registry) Tenant(ctx context.Context, tenantID string) (Tenant, error) 
 		TrialEndsAt: row.TrialEndsAt, SchemaVersion: row.SchemaVersion, SchemaServes: row.SchemaServes, DatabaseURL: string(url)}, nil
 }
 
-// DatabaseURLPlace is where a tenant's database URL is sealed.
+// DatabaseURLPlace is the place for which a tenant's database URL is sealed.
 func DatabaseURLPlace(tenantID string) secrets.Place {
 	return secrets.Place{Table: "registry.tenants", Column: "database_url", Tenant: tenantID}
 }

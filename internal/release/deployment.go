@@ -13,28 +13,28 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// Deployment is what Temporal calls a worker deployment: the releases whose workers have asked a task queue
-// for work, of which one is current. The current one's workers get all of it, also what others have begun.
+// Deployment is what Temporal calls a worker deployment: the releases whose workers have polled a task queue.
+// One of them is current. Its workers get all work, including what other releases have begun.
 type Deployment struct {
 	temporal  client.Client
 	taskQueue string
 	version   worker.WorkerDeploymentVersion
 }
 
-// NewDeployment returns a task queue's deployment, as seen by the release of that name.
+// NewDeployment returns a task queue's deployment, as seen by the given release.
 func NewDeployment(temporal client.Client, taskQueue, release string) *Deployment {
-	name := "narthex-" + strings.NewReplacer(".", "%2E", ":", "%3A").Replace(taskQueue) // it may have neither
+	name := "narthex-" + strings.NewReplacer(".", "%2E", ":", "%3A").Replace(taskQueue) // a deployment's name may contain neither
 	return &Deployment{temporal, taskQueue, worker.WorkerDeploymentVersion{DeploymentName: name, BuildID: release}}
 }
 
-// Options make a worker one of the release. Its workflows are free to move to another release's workers: a
-// rollback can be stuck for longer than an old release is kept running.
+// Options returns the options for a worker of the release. Its workflows can move to another release's workers,
+// because a rollback can be stuck for longer than an old release is kept running.
 func (d *Deployment) Options() worker.DeploymentOptions {
 	return worker.DeploymentOptions{UseVersioning: true, Version: d.version, DefaultVersioningBehavior: workflow.VersioningBehaviorAutoUpgrade}
 }
 
-// TakeOver makes the release the current one, if there is none or an older one, and returns which is current
-// then. Where somebody has promoted an older release over this one, that stays so.
+// TakeOver makes the release current if no release or an older one is, and returns the name of the current one.
+// If somebody has promoted an older release over this one, that release stays current.
 func (d *Deployment) TakeOver(ctx context.Context) (current string, err error) {
 	seen, err := d.handle().Describe(ctx, client.WorkerDeploymentDescribeOptions{})
 	if err != nil {
@@ -57,7 +57,7 @@ func (d *Deployment) IsCurrent(ctx context.Context) (bool, error) {
 	return current != nil && *current == d.version, nil
 }
 
-// wasCurrent reports whether another release has followed this one: Temporal then waits, or has waited, for
+// wasCurrent reports whether another release has replaced this one. If so, Temporal waits, or has waited, for
 // its workflows to end.
 func (d *Deployment) wasCurrent(info client.WorkerDeploymentInfo) bool {
 	for _, summary := range info.VersionSummaries {
@@ -68,10 +68,10 @@ func (d *Deployment) wasCurrent(info client.WorkerDeploymentInfo) bool {
 	return false
 }
 
-// ErrNoWorker is returned where nobody would take what the release is given.
+// ErrNoWorker means that the release has no worker to take its work.
 var ErrNoWorker = errors.New("no worker of this release is running")
 
-// Promote makes the release the current one, whichever is now, and returns its name. Errors: ErrNoWorker.
+// Promote makes the release current, whichever is current now, and returns its name. Errors: ErrNoWorker.
 func (d *Deployment) Promote(ctx context.Context) (current string, err error) {
 	if err := d.checkWorker(ctx); err != nil {
 		return "", err
@@ -87,11 +87,11 @@ func (d *Deployment) checkWorker(ctx context.Context) error {
 	return err
 }
 
-// seenLately is within which time a worker that is there has asked for work: it asks at least once a minute.
+// seenLately is how long ago a running worker can have polled last: it polls at least once a minute.
 const seenLately = 70 * time.Second
 
-// Polls reports whether a worker of a release, or of any if buildID is "", takes work from the task queue. One that has
-// just stopped may still be taken for running for a minute.
+// Polls reports whether a worker of a release, or of any release if buildID is "", takes work from the task queue. A
+// stopped worker may still count as running for a minute.
 func Polls(ctx context.Context, temporal client.Client, taskQueue, buildID string) (bool, error) {
 	queue, err := temporal.DescribeTaskQueue(ctx, taskQueue, enumspb.TASK_QUEUE_TYPE_WORKFLOW)
 	if err != nil {
@@ -106,7 +106,7 @@ func Polls(ctx context.Context, temporal client.Client, taskQueue, buildID strin
 	return false, nil
 }
 
-// makeCurrent fails while Temporal has not yet taken in all that the release's first worker asked for.
+// makeCurrent makes the release current. It fails until Temporal has registered the first worker's task queues.
 func (d *Deployment) makeCurrent(ctx context.Context, token []byte) (current string, err error) {
 	options := client.WorkerDeploymentSetCurrentVersionOptions{BuildID: d.version.BuildID, ConflictToken: token}
 	_, err = d.handle().SetCurrentVersion(ctx, options)
@@ -126,8 +126,8 @@ const (
 	attemptLimit = 10 * time.Second
 )
 
-// Settle tries TakeOver or Promote until it works, and returns what that does, or until ctx ends. Each
-// failure is told.
+// Settle retries TakeOver or Promote until it works or ctx ends, and returns its result. It calls failed for
+// each failure.
 func Settle(ctx context.Context, try func(context.Context) (string, error), failed func(error)) (current string, err error) {
 	for {
 		attempt, cancel := context.WithTimeout(ctx, attemptLimit)

@@ -1,5 +1,5 @@
-// Package release says which release of Narthex a program is, and which release's workers Temporal gives
-// workflows to.
+// Package release identifies the release of Narthex that a program is, and decides which release's workers
+// get workflows from Temporal.
 package release
 
 import (
@@ -17,8 +17,8 @@ const (
 	hashDigits = 12
 )
 
-// ID names the release that this program is, by time and content: by the commit that it was built from
-// or, where Go did not record one or there were changes beside it, by the executable's own time and hash.
+// ID returns the name of this program's release, by time and content: those of the commit that it was built from
+// or, if Go recorded none or there were uncommitted changes, those of the executable.
 func ID() (string, error) {
 	if build, ok := debug.ReadBuildInfo(); ok {
 		if id := committed(build.Settings); id != "" {
@@ -34,7 +34,7 @@ func ID() (string, error) {
 
 var errUnnamed = errors.New("this program cannot read itself to name its release: name it in BUILD_ID")
 
-// committed names a release by its commit, "" where the settings name none.
+// committed returns the name of a release by its commit, or "" if the settings name none.
 func committed(settings []debug.BuildSetting) string {
 	values := map[string]string{}
 	for _, setting := range settings {

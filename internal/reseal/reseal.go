@@ -1,5 +1,5 @@
-// Package reseal writes sealed values and blind indexes anew under the primary keys. What is to be done
-// shows in the values themselves, which begin with their key's id: a run that was cut off is simply
+// Package reseal rewrites sealed values and blind indexes under the primary keys. The values themselves
+// show what is left to do, because they begin with their key's id, so an interrupted run can simply be
 // started again. It knows no table by name.
 package reseal
 
@@ -18,16 +18,16 @@ import (
 
 // Table says which columns of a table are sealed. Its rows have an id.
 type Table struct {
-	Scope   string           // of the place that its values are sealed for: Scope.Name
-	Name    string           // as in SQL
-	Tenant  string           // the column with the tenant's id; empty where the whole database is one tenant's
+	Scope   string           // the prefix of the place for which its values are sealed: Scope.Name
+	Name    string           // its name in SQL
+	Tenant  string           // the column with the tenant's id; empty if the whole database belongs to one tenant
 	Sealed  []string         // bytea columns
 	Indexes map[string]Index // columns with a blind index
 }
 
-// Index says what a blind index is of.
+// Index describes a blind index.
 type Index struct {
-	Column    string // the sealed one
+	Column    string // the sealed column that is indexed
 	Kind      string // of the purpose
 	PerTenant bool
 }
@@ -46,13 +46,13 @@ const (
 // Job is a table to reseal.
 type Job struct {
 	Table
-	TenantID string // of all rows of a table without a tenant column
-	// Done is told, after each batch and still in its transaction, the tenants of its rows, one a row.
+	TenantID string // the tenant of all rows if the table has no tenant column
+	// Done is called after each batch, in its transaction, with the tenant of each of its rows.
 	Done func(tx pgx.Tx, tenants []string) error
 }
 
-// Run reseals a table's rows, a batch a transaction, while others use them. Idempotent. Errors: secrets.ErrSealed for a
-// value whose key is missing, Done's.
+// Run reseals a table's rows while others use them, with a transaction for each batch. Idempotent. Errors: Done's, and
+// secrets.ErrSealed for a value whose key is missing.
 func Run(ctx context.Context, db DB, keys *secrets.Keys, job Job) error {
 	for {
 		var resealed int
@@ -74,7 +74,7 @@ func Run(ctx context.Context, db DB, keys *secrets.Keys, job Job) error {
 		if err != nil || left == 0 {
 			return err
 		}
-		select { // what is left is locked by somebody
+		select { // the remaining rows are locked by others
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-time.After(lockedPause):
@@ -91,9 +91,9 @@ func Count(ctx context.Context, db DB, keys *secrets.Keys, table Table) (n int, 
 	return n, nil
 }
 
-// stale is the condition under which a row holds something of another key than $1 (seal) or $2 (index).
+// stale returns the condition that a row has a value under another key than $1 (seal) or $2 (index).
 func (t Table) stale() string {
-	conditions := []string{"$2::text IS NULL"} // it is never; so each parameter is used, whatever the columns
+	conditions := []string{"$2::text IS NULL"} // never true; it makes sure that both parameters are used
 	for _, column := range t.Sealed {
 		conditions = append(conditions, fmt.Sprintf("substring(%s FROM 1 FOR 5) <> $1", column))
 	}
@@ -105,7 +105,7 @@ func (t Table) stale() string {
 
 func (t Table) indexColumns() []string { return slices.Sorted(maps.Keys(t.Indexes)) }
 
-// batch reseals some rows that nobody has locked, and returns their tenants.
+// batch reseals some rows that are not locked, and returns their tenants.
 func (t Table) batch(ctx context.Context, tx pgx.Tx, keys *secrets.Keys, tenantID string) (tenants []string, err error) {
 	tenant := "$3::text"
 	if t.Tenant != "" {
@@ -131,7 +131,7 @@ func (t Table) batch(ctx context.Context, tx pgx.Tx, keys *secrets.Keys, tenantI
 	return tenants, tx.SendBatch(ctx, updates).Close()
 }
 
-// update sets the sealed columns and then the indexes, in order, from $2 on. An index that is NULL stays NULL.
+// update returns the SQL that sets the sealed columns and then the indexes, in order, from $2 on. NULL indexes stay NULL.
 func (t Table) update() string {
 	var set []string
 	for i, column := range t.Sealed {
@@ -143,7 +143,7 @@ func (t Table) update() string {
 	return fmt.Sprintf(`UPDATE %s SET %s WHERE id = $1`, t.Name, strings.Join(set, ", "))
 }
 
-// fresh returns the values that update sets.
+// fresh returns the arguments for update.
 func (t Table) fresh(keys *secrets.Keys, tenantID string, sealed []any) (values []any, err error) {
 	plain := map[string]string{}
 	for i, column := range t.Sealed {

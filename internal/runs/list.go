@@ -18,10 +18,10 @@ import (
 	"narthex/internal/saga"
 )
 
-// What became of a run, beside saga's outcomes.
+// Outcomes of a run, in addition to saga's.
 const (
 	OutcomeRollingBack = "rolling_back"
-	OutcomeTerminated  = "terminated" // from outside: it couldn't undo what it had made
+	OutcomeTerminated  = "terminated" // from outside, so it couldn't undo what it had made
 )
 
 // Entry is a run in a list.
@@ -34,18 +34,18 @@ type Entry struct {
 	ClosedAt   *time.Time `json:"closedAt,omitempty"`
 }
 
-// Filter says which runs to list. What is empty does not matter.
+// Filter says which runs to list. Empty fields match all runs.
 type Filter struct {
 	Outcome    string
 	FailedStep string
-	Failed     bool      // what needs somebody: rolled back or terminated and not replayed since, or stuck; not what was refused
-	Since      time.Time // when they started, this moment included
-	Until      time.Time // when they started, this moment excluded
+	Failed     bool      // runs that need attention: stuck, or rolled back or terminated and not replayed since; not refused ones
+	Since      time.Time // earliest start, inclusive
+	Until      time.Time // latest start, exclusive
 	Limit      int       // 0 lists all
 }
 
-// conditions are Temporal's list filters for the outcomes that can be asked for. A run of an older release is created
-// from its start, by its search attribute.
+// conditions are Temporal's list filters for the outcomes of a Filter. Runs of older releases have the search attribute
+// "created" from their start.
 var conditions = map[string]string{
 	saga.OutcomeRunning:       "ExecutionStatus = 'Running'",
 	OutcomeTerminated:         "ExecutionStatus IN ('Terminated', 'TimedOut')",
@@ -58,14 +58,14 @@ var conditions = map[string]string{
 const hasFailed = "(SignupOutcome = 'rolled_back' OR (SignupOutcome = 'rollback_stuck' AND ExecutionStatus = 'Running')" +
 	" OR ExecutionStatus IN ('Terminated', 'TimedOut'))"
 
-// Outcomes are what a Filter's Outcome can be.
+// Outcomes returns the possible values of a Filter's Outcome.
 func Outcomes() []string {
 	return []string{saga.OutcomeCreated, saga.OutcomeRefused, saga.OutcomeRolledBack, saga.OutcomeRollbackStuck,
 		saga.OutcomeRunning, OutcomeTerminated}
 }
 
-// List returns the runs that started last, newest first, and whether there are more than the filter's limit. A run that
-// has just started or ended may be missing or look older for a moment.
+// List returns the runs that started last, newest first, and whether there are more than the filter's limit. For a moment,
+// a run that has just started may be missing, and one that has just ended may have its earlier state.
 func (o *Operator) List(ctx context.Context, filter Filter) (entries []Entry, more bool, err error) {
 	query := []string{o.ofKind()}
 	if filter.Outcome != "" {
@@ -94,8 +94,8 @@ func (o *Operator) List(ctx context.Context, filter Filter) (entries []Entry, mo
 	return entries, false, nil
 }
 
-// since returns at least those runs that the filter's limit takes, and one more, in no order. Temporal lists by when
-// runs closed: so it counts, in windows that grow backwards in time, until there are enough.
+// since returns, in no order, at least as many runs as the filter's limit and one more. Temporal lists runs by closing
+// time, so since counts them in windows that grow backwards in time until there are enough.
 func (o *Operator) since(ctx context.Context, query string, filter Filter) ([]Entry, error) {
 	from := func(t time.Time) string {
 		if t.IsZero() {
@@ -148,7 +148,7 @@ func (o *Operator) all(ctx context.Context, query string) (entries []Entry, err 
 	}
 }
 
-// notReplayed keeps the runs that are the newest of their saga.
+// notReplayed returns the runs that are the newest of their saga.
 func (o *Operator) notReplayed(ctx context.Context, entries []Entry) (kept []Entry, err error) {
 	for _, e := range entries {
 		latest, err := o.Latest(ctx, e.Run)
@@ -185,13 +185,13 @@ func entryOf(info *workflowpb.WorkflowExecutionInfo) Entry {
 // attributes are a run's search attributes, by name.
 type attributes map[string]*commonpb.Payload
 
-// text returns an attribute's value; "" of one that is missing, or not a text.
+// text returns an attribute's value, or "" if it is missing or not a text.
 func (a attributes) text(key temporal.SearchAttributeKeyKeyword) (value string) {
 	_ = converter.GetDefaultDataConverter().FromPayload(a[key.GetName()], &value)
 	return value
 }
 
-// outcome says what became of a run with these attributes.
+// outcome returns the outcome of a run with these attributes.
 func (a attributes) outcome(status enumspb.WorkflowExecutionStatus) string {
 	recorded := a.text(saga.Outcome)
 	switch status {

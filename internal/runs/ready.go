@@ -14,10 +14,10 @@ import (
 	"narthex/internal/saga"
 )
 
-// ErrNotPrepared says that the namespace, or a search attribute in it, is missing.
+// ErrNotPrepared means that the namespace, or a search attribute in it, is missing.
 var ErrNotPrepared = errors.New("Temporal's namespace or its search attributes are missing")
 
-// Ready reports whether Temporal can take a saga. Errors: ErrNotPrepared, or why it did not answer.
+// Ready checks that Temporal can run a saga. Errors: ErrNotPrepared, or why it did not answer.
 func Ready(ctx context.Context, temporal client.Client) error {
 	var conditions []string
 	for name := range saga.SearchAttributes() {

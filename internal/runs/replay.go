@@ -30,7 +30,7 @@ var (
 	ErrInput        = errors.New("its input can't be read: its seal key may have been retired")
 )
 
-// CheckWorker looks whether a worker is there to run what is replayed. Errors: ErrNoWorker.
+// CheckWorker checks that a worker is running to take replayed sagas. Errors: ErrNoWorker.
 func (o *Operator) CheckWorker(ctx context.Context) error {
 	polls, err := release.Polls(ctx, o.Temporal, o.TaskQueue, "")
 	if err == nil && !polls {
@@ -39,9 +39,9 @@ func (o *Operator) CheckWorker(ctx context.Context) error {
 	return err
 }
 
-// Replayable returns the sagas to replay of those that failed since: at most one per workflow id, because only one can
-// have the email, and none where a later one has it, or is at it. One that was terminated goes first: what it left may
-// be in the others' way.
+// Replayable returns the sagas to replay among those that have failed since a time. There is at most one per workflow id,
+// because only one can have the email, and none if a later one has completed or is running. Terminated sagas come first:
+// what they left may block the others.
 func (o *Operator) Replayable(ctx context.Context, since time.Time) ([]Entry, error) {
 	failed, _, err := o.List(ctx, Filter{Failed: true, Since: since})
 	if err != nil {
@@ -74,8 +74,8 @@ func rank(e Entry) int {
 	return 1
 }
 
-// Replay starts the failed saga that a run belongs to again, with its own input, and returns the new run. One that was
-// rolled back begins again. One that was terminated goes on with what it has made: its run is reset to its beginning.
+// Replay starts a run's failed saga again with the same input, and returns the new run. A saga that was rolled back starts
+// from scratch. One that was terminated keeps what it has made: its run is reset to its beginning.
 // Errors: ErrNotFound, ErrRunning, ErrSucceeded, ErrOtherRunning, ErrEmailTaken, ErrInput.
 func (o *Operator) Replay(ctx context.Context, run Run) (Run, error) {
 	latest, err := o.Latest(ctx, run)
@@ -106,7 +106,7 @@ func (o *Operator) Replay(ctx context.Context, run Run) (Run, error) {
 	return o.startAgain(ctx, latest.Run)
 }
 
-// checkEmail looks whether another church has the email of a run's saga. One whose seal doesn't open is left to the saga.
+// checkEmail checks whether another church has the email of a run's saga. If the sealed email doesn't open, the saga decides.
 func (o *Operator) checkEmail(ctx context.Context, run Run) error {
 	if o.Emails == nil {
 		return nil
@@ -147,7 +147,7 @@ func (o *Operator) startAgain(ctx context.Context, last Run) (Run, error) {
 	if err != nil {
 		return Run{}, err
 	}
-	options.ID = last.WorkflowID // the email's index may have another key by now
+	options.ID = last.WorkflowID // the email index may have another key by now
 	run, err := o.Start(ctx, options, input)
 	if errors.Is(err, ErrRunning) {
 		return Run{}, ErrOtherRunning
@@ -155,18 +155,18 @@ func (o *Operator) startAgain(ctx context.Context, last Run) (Run, error) {
 	return run, err
 }
 
-// takeUp resets a run to its beginning: what the new one makes belongs to the same saga.
+// takeUp resets a run to its beginning. What the new run makes belongs to the same saga.
 func (o *Operator) takeUp(ctx context.Context, last Run) (Run, error) {
 	first, err := o.firstTask(ctx, last)
 	if err != nil {
 		return Run{}, err
 	}
-	if first == nil { // it was ended before a worker had it
+	if first == nil { // it ended before a worker took it
 		return o.startAgain(ctx, last)
 	}
 	reset, err := o.Temporal.ResetWorkflowExecution(ctx, &workflowservice.ResetWorkflowExecutionRequest{
 		Namespace: o.Namespace, WorkflowExecution: &commonpb.WorkflowExecution{WorkflowId: last.WorkflowID, RunId: last.RunID},
-		Reason: "replayed by an operator", WorkflowTaskFinishEventId: first.EventId + 1, // how the task ended, if it did
+		Reason: "replayed by an operator", WorkflowTaskFinishEventId: first.EventId + 1, // the event that ended the task, if any
 	})
 	if err != nil {
 		return Run{}, o.failed("reset", err)
@@ -181,7 +181,7 @@ func (o *Operator) firstTask(ctx context.Context, run Run) (*historypb.HistoryEv
 		if err != nil {
 			return nil, o.failed("read the history of", err)
 		}
-		// It need not have been completed: quick steps leave nothing else.
+		// The task need not be completed: quick steps leave no other event.
 		if event.EventType == enumspb.EVENT_TYPE_WORKFLOW_TASK_STARTED {
 			return event, nil
 		}
@@ -189,7 +189,7 @@ func (o *Operator) firstTask(ctx context.Context, run Run) (*historypb.HistoryEv
 	return nil, nil
 }
 
-// AwaitEnd waits until a run has ended, or ctx has, and returns how it stands.
+// AwaitEnd waits until a run or ctx has ended, and returns the run's status.
 func (o *Operator) AwaitEnd(ctx context.Context, run Run) (Status, error) {
 	handle := o.Temporal.GetWorkflow(ctx, run.WorkflowID, run.RunID)
 	err := handle.GetWithOptions(ctx, nil, client.WorkflowRunGetOptions{DisableFollowingRuns: true})
@@ -202,5 +202,5 @@ func (o *Operator) AwaitEnd(ctx context.Context, run Run) (Status, error) {
 	return o.Read(reading, run)
 }
 
-// readLimit bounds a last look at how a run stands.
+// readLimit bounds the last read of a run's status.
 const readLimit = 10 * time.Second

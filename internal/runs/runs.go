@@ -1,5 +1,5 @@
-// Package runs finds the runs of a saga's workflow, reads how they stand, and acts on them as operators do. It knows no
-// subject: a Kind says which workflow, and what its steps are. It needs no worker and no registry.
+// Package runs finds the runs of a saga's workflow, reads their status, and acts on them for operators. It knows no
+// subject: a Kind names the workflow and its steps. It needs no worker and no registry.
 package runs
 
 import (
@@ -19,18 +19,18 @@ import (
 	"narthex/internal/secrets"
 )
 
-// Kind says which saga's runs they are.
+// Kind describes the saga to which runs belong.
 type Kind struct {
 	Noun     string // for errors: "signup"
 	Workflow string // its registered name
 	Prefix   string // of its workflow ids
 	Steps    []saga.Step
 
-	// Again makes what a run starts with that repeats a failed one, whose input read reads.
+	// Again returns the options and the input for a run that repeats a failed one. read reads the failed run's input.
 	Again func(taskQueue string, read func(input any) error) (options client.StartWorkflowOptions, input any, err error)
-	// Email returns the email that a saga whose input read reads is to have, and for which tenant. Errors: secrets.ErrSealed.
+	// Email returns the email that a saga is to use, and its tenant. read reads the saga's input. Errors: secrets.ErrSealed.
 	Email func(keys *secrets.Keys, read func(input any) error) (email, tenantID string, err error)
-	// OpenID returns the run that an id names which the API gave out, and whether it is one. Nil if the API gives none out.
+	// OpenID returns the run that an id from the API names, and whether it is such an id. Nil if the API issues none.
 	OpenID func(keys *secrets.Keys, id string) (Run, bool)
 }
 
@@ -40,24 +40,24 @@ type Run struct {
 	RunID      string `json:"runId"`
 }
 
-// Operator works with the runs of one kind. Runs of other workflows don't exist for it.
+// Operator works with the runs of one kind. It ignores runs of other workflows.
 type Operator struct {
 	Kind
 	Temporal  client.Client
 	Keys      *secrets.Keys
 	Namespace string
 	TaskQueue string
-	Emails    Emails // if nil, Replay leaves it to the saga to find an email taken
+	Emails    Emails // if nil, Replay leaves the check of the email to the saga
 }
 
-// Emails says whom emails belong to.
+// Emails says which tenants emails belong to.
 type Emails interface {
 	// EmailHolder returns the tenant that a normalised email logs in to, or "".
 	EmailHolder(ctx context.Context, email string) (tenantID string, err error)
 }
 
 var (
-	// ErrNotFound means that Temporal doesn't have the run, or no longer: it keeps closed ones for its retention.
+	// ErrNotFound means that Temporal doesn't have the run. It keeps closed runs only for its retention period.
 	ErrNotFound = errors.New("no such run")
 	// ErrSeveral means that an id names several sagas.
 	ErrSeveral = errors.New("there are several: name one by its workflow id")
@@ -65,8 +65,8 @@ var (
 	ErrClosed = errors.New("it has ended")
 )
 
-// Find returns the run that an id names: a tenant id or a workflow id (the newest run of either), or the id that the API
-// gave out (that very run). Errors: ErrNotFound, ErrSeveral.
+// Find returns the run that an id names: for a tenant id or a workflow id the newest run, for an id from the API that very
+// run. Errors: ErrNotFound, ErrSeveral.
 func (o *Operator) Find(ctx context.Context, id string) (Run, error) {
 	if o.OpenID != nil {
 		if run, ok := o.OpenID(o.Keys, id); ok {
@@ -84,7 +84,7 @@ func (o *Operator) Find(ctx context.Context, id string) (Run, error) {
 	return newest.Run, err
 }
 
-// FindByEmail returns the newest run of a normalised email. Errors: ErrNotFound.
+// FindByEmail returns the newest run for a normalised email. Errors: ErrNotFound.
 func (o *Operator) FindByEmail(ctx context.Context, email string) (Run, error) {
 	hashes, err := o.Keys.EmailIndexes(email)
 	if err != nil {
@@ -99,11 +99,11 @@ func (o *Operator) FindByEmail(ctx context.Context, email string) (Run, error) {
 	return Run{}, ErrNotFound
 }
 
-// Latest returns the newest run of the saga that a run belongs to: of the same workflow, for the same tenant. What came
-// later under the same workflow id for another tenant is another saga. Without a run id it is the workflow's newest.
+// Latest returns the newest run of a run's saga, that is, of the same workflow and for the same tenant. A later run under
+// the same workflow id for another tenant is another saga. Without a run id, Latest returns the workflow's newest run.
 func (o *Operator) Latest(ctx context.Context, run Run) (Entry, error) {
 	entry, err := o.describe(ctx, run)
-	if err != nil || run.RunID == "" { // without a run id it is the newest
+	if err != nil || run.RunID == "" { // without a run id, it is the newest
 		return entry, err
 	}
 	newest, err := o.describe(ctx, Run{WorkflowID: run.WorkflowID})
@@ -117,7 +117,7 @@ func (o *Operator) Latest(ctx context.Context, run Run) (Entry, error) {
 	return latest, err
 }
 
-// newest returns the run that started last of those that a list filter takes. Errors: ErrNotFound, ErrSeveral.
+// newest returns the last started run that matches a list filter. Errors: ErrNotFound, ErrSeveral.
 func (o *Operator) newest(ctx context.Context, condition string) (Entry, error) {
 	found, err := o.all(ctx, o.ofKind()+" AND "+condition)
 	if err != nil {
@@ -135,10 +135,10 @@ func (o *Operator) newest(ctx context.Context, condition string) (Entry, error) 
 	return found[0], nil
 }
 
-// ofKind is the list filter that takes runs of the kind alone.
+// ofKind returns the list filter that matches only runs of the kind.
 func (o *Operator) ofKind() string { return fmt.Sprintf("WorkflowType = '%s'", o.Workflow) }
 
-// describe returns a run; without a run id the workflow's newest. Errors: ErrNotFound.
+// describe returns a run or, without a run id, the workflow's newest run. Errors: ErrNotFound.
 func (o *Operator) describe(ctx context.Context, run Run) (Entry, error) {
 	described, err := o.Temporal.DescribeWorkflowExecution(ctx, run.WorkflowID, run.RunID)
 	if err != nil {
@@ -150,7 +150,7 @@ func (o *Operator) describe(ctx context.Context, run Run) (Entry, error) {
 	return entryOf(described.WorkflowExecutionInfo), nil
 }
 
-// Cancel asks a run to stop: it rolls back. Errors: ErrNotFound, ErrClosed.
+// Cancel asks a run to stop and roll back. Errors: ErrNotFound, ErrClosed.
 func (o *Operator) Cancel(ctx context.Context, run Run) error {
 	entry, err := o.describe(ctx, run)
 	if err != nil {
@@ -169,13 +169,13 @@ func (o *Operator) Cancel(ctx context.Context, run Run) error {
 	if entry, err = o.describe(ctx, run); err != nil {
 		return err
 	}
-	if entry.ClosedAt != nil && entry.Outcome != saga.OutcomeRolledBack { // before it was asked: Temporal doesn't say
+	if entry.ClosedAt != nil && entry.Outcome != saga.OutcomeRolledBack { // it had ended before the cancel, which Temporal doesn't report
 		return ErrClosed
 	}
 	return nil
 }
 
-// Cause opens what an activity failed with, or "".
+// Cause opens and returns an activity's failure message, or "".
 func (o *Operator) Cause(failure *failurepb.Failure) string {
 	if failure == nil {
 		return ""
@@ -187,7 +187,7 @@ func (o *Operator) Cause(failure *failurepb.Failure) string {
 	return err.Error()
 }
 
-// failed says what Temporal was asked for when it answered with err. Errors: ErrNotFound.
+// failed adds to Temporal's err what it was asked for. Errors: ErrNotFound.
 func (o *Operator) failed(doing string, err error) error {
 	if err == nil {
 		return nil

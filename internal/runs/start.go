@@ -12,15 +12,15 @@ import (
 	"narthex/internal/saga"
 )
 
-// How a run that didn't complete has ended.
+// How a run that didn't complete ended.
 var (
 	ErrRefused    = errors.New("the email is taken")
 	ErrRolledBack = errors.New("it was rolled back")
 	ErrTerminated = errors.New("it was ended from outside")
 )
 
-// Start starts a run. Errors: ErrRunning, if one of the same workflow id is running, or why Temporal did not answer: then
-// it may have started.
+// Start starts a run. Errors: ErrRunning, if a run with the same workflow id is running, or why Temporal did not answer, in
+// which case the run may have started.
 func (o *Operator) Start(ctx context.Context, options client.StartWorkflowOptions, input any) (Run, error) {
 	run, err := o.Temporal.ExecuteWorkflow(ctx, options, o.Workflow, input)
 	if _, running := errors.AsType[*serviceerror.WorkflowExecutionAlreadyStarted](err); running {
@@ -32,8 +32,8 @@ func (o *Operator) Start(ctx context.Context, options client.StartWorkflowOption
 	return Run{run.GetID(), run.GetRunID()}, nil
 }
 
-// Wait waits until a run has ended, or ctx has, and reports whether it has completed. One that is still running, or whose
-// status can't be read, has not, and is no error. Errors: ErrRefused, ErrRolledBack, ErrTerminated, ErrNotFound.
+// Wait waits until a run or ctx has ended, and reports whether the run has completed. If it is still running, or its
+// status can't be read, Wait returns false and no error. Errors: ErrRefused, ErrRolledBack, ErrTerminated, ErrNotFound.
 func (o *Operator) Wait(ctx context.Context, run Run) (completed bool, err error) {
 	err = o.Temporal.GetWorkflow(ctx, run.WorkflowID, run.RunID).Get(ctx, nil)
 	if err == nil {

@@ -17,10 +17,10 @@ import (
 	"narthex/internal/secrets"
 )
 
-// State is how a run, a step or a compensation stands.
+// State is the state of a run, a step or a compensation.
 type State string
 
-// A run is running, completed, rolled_back (it failed, and nothing of it is left) or failed (it was
+// A run is running, completed, rolled_back (it failed and nothing of it is left) or failed (it was
 // ended from outside before it could undo what it had made). A step or a compensation is pending,
 // running, completed, failed or cancelled.
 const (
@@ -32,25 +32,25 @@ const (
 	RolledBack State = "rolled_back"
 )
 
-// Activity is how a step or a compensation stands.
+// Activity is the status of a step or a compensation.
 type Activity struct {
 	Name      string     `json:"name"`
 	State     State      `json:"state"`
-	Attempts  int        `json:"attempts,omitempty"` // once it has ended
+	Attempts  int        `json:"attempts,omitempty"` // set once it has ended
 	StartedAt *time.Time `json:"startedAt,omitempty"`
 	EndedAt   *time.Time `json:"endedAt,omitempty"`
 
-	// Failure is what it, or the attempt before its last, failed with: for operators alone.
+	// Failure is the failure of the activity, or of its last but one attempt. It is only for operators.
 	Failure *failurepb.Failure `json:"-"`
 }
 
-// Step is a step with its compensation, once that has begun.
+// Step is a step with its compensation, if that has begun.
 type Step struct {
 	Activity
 	Undo *Activity `json:"undo,omitempty"`
 }
 
-// Status is how a run stands.
+// Status is the status of a run.
 type Status struct {
 	State      State      `json:"state"`
 	StartedAt  time.Time  `json:"startedAt"`
@@ -59,29 +59,29 @@ type Status struct {
 	Reason     string     `json:"reason,omitempty"`     // a saga.Error… type, "Timeout" or "Cancelled"
 	Steps      []Step     `json:"steps"`
 
-	// For operators alone:
+	// Only for operators:
 	Outcome  string `json:"-"` // as in an Entry
 	TenantID string `json:"-"`
-	Server   string `json:"-"` // host:port of the tenant's database, if a step was begun that names it
+	Server   string `json:"-"` // host:port of the tenant's database, if a step that names it has begun
 }
 
-// Read returns how a run stands, by its steps in their order. Errors: ErrNotFound, secrets.ErrSealed, or why Temporal did
-// not answer.
+// Read returns a run's status, with its steps in order. Errors: ErrNotFound, secrets.ErrSealed, or why Temporal did not
+// answer.
 func (o *Operator) Read(ctx context.Context, run Run) (status Status, err error) {
 	r := newReader(o.Keys, o.Steps)
 	err = o.follow(ctx, run, false, r, func() {})
 	return r.status(), err
 }
 
-// Watch calls show with how a run stands, now and whenever that changes, until it has ended.
+// Watch calls show with a run's status, now and whenever it changes, until the run has ended.
 // Errors: ErrNotFound, ctx's, secrets.ErrSealed, or why Temporal did not answer.
 func (o *Operator) Watch(ctx context.Context, run Run, show func(Status)) error {
 	r := newReader(o.Keys, o.Steps)
 	return o.follow(ctx, run, true, r, func() { show(r.status()) })
 }
 
-// follow gives a run's history to r, event by event, to its present end or, if wait, until the run has ended. Another
-// workflow's run isn't found.
+// follow passes a run's history to r, event by event, up to its current end or, if wait is set, until the run has ended.
+// It does not find runs of other workflows.
 func (o *Operator) follow(ctx context.Context, run Run, wait bool, r *reader, applied func()) error {
 	history := o.Temporal.GetWorkflowHistory(ctx, run.WorkflowID, run.RunID, wait, enumspb.HISTORY_EVENT_FILTER_TYPE_ALL_EVENT)
 	for history.HasNext() {
@@ -100,7 +100,7 @@ func (o *Operator) follow(ctx context.Context, run Run, wait bool, r *reader, ap
 	return nil
 }
 
-// ReadPending returns how a run stands as Read does, and how often what is running was tried.
+// ReadPending returns a run's status like Read, and how often the running activities have been tried.
 func (o *Operator) ReadPending(ctx context.Context, run Run) (Status, error) {
 	status, err := o.Read(ctx, run)
 	if err != nil || status.State != Running {
@@ -130,17 +130,17 @@ func (s Status) activity(name string) *Activity {
 	return nil
 }
 
-// reader folds a history into states.
+// reader turns a history into states.
 type reader struct {
 	opening    converter.DataConverter
 	steps      []saga.Step
-	quickSince time.Time // when the quick step that is recorded next began: one begins when the one before has ended
+	quickSince time.Time // when the next recorded quick step began, which is when the previous one ended
 	startedAt  time.Time
 	closedAt   *time.Time
-	ended      enumspb.WorkflowExecutionStatus // how; running until it has
+	ended      enumspb.WorkflowExecutionStatus // how it ended; running until then
 	indexed    attributes
 	server     string
-	scheduled  map[int64]string // activity by the event that scheduled it
+	scheduled  map[int64]string // activities by the events that scheduled them
 	activities map[string]*Activity
 	failedStep string
 	reason     string
@@ -170,7 +170,7 @@ func (r *reader) apply(event *historypb.HistoryEvent) error {
 		r.findServer(name, event)
 		r.scheduled[event.EventId] = name
 		r.activities[name] = &Activity{Name: name, State: Running, StartedAt: &at}
-	case enumspb.EVENT_TYPE_ACTIVITY_TASK_STARTED: // written when it ends
+	case enumspb.EVENT_TYPE_ACTIVITY_TASK_STARTED: // this event is written when the activity ends
 		attributes := event.GetActivityTaskStartedEventAttributes()
 		activity := r.of(attributes.ScheduledEventId)
 		activity.Attempts, activity.Failure = int(attributes.Attempt), attributes.LastFailure
@@ -205,26 +205,26 @@ var endings = map[enumspb.EventType]enumspb.WorkflowExecutionStatus{
 	enumspb.EVENT_TYPE_WORKFLOW_EXECUTION_TIMED_OUT:  enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT,
 }
 
-// findServer looks for the server's name in the text that a step was begun with.
+// findServer looks for the server's name in the summary of a step that has begun.
 func (r *reader) findServer(name string, event *historypb.HistoryEvent) {
 	i := slices.IndexFunc(r.steps, func(s saga.Step) bool { return s.Do == name })
 	if i < 0 || r.server != "" {
 		return
 	}
 	var summary string
-	if err := r.opening.FromPayload(event.GetUserMetadata().GetSummary(), &summary); err == nil { // else it has none, or stays sealed
+	if err := r.opening.FromPayload(event.GetUserMetadata().GetSummary(), &summary); err == nil { // otherwise it is missing, or stays sealed
 		r.server = r.steps[i].ServerIn(summary, r.indexed.text(saga.TenantID))
 	}
 }
 
-// quick reads a step that was done within a workflow task, as a local activity. One that failed there became an
+// quick reads a step that ran within a workflow task, as a local activity. If it failed there, it became an
 // activity, whose events follow.
 func (r *reader) quick(event *historypb.HistoryEvent) error {
 	marker := event.GetMarkerRecordedEventAttributes()
 	if marker.MarkerName != "LocalActivity" {
 		return nil
 	}
-	var recorded struct { // as Temporal's SDK writes it
+	var recorded struct { // the format of Temporal's SDK
 		ActivityType string
 		ReplayTime   time.Time // when it ended
 	}
@@ -241,7 +241,7 @@ func (r *reader) quick(event *historypb.HistoryEvent) error {
 	return nil
 }
 
-// of returns an event's activity; for one that was never scheduled, an activity that nobody sees.
+// of returns an event's activity, or a dummy if none was scheduled.
 func (r *reader) of(scheduledEvent int64) *Activity {
 	if activity, ok := r.activities[r.scheduled[scheduledEvent]]; ok {
 		return activity
@@ -270,7 +270,7 @@ func (r *reader) fail(scheduledEvent int64, state State, at time.Time, failure *
 
 const reasonCancelled = "Cancelled"
 
-// reason returns the type of the innermost failure that says one.
+// reason returns the type of the innermost failure that has one.
 func reason(failure *failurepb.Failure) string {
 	why := "Timeout"
 	for ; failure != nil; failure = failure.Cause {

@@ -6,11 +6,11 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// checklist shows in Temporal's UI, as a workflow's current details, how far its steps have come. It is
-// for people alone: no command depends on it.
+// checklist shows the progress of a workflow's steps in Temporal's UI, as its current details. It is only
+// for people: no command depends on it.
 type checklist struct {
 	steps []Step
-	names *strings.Replacer // what stands for {database} and {server}
+	names *strings.Replacer // replaces {database} and {server}
 	state map[string]string // by activity
 }
 
@@ -46,7 +46,7 @@ func (c *checklist) set(ctx workflow.Context, activity, state string) {
 	workflow.SetCurrentDetails(ctx, c.markdown())
 }
 
-// markdown is a list of the steps, each with what became of it, and of its compensation once that has begun.
+// markdown returns a list of the steps, each with its state, and the state of its compensation once that has begun.
 func (c *checklist) markdown() string {
 	var lines strings.Builder
 	for _, step := range c.steps {

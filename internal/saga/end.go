@@ -8,15 +8,15 @@ import (
 )
 
 // Question is an activity that is asked before a rollback whether the saga has committed. It takes a step's input and
-// returns a bool; if it answers no, late attempts of the steps can't commit from then on.
+// returns a bool. If the answer is no, late attempts of the steps can no longer commit.
 type Question struct {
 	Activity string
 	Change   string // names the question in histories
 }
 
-// HasCommitted reports, after a step has failed, whether the saga has committed nevertheless: at the commit point only
-// the answer may have been lost; quick steps may have been lost with their workflow task; and a reset may be of a run
-// that had completed. Then what the saga made is in use, and must not be removed.
+// HasCommitted reports, after a step has failed, whether the saga has committed anyway. That is possible if only the
+// answer of the commit point was lost, if a workflow task was lost with its quick steps, or if a completed run was
+// reset. In these cases what the saga made is in use, and must not be removed.
 func (s *Saga) HasCommitted(ctx workflow.Context, failed Step, question Question) (committed bool) {
 	info := workflow.GetInfo(ctx)
 	commitPoint, reset := failed.Undo == "", info.OriginalRunID != info.WorkflowExecution.RunID
@@ -24,7 +24,7 @@ func (s *Saga) HasCommitted(ctx workflow.Context, failed Step, question Question
 		return false
 	}
 	if workflow.GetVersion(ctx, question.Change, workflow.DefaultVersion, 1) == workflow.DefaultVersion {
-		return false // a rollback that had begun before, by an older release or before the point of the reset
+		return false // an older release began the rollback, or it began before the point of the reset
 	}
 	impatient := s.quick != nil ||
 		workflow.GetVersion(ctx, "report a question that is stuck", workflow.DefaultVersion, 1) != workflow.DefaultVersion
@@ -39,7 +39,7 @@ func (s *Saga) HasCommitted(ctx workflow.Context, failed Step, question Question
 	return committed
 }
 
-// RollBack undoes what was begun, records for operators which step failed and how the saga ended, and returns cause.
+// RollBack undoes the steps that have begun, records for operators which step failed and how the saga ended, and returns cause.
 func (s *Saga) RollBack(ctx workflow.Context, failed Step, cause error) error {
 	outcome := OutcomeRolledBack
 	if failure, ok := errors.AsType[*temporal.ApplicationError](cause); ok && failure.Type() == ErrorEmailTaken {
@@ -53,8 +53,8 @@ func (s *Saga) RollBack(ctx workflow.Context, failed Step, cause error) error {
 	return cause
 }
 
-// Complete records that the saga has made what it was to make. Runs of older releases started with this outcome, or
-// without one, and record nothing.
+// Complete records that the saga has completed. Runs of older releases started with this outcome or without one, and
+// record nothing.
 func (s *Saga) Complete(ctx workflow.Context) {
 	if outcome, ok := workflow.GetTypedSearchAttributes(ctx).GetKeyword(Outcome); ok && outcome != OutcomeCreated {
 		upsert(ctx, Outcome.ValueSet(OutcomeCreated))
@@ -62,8 +62,8 @@ func (s *Saga) Complete(ctx workflow.Context) {
 	s.ended(ctx, OutcomeCreated, "")
 }
 
-// ended counts, times and logs a saga that has ended. Its time is the history's, and a replay counts nothing:
-// neither makes a command.
+// ended counts, times and logs a saga that has ended. It takes the time from the history, and a replay counts
+// nothing. It creates no command.
 func (s *Saga) ended(ctx workflow.Context, outcome, failedStep string) {
 	took := workflow.Now(ctx).Sub(workflow.GetInfo(ctx).WorkflowStartTime)
 	metrics := workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"outcome": outcome, "step": failedStep})
@@ -85,6 +85,6 @@ func stuck(ctx workflow.Context, undo string) {
 }
 
 func upsert(ctx workflow.Context, updates ...temporal.SearchAttributeUpdate) {
-	// The command only fails to be made for an invalid attribute, which the types rule out.
+	// This can only fail for an invalid attribute, which the types rule out.
 	_ = workflow.UpsertTypedSearchAttributes(ctx, updates...)
 }

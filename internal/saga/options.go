@@ -7,9 +7,9 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// Steps are bounded: each ends, one way or the other, and its quick attempt with it, inside the time that the API
-// waits by default.
-// Cancelling waits for the attempt in hand, so that it is over before it is undone.
+// Steps are bounded: each ends, including its quick attempt, within the time that the API waits by default, whether
+// it succeeds or not.
+// A cancel waits for the current attempt, so that it is over before it is undone.
 var forward = workflow.ActivityOptions{
 	StartToCloseTimeout:    4 * time.Second,
 	ScheduleToCloseTimeout: 8500 * time.Millisecond,
@@ -19,13 +19,13 @@ var forward = workflow.ActivityOptions{
 	},
 }
 
-// The first attempt of a step ends before the workflow task in which it is made is extended.
+// The first attempt of a step ends before its workflow task would have to be extended.
 var quick = workflow.LocalActivityOptions{
 	ScheduleToCloseTimeout: 1500 * time.Millisecond,
 	RetryPolicy:            &temporal.RetryPolicy{MaximumAttempts: 1},
 }
 
-// Compensations are tried until they work, however long that takes.
+// Compensations are retried until they work, however long that takes.
 var backward = workflow.ActivityOptions{
 	StartToCloseTimeout: 30 * time.Second,
 	RetryPolicy: &temporal.RetryPolicy{
@@ -33,5 +33,5 @@ var backward = workflow.ActivityOptions{
 	},
 }
 
-// patience is how long a compensation may fail before an operator is told of it.
+// patience is how long a compensation may fail before it is reported to operators.
 const patience = time.Minute

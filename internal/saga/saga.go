@@ -1,5 +1,5 @@
 // Package saga runs the steps of a workflow, and undoes them if one fails for good. It is deterministic and knows no
-// subject: what the steps are, and what they make, is the subject's to say.
+// subject: its users define the steps and what they make.
 package saga
 
 import (
@@ -11,8 +11,8 @@ import (
 	"narthex/internal/ids"
 )
 
-// Step is an activity with the activity that undoes it, and what each is to people. Undo is empty for the
-// commit point. In the texts {database} stands for the tenant's database and {server} for its server.
+// Step is an activity with the activity that undoes it, and texts that describe both. Undo is empty for the
+// commit point. In the texts, {database} stands for the tenant's database and {server} for its server.
 type Step struct {
 	Do   string
 	Undo string
@@ -21,12 +21,12 @@ type Step struct {
 	Undoing string // "drop database and role {database} on {server}"
 }
 
-// names puts what stands for {database} and {server} into a step's texts.
+// names returns a replacer for {database} and {server} in a step's texts.
 func names(tenantID, server string) *strings.Replacer {
 	return strings.NewReplacer("{database}", ids.DatabaseName(tenantID), "{server}", server)
 }
 
-// ServerIn returns the server that the step's summary names in a tenant's history, or "".
+// ServerIn returns the server that a step's summary in a tenant's history names, or "".
 func (s Step) ServerIn(summary, tenantID string) string {
 	before, after, named := strings.Cut(names(tenantID, "{server}").Replace(s.Doing), "{server}")
 	rest, began := strings.CutPrefix(summary, before)
@@ -37,16 +37,16 @@ func (s Step) ServerIn(summary, tenantID string) string {
 	return server
 }
 
-// Saga is a stack of compensations. Each is put on the stack before its step runs, because a step may
-// have worked and its answer been lost; they run last in, first out, and a rollback never gives up.
+// Saga is a stack of compensations. Each is pushed before its step runs, because a step may work although
+// its answer is lost. They run last in, first out, and a rollback never gives up.
 type Saga struct {
 	Options
 	steps    []Step
 	input    any
 	progress *checklist
 
-	// forward bounds each step, backward each attempt of a compensation; backward sets no limit on
-	// how often and how long a compensation is tried.
+	// forward bounds each step, and backward bounds each attempt of a compensation. backward does not limit
+	// how often or how long a compensation is retried.
 	forward, backward workflow.ActivityOptions
 	// quick, if not nil, bounds the first attempt of each step.
 	quick *workflow.LocalActivityOptions
@@ -54,14 +54,14 @@ type Saga struct {
 	undo []Step
 }
 
-// Options are what a saga needs to know of the one it runs for.
+// Options are what a saga needs to know about the workflow that it runs for.
 type Options struct {
 	TenantID string
-	Server   string        // for people: the PostgreSQL server of the tenant's database, host:port
-	Patience time.Duration // how long the rollback waits for one compensation before it goes on to the next; 0 is a minute
+	Server   string        // shown to people: the PostgreSQL server of the tenant's database, host:port
+	Patience time.Duration // how long the rollback waits for one compensation before it goes on to the next; 0 means a minute
 }
 
-// New returns a saga of the steps. Each step and each compensation is given the input.
+// New returns a saga of the steps. Each step and each compensation gets the input.
 func New(steps []Step, input any, options Options) *Saga {
 	if options.Patience == 0 {
 		options.Patience = patience
@@ -69,12 +69,12 @@ func New(steps []Step, input any, options Options) *Saga {
 	return &Saga{Options: options, steps: steps, input: input, progress: newChecklist(steps, options), forward: forward, backward: backward}
 }
 
-// RunQuickly makes the worker try each step first within the workflow task, as a local activity: Temporal hears of
-// several steps at once, which saves most of what a step costs. A step whose first attempt fails becomes an activity,
-// with its retries and its place in the history.
+// RunQuickly makes the worker try each step first as a local activity within the workflow task. Temporal then hears of
+// several steps at once, which saves most of a step's cost. A step whose first attempt fails becomes an activity, with
+// retries and its own events in the history.
 //
-// If a workflow task is lost, history doesn't show its completed quick steps, and the next attempt may fail at an
-// earlier step than the last that worked. So every compensation is registered first.
+// If a workflow task is lost, the history doesn't show its completed quick steps, and the next attempt may fail at an
+// earlier step than the last one that worked. So all compensations are registered first.
 func (s *Saga) RunQuickly() {
 	s.quick = &quick
 	for _, step := range s.steps {
@@ -88,7 +88,7 @@ func (s *Saga) push(step Step) {
 	}
 }
 
-// Do runs the step, having registered its compensation.
+// Do registers the step's compensation, then runs the step.
 func (s *Saga) Do(ctx workflow.Context, step Step) error {
 	if s.quick == nil {
 		s.push(step)
@@ -100,7 +100,7 @@ func (s *Saga) Do(ctx workflow.Context, step Step) error {
 	return err
 }
 
-// doQuickly tries the step as a local activity, and reports whether it worked. A cancel waits until it is over.
+// doQuickly tries the step as a local activity, and reports whether it worked. A cancel waits until the attempt is over.
 func (s *Saga) doQuickly(ctx workflow.Context, step Step) bool {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	options := *s.quick
@@ -113,7 +113,7 @@ func (s *Saga) doQuickly(ctx workflow.Context, step Step) bool {
 	return true
 }
 
-// start starts an activity, with a text for people.
+// start starts an activity with a summary for people.
 func (s *Saga) start(ctx workflow.Context, activity, summary string) workflow.Future {
 	options := workflow.GetActivityOptions(ctx)
 	options.Summary = s.progress.text(summary)
@@ -121,9 +121,9 @@ func (s *Saga) start(ctx workflow.Context, activity, summary string) workflow.Fu
 	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, s.input)
 }
 
-// compensate runs the compensations of every step that was begun, newest first, and returns when all
-// have worked. It finishes even if ctx was cancelled. A late compensation holds up no other: it keeps being tried
-// meanwhile.
+// compensate runs the compensations of all steps that have begun, newest first, and returns when all have
+// worked. It finishes even if ctx was cancelled. A compensation that takes too long doesn't delay the others: it is
+// retried in the background.
 func (s *Saga) compensate(ctx workflow.Context) {
 	ctx, _ = workflow.NewDisconnectedContext(ctx)
 	ctx = workflow.WithActivityOptions(ctx, s.backward)
@@ -147,7 +147,7 @@ func (s *Saga) compensate(ctx workflow.Context) {
 	}
 }
 
-// within waits for done, but no longer than limit, and reports whether it came.
+// within waits for done, but no longer than limit, and reports whether done was ready in time.
 func within(ctx workflow.Context, limit time.Duration, done workflow.Future) bool {
 	timerCtx, stopTimer := workflow.WithCancel(ctx)
 	defer stopTimer()

@@ -11,8 +11,8 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Backfill is a step that changes rows, in batches by a key. Its file holds one statement, with the comment /* batch */ where
-// a batch's condition goes: without it, it does for all rows what it does for a batch, as golang-migrate runs it in a new
+// Backfill is a step that changes rows in batches by a key. Its file has one statement, with the comment /* batch */ in place
+// of a batch's condition. Without a condition, the statement changes all rows: that is how golang-migrate runs it in a new
 // database, which has no rows.
 type Backfill struct {
 	Table, Key string
@@ -20,8 +20,8 @@ type Backfill struct {
 
 const (
 	batchMark  = "/* batch */"
-	batchSize  = 1000                  // rows whose keys a batch spans
-	batchPause = 10 * time.Millisecond // at least; otherwise as long as the batch took, so that others get their turn
+	batchSize  = 1000                  // number of rows in a batch
+	batchPause = 10 * time.Millisecond // minimum; the pause is otherwise as long as the batch took, so that others get their turn
 )
 
 var backfillForm = regexp.MustCompile(`^([a-z_][a-z0-9_]*)\.([a-z_][a-z0-9_]*)$`)
@@ -51,7 +51,7 @@ const (
 	selectKeyType = `SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = $2`
 )
 
-// backfill takes a step that changes rows. An interrupted one goes on where it was.
+// backfill takes a step that changes rows. An interrupted backfill continues where it stopped.
 func backfill(ctx context.Context, conn *pgx.Conn, step Step) error {
 	due := false
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) {
@@ -92,7 +92,7 @@ func backfill(ctx context.Context, conn *pgx.Conn, step Step) error {
 	})
 }
 
-// nextBatch changes the rows after the kept position, and keeps the new one in the same transaction.
+// nextBatch changes the rows after the stored position, and stores the new position in the same transaction.
 func nextBatch(ctx context.Context, conn *pgx.Conn, step Step, keyType string) (more bool, err error) {
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		var after, end *string

@@ -16,13 +16,13 @@ import (
 
 // What the first lines of a migration file may say.
 const (
-	outsideTransaction = "-- no transaction"    // its one statement, which can be repeated, can't run in a transaction
-	isSafe             = "-- safe for data: "   // of a down: why it loses nothing
-	isBackfill         = "-- backfill: "        // table.key: its one statement changes rows, a batch after the other
-	isCompatible       = "-- compatible with: " // of an up: the oldest version whose release works with it
+	outsideTransaction = "-- no transaction"    // its only statement is repeatable, but can't run in a transaction
+	isSafe             = "-- safe for data: "   // in a down file: why it loses no data
+	isBackfill         = "-- backfill: "        // table.key: its only statement changes rows, batch by batch
+	isCompatible       = "-- compatible with: " // in an up file: the oldest version whose release works with it
 )
 
-// Step is one migration file, by which a live database goes from one version to the next, or back.
+// Step is one migration file, which takes a live database from one version to the next, or back.
 type Step struct {
 	From, To      int
 	File          string
@@ -37,7 +37,7 @@ type Step struct {
 }
 
 // Steps returns the steps from one version to another, in the order in which they are taken.
-// Errors: a version that files don't have, or a migration without its way back.
+// Errors: files lack a version, or a migration has no down file.
 func Steps(files fs.FS, from, to int) ([]Step, error) {
 	low, high, direction := from, to, "up"
 	if from > to {
@@ -97,7 +97,7 @@ func readStep(files fs.FS, version int, direction string) (Step, error) {
 	return step, nil
 }
 
-// Serves returns the oldest version whose release works with a database at version: each migration since then says so.
+// Serves returns the oldest version whose release works with a database at version, as stated in the migrations.
 func Serves(files fs.FS, version int) (oldest int, err error) {
 	for oldest = version; oldest > 1; oldest-- {
 		steps, err := Steps(files, oldest-1, version)
@@ -115,18 +115,18 @@ const (
 	lockVersion = `SELECT version, dirty FROM narthex_migrations.versions FOR UPDATE`
 	setVersion  = `UPDATE narthex_migrations.versions SET version = $1, dirty = $2`
 
-	// What a statement that builds an index without locking leaves behind when it is interrupted.
+	// The invalid indexes that an interrupted CREATE INDEX CONCURRENTLY leaves behind.
 	selectInvalidIndexes = `
 		SELECT format('%I.%I', n.nspname, c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
 		JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND n.nspname = 'public'`
 	dropIndex = `DROP INDEX CONCURRENTLY IF EXISTS `
 )
 
-// ErrVersion means that the database is at another version than the step begins from.
+// ErrVersion means that the database is not at the version from which the step begins.
 var ErrVersion = errors.New("the schema has another version")
 
-// Take takes a step on conn's database, which may be in use. A step in a transaction either happens with its version or
-// not at all. Another is marked dirty while it runs; what an interrupted attempt has left of it is removed first.
+// Take takes a step on conn's database, which may be in use. A step in a transaction commits together with its version or
+// not at all. Any other step is marked dirty while it runs, and leftovers of an interrupted attempt are removed first.
 // Idempotent. Errors: ErrVersion, or what PostgreSQL said.
 func Take(ctx context.Context, conn *pgx.Conn, step Step) error {
 	err := takeWithVersion(ctx, conn, step)
@@ -186,8 +186,8 @@ func takeOutside(ctx context.Context, conn *pgx.Conn, step Step) error {
 	return err
 }
 
-// isDue locks the version and reports whether the step is yet to be taken, and whether an interrupted attempt at it has
-// left the version dirty: one outside of a transaction, or one of golang-migrate, which sets the version before and after.
+// isDue locks the version and reports whether the step still has to be taken, and whether an interrupted attempt has left the
+// version dirty: one outside a transaction, or one of golang-migrate, which sets the version before and after a migration.
 func isDue(ctx context.Context, tx pgx.Tx, step Step) (due, dirty bool, err error) {
 	var version int
 	if err := tx.QueryRow(ctx, lockVersion).Scan(&version, &dirty); err != nil {

@@ -21,14 +21,14 @@ import (
 	"narthex/internal/sqlstate"
 )
 
-// ErrDirty says that a migration was cut off. Each migration file runs as one transaction, so the
-// database holds either all of that file or nothing of it; only the version table does not know which.
+// ErrDirty means that a migration was interrupted. Each migration file runs as one transaction, so the
+// database has either all of the file's changes or none, but the version table does not know which.
 var ErrDirty = errors.New("a migration was cut off half-way")
 
-// AfterConnect looks at each session before it is used. Its error refuses the session.
+// AfterConnect checks each session before it is used. If it returns an error, the session is refused.
 type AfterConnect = func(context.Context, *pgx.Conn) error
 
-// The version table has a schema of its own, so that `public` holds the application's tables alone.
+// The version table has its own schema, so that `public` contains only the application's tables.
 const (
 	bookkeeping   = `CREATE SCHEMA IF NOT EXISTS narthex_migrations`
 	versionTable  = `"narthex_migrations"."versions"`
@@ -39,14 +39,14 @@ const (
 		CREATE SCHEMA public; GRANT USAGE ON SCHEMA public TO PUBLIC`
 )
 
-// Up applies every migration in files that config's database lacks. It is idempotent, and safe when
-// several callers race: one migrates, the others find it done. afterConnect, if not nil, may refuse
-// each connection before it is used. Errors: ErrDirty, or what PostgreSQL said.
+// Up applies every migration in files that config's database lacks. It is idempotent, and several
+// callers may race: one migrates, and the others find it done. afterConnect, if not nil, may refuse
+// a connection before it is used. Errors: ErrDirty, or what PostgreSQL said.
 func Up(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect AfterConnect) error {
 	return run(ctx, config, files, afterConnect, (*migrate.Migrate).Up)
 }
 
-// Down takes every applied migration back. It is idempotent.
+// Down reverts every applied migration. It is idempotent.
 func Down(ctx context.Context, config *pgx.ConnConfig, files fs.FS, afterConnect AfterConnect) error {
 	return run(ctx, config, files, afterConnect, (*migrate.Migrate).Down)
 }
@@ -112,9 +112,9 @@ func Version(ctx context.Context, db interface {
 	return version, nil
 }
 
-// open returns a handle on config's database. The tables go into public whatever the role is named:
-// PostgreSQL looks into a schema of the role's name first. golang-migrate takes no context, so the
-// context's deadline is handed to PostgreSQL as the statement timeout.
+// open returns a handle on config's database. Tables always go into public: by default PostgreSQL would
+// first look for a schema with the role's name. golang-migrate takes no context, so the context's
+// deadline is passed to PostgreSQL as the statement timeout.
 func open(ctx context.Context, config *pgx.ConnConfig, afterConnect AfterConnect) *sql.DB {
 	config = config.Copy()
 	config.RuntimeParams["search_path"] = "public"
@@ -130,8 +130,8 @@ func open(ctx context.Context, config *pgx.ConnConfig, afterConnect AfterConnect
 	return stdlib.OpenDB(*config, options...)
 }
 
-// createBookkeeping makes the version table's schema. IF NOT EXISTS does not cover two callers in the
-// same instant: the loser sees a unique violation, and the schema is there when it looks again.
+// createBookkeeping creates the version table's schema. IF NOT EXISTS does not cover two simultaneous
+// callers: the loser gets a unique violation, and finds the schema when it tries again.
 func createBookkeeping(ctx context.Context, db *sql.DB) error {
 	_, err := db.ExecContext(ctx, bookkeeping)
 	if sqlstate.Of(err) == sqlstate.UniqueViolation {

@@ -37,7 +37,7 @@ func (k *SealKeyset) UnmarshalText(text []byte) error {
 
 // IndexKeyset is a keyset for the blind index. UnmarshalText fills it.
 type IndexKeyset struct {
-	macs    []tink.MAC // one a key; the primary's first
+	macs    []tink.MAC // one per key, the primary's first
 	oldest  tink.MAC
 	primary uint32 // key id
 }
@@ -124,8 +124,8 @@ func PromoteKey(text string) (string, error) {
 	return format(handle)
 }
 
-// RetireKeys returns the keyset, of either kind, with its primary key alone. What was written under the
-// others cannot be read any more.
+// RetireKeys returns the keyset, of either kind, with only its primary key. What was written under the
+// others can no longer be read.
 func RetireKeys(text string) (string, error) {
 	handle, primary, err := parse(text)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package secrets seals data that must not be readable in a dump, and computes the blind index by
-// which sealed values are still found. It wraps Tink keysets, in which one key is the primary, under
-// which values are written, and every key reads. It knows no database and no transport.
+// Package secrets seals data that must not be readable in a dump, and computes the blind index with
+// which sealed values can still be found. It wraps Tink keysets: values are written under the primary
+// key, and can be read with every key. It knows no database and no transport.
 package secrets
 
 import (
@@ -19,7 +19,7 @@ var ErrSealed = errors.New("the sealed value does not open here")
 type Place struct {
 	Table  string
 	Column string
-	Tenant string // tenant id; for a value of no tenant, empty
+	Tenant string // tenant id; empty if the value belongs to no tenant
 }
 
 func (p Place) associatedData() []byte {
@@ -66,21 +66,21 @@ func (k *Keys) Open(sealed []byte, at Place) ([]byte, error) {
 	return plain, nil
 }
 
-// SealPrefix is what every value begins with that is sealed under the primary key: 5 bytes, of which the
-// last four are SealKeyID (Tink's output prefix).
+// SealPrefix returns the first 5 bytes of every value that is sealed under the primary key (Tink's output
+// prefix). The last four of them are SealKeyID.
 func (k *Keys) SealPrefix() []byte { return prefix(k.seal.primary) }
 
 // SealKeyID names the primary key of the seal keyset. It is not secret.
 func (k *Keys) SealKeyID() string { return fmt.Sprintf("%08x", k.seal.primary) }
 
-// IndexPrefix is what every blind index begins with that was made under the primary key.
+// IndexPrefix returns the prefix of every blind index that is made under the primary key.
 func (k *Keys) IndexPrefix() string { return hex.EncodeToString(prefix(k.index.primary)) }
 
 func prefix(keyID uint32) []byte {
 	return []byte{1, byte(keyID >> 24), byte(keyID >> 16), byte(keyID >> 8), byte(keyID)}
 }
 
-// Purpose is what a blind index finds: values of one kind, of one tenant or of all.
+// Purpose is what a blind index finds: values of one kind, of one tenant or of all tenants.
 type Purpose struct {
 	Kind   string
 	Tenant string // tenant id; empty for an index over all tenants
@@ -97,7 +97,7 @@ func (p Purpose) message(value string) []byte {
 }
 
 // Index returns the blind index of a normalised value under the primary key: a keyed hash in hex. Without
-// the key it tells nothing of the value, not even by guessing.
+// the key it reveals nothing about the value, not even by guessing.
 func (k *Keys) Index(of Purpose, value string) (string, error) {
 	all, err := k.Indexes(of, value)
 	if err != nil {
@@ -106,8 +106,8 @@ func (k *Keys) Index(of Purpose, value string) (string, error) {
 	return all[0], nil
 }
 
-// Indexes returns the blind index of a normalised value under each key, that of the primary first: what was
-// indexed under an earlier key is still found.
+// Indexes returns the blind index of a normalised value under each key, the primary's first, so that values
+// that were indexed under an earlier key are still found.
 func (k *Keys) Indexes(of Purpose, value string) ([]string, error) {
 	var all []string
 	for _, mac := range k.index.macs {
@@ -126,8 +126,8 @@ func (k *Keys) EmailIndex(email string) (string, error) { return k.Index(Email, 
 // EmailIndexes are the Indexes of an admin's normalised email.
 func (k *Keys) EmailIndexes(email string) ([]string, error) { return k.Indexes(Email, email) }
 
-// EmailLock returns an index of a normalised email that is the same in every process that has the
-// oldest key of the keyset, whichever key is its primary: what processes lock by while keys change.
+// EmailLock returns an index of a normalised email that is the same in every process with the same oldest
+// key in its keyset, whichever key is the primary. Processes lock by it while keys change.
 func (k *Keys) EmailLock(email string) (string, error) {
 	tag, err := k.index.oldest.ComputeMAC(Email.message(email))
 	if err != nil {
@@ -136,8 +136,8 @@ func (k *Keys) EmailLock(email string) (string, error) {
 	return hex.EncodeToString(tag), nil
 }
 
-// Fingerprint returns a keyed hash of parts, under the primary key, for one purpose: equal for equal
-// parts alone, and telling nothing of them.
+// Fingerprint returns a keyed hash of parts, under the primary key, for one purpose. It is equal only for
+// equal parts, and reveals nothing about them.
 func (k *Keys) Fingerprint(purpose string, parts ...string) ([]byte, error) {
 	var message strings.Builder
 	for _, part := range append([]string{"fingerprint", purpose}, parts...) {

@@ -121,8 +121,8 @@ func rotated(t *testing.T) (stages map[string]*Keys) {
 	return stages
 }
 
-// At each stage of a rotation, processes of the stage before and of the stage after read each other's
-// values; once the old key is retired, what was not written anew cannot be read.
+// At each stage of a rotation, processes of the stage before and the stage after can read each other's
+// values. Once the old key is retired, values that were not rewritten can no longer be read.
 func TestRotation(t *testing.T) {
 	stages := rotated(t)
 	at := Place{Table: "t", Column: "c"}

@@ -1,5 +1,5 @@
-// Package sessions keeps, in the registry database, who is logged in: sessions and their refresh tokens, for all
-// processes together. Whether a password is right, and what an access token says, is decided elsewhere.
+// Package sessions records in the registry database who is logged in: sessions and their refresh tokens. All processes
+// share them. Passwords are checked, and access tokens made, elsewhere.
 package sessions
 
 import (
@@ -20,8 +20,8 @@ import (
 // ErrEnded means that a refresh token is unknown, expired, revoked or used up. It does not say which.
 var ErrEnded = errors.New("the session has ended")
 
-// Session is one login. It lives on from refresh token to refresh token, each good for 30 days and for one exchange,
-// until one is used twice or the session is revoked.
+// Session is one login. It continues from refresh token to refresh token, each valid for 30 days and for one exchange,
+// until a token is used twice or the session is revoked.
 type Session struct {
 	ID       string
 	TenantID string
@@ -30,7 +30,7 @@ type Session struct {
 }
 
 const (
-	// FOR SHARE waits for a change of the password that is under way, and looks at the hash again.
+	// FOR SHARE waits for a password change in progress, and then checks the hash again.
 	openSession = `
 		WITH proven AS (SELECT FROM admins WHERE id = @admin_id AND tenant_id = @tenant_id AND password_hash = @password_hash FOR SHARE),
 		opened AS (
@@ -47,8 +47,8 @@ const (
 		INSERT INTO refresh_tokens (id, session_id, expires_at, created_at)
 		VALUES ($1, $2, clock_timestamp() + interval '30 days', clock_timestamp())`
 
-	// A used token that comes again within 10 seconds is accepted, because its answer may have been lost. If its successor
-	// was used, the answer did arrive.
+	// A used token that is sent again within 10 seconds is accepted, because the answer may have been lost. If its successor
+	// has been used, the answer did arrive.
 	selectRefreshToken = `
 		SELECT s.id, s.tenant_id, s.admin_id, s.role,
 			s.revoked_at IS NULL AND r.expires_at > now() AND t.status = 'active' AS good,
@@ -58,7 +58,7 @@ const (
 		WHERE r.id = $1 FOR UPDATE OF s`
 	selectTokenAdmin = `SELECT s.admin_id FROM refresh_tokens r JOIN sessions s ON s.id = r.session_id WHERE r.id = $1`
 	useRefreshToken  = `UPDATE refresh_tokens SET used_at = coalesce(used_at, clock_timestamp()), updated_at = now() WHERE id = $1`
-	// Of two successors of one token, the second to be used is a copy's.
+	// If both successors of a token are used, the second use comes from a copy.
 	supersedeSiblings = `
 		UPDATE refresh_tokens SET used_at = clock_timestamp() - interval '1 minute', updated_at = now()
 		WHERE session_id = $2 AND id <> $1 AND used_at IS NULL AND (SELECT used_at IS NULL FROM refresh_tokens WHERE id = $1)`
@@ -82,13 +82,13 @@ type Store struct{ db *postgres.Pool }
 // New returns a store in the registry database.
 func New(db *postgres.Pool) *Store { return &Store{db} }
 
-// Login is a session to open, of an admin whose password was found to be of PasswordHash.
+// Login is a session to open for an admin whose password matched PasswordHash.
 type Login struct {
 	TenantID     string
 	AdminID      string
 	Role         string
 	PasswordHash string
-	Event        audit.Kind // for the audit log; empty if it has its entry already
+	Event        audit.Kind // for the audit log; empty if it is recorded already
 }
 
 // Open begins a session, and returns it with its first refresh token. Errors: ErrEnded, if the password has changed since.
@@ -110,8 +110,8 @@ func (s *Store) Open(ctx context.Context, login Login) (session Session, token s
 	return session, token, nil
 }
 
-// Refresh exchanges a refresh token for its successor. Using one a second time ends the whole session: somebody has a
-// copy. Errors: ErrEnded.
+// Refresh exchanges a refresh token for its successor. A second use of a token ends the whole session, because somebody
+// has a copy. Errors: ErrEnded.
 func (s *Store) Refresh(ctx context.Context, token string) (session Session, next string, err error) {
 	var ended bool
 	err = s.db.InTx(ctx, func(tx pgx.Tx) error {
@@ -150,13 +150,13 @@ func (s *Store) Refresh(ctx context.Context, token string) (session Session, nex
 
 func endReused(ctx context.Context, tx pgx.Tx, session Session) error {
 	tag, err := tx.Exec(ctx, revokeSession, session.ID)
-	if err != nil || tag.RowsAffected() == 0 { // it had ended before
+	if err != nil || tag.RowsAffected() == 0 { // it had ended already
 		return err
 	}
 	return audit.Write(ctx, tx, audit.Event{Kind: audit.TokenReused, TenantID: session.TenantID, AdminID: session.AdminID})
 }
 
-// AdminOf returns whose a refresh token is, good or not, or "" for one that is unknown.
+// AdminOf returns the admin of a refresh token, valid or not, or "" if the token is unknown.
 func (s *Store) AdminOf(ctx context.Context, token string) (adminID string, err error) {
 	err = s.db.QueryRow(ctx, selectTokenAdmin, tokenID(token)).Scan(&adminID)
 	if errors.Is(err, pgx.ErrNoRows) {
@@ -202,7 +202,7 @@ func (s *Store) EndAll(ctx context.Context, tenantID, adminID string) error {
 	return nil
 }
 
-// Revoke revokes an admin's sessions, except the one with id except, within what its caller does to the admin.
+// Revoke revokes an admin's sessions, except the one with id except. Call it in the transaction that changes the admin.
 func Revoke(ctx context.Context, db postgres.DB, tenantID, adminID, except string) error {
 	if _, err := db.Exec(ctx, revokeOthers, tenantID, adminID, except); err != nil {
 		return fmt.Errorf("revoke sessions: %w", err)
@@ -210,7 +210,7 @@ func Revoke(ctx context.Context, db postgres.DB, tenantID, adminID, except strin
 	return nil
 }
 
-// RecordRefusal records that a login was refused, and as much as is known of who tried.
+// RecordRefusal records that a login was refused, and what is known about who tried.
 func (s *Store) RecordRefusal(ctx context.Context, who audit.Event) error {
 	who.Kind = audit.LoginFailed
 	return audit.Write(ctx, s.db, who)
@@ -240,7 +240,7 @@ func addRefreshToken(ctx context.Context, tx pgx.Tx, sessionID string) (token st
 	return token, err
 }
 
-// tokenID is what a refresh token is kept under: enough to recognise it, not to use it.
+// tokenID returns the hash under which a refresh token is stored: enough to recognise it, but not to use it.
 func tokenID(token string) []byte {
 	hash := sha256.Sum256([]byte(token))
 	return hash[:]

@@ -136,7 +136,7 @@ func TestOpenWaitsForAChangeOfThePassword(t *testing.T) {
 	}
 }
 
-// awaitLock waits until somebody waits for a lock in the pool's database. Nothing may arrive at done meanwhile.
+// awaitLock waits until somebody waits for a lock in the pool's database. Until then nothing may arrive at done.
 func awaitLock(t *testing.T, pool *postgres.Pool, done <-chan error) {
 	t.Helper()
 	const waiting = `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`

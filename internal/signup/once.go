@@ -10,35 +10,35 @@ import (
 )
 
 var (
-	// ErrKeyReused means that the idempotency key was first sent with another request.
+	// ErrKeyReused means that the idempotency key was first used with another request.
 	ErrKeyReused = errors.New("the idempotency key belongs to another request")
 	// ErrNoReservation means that nothing is kept under the idempotency key.
 	ErrNoReservation = errors.New("nothing is kept under the idempotency key")
 )
 
-// Reservation is a signup under an idempotency key: what it was first asked for with.
+// Reservation is a signup under an idempotency key, as it was first requested.
 type Reservation struct {
 	KeyID       []byte // keyed hash of the idempotency key
 	RequestHash []byte // keyed hash of the request
 	TenantID    string
 	Input       []byte // stored sealed
 	RunID       string // empty until the signup has been started
-	PublicID    string // as the API gave it out
+	PublicID    string // as the API returned it
 }
 
 // StartReserved starts the signup of a reservation, and returns the reservation with its run.
 type StartReserved func(ctx context.Context, kept Reservation) (Reservation, error)
 
-// Reservations keep the signups that were started under an idempotency key.
+// Reservations is a store of the signups that were started under an idempotency key.
 type Reservations interface {
 	// Find returns what is kept under a key. Errors: ErrNoReservation, ErrKeyReused.
 	Find(ctx context.Context, keyID, requestHash []byte) (Reservation, error)
-	// Reserve keeps wanted, unless something is kept under its key, and returns what is, started once.
+	// Reserve stores wanted, unless its key has a reservation already, and returns the stored one, started once.
 	Reserve(ctx context.Context, wanted Reservation, start StartReserved) (Reservation, error)
 }
 
-// StartOnce starts the signup that an idempotency key stands for, or finds it if an earlier request has started
-// it, on whichever API process. Errors: as Start's, and ErrKeyReused if that request was another.
+// StartOnce starts the signup for an idempotency key, or finds it if an earlier request to any API process has
+// started it. Errors: Start's, and ErrKeyReused if the earlier request was a different one.
 func (s *Service) StartOnce(ctx context.Context, key string, request Request) (Started, error) {
 	wanted, err := s.reservation(key, request)
 	if err != nil {
@@ -64,9 +64,9 @@ func (s *Service) StartOnce(ctx context.Context, key string, request Request) (S
 	return s.reserve(ctx, wanted, request.Email, input.TenantID)
 }
 
-// reserve keeps a reservation and has it started. fresh is the tenant that this very request has prepared, or "".
+// reserve stores a reservation and has it started. fresh is the tenant that this request itself has prepared, or "".
 func (s *Service) reserve(ctx context.Context, wanted Reservation, email, fresh string) (Started, error) {
-	// From here on the client may go away: what is started is also remembered.
+	// From here on the client may go away: what is started must also be recorded.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 2*s.StartLimit)
 	defer cancel()
 	own := false
@@ -83,8 +83,8 @@ func (s *Service) reserve(ctx context.Context, wanted Reservation, email, fresh 
 	return startedUnder(kept)
 }
 
-// reservation fingerprints the key and the request. The request's includes the password: who repeats a
-// request has to know all of it.
+// reservation fingerprints the key and the request. The request's fingerprint includes the password: whoever
+// repeats a request has to know all of it.
 func (s *Service) reservation(key string, r Request) (Reservation, error) {
 	keyID, err := s.Keys.Fingerprint("idempotency key", key)
 	if err != nil {
@@ -103,7 +103,7 @@ func startedUnder(kept Reservation) (Started, error) {
 	return started, nil
 }
 
-// repeated returns the signup that an earlier request has started, in its newest run: an operator may have replayed it.
+// repeated returns the newest run of the signup that an earlier request has started: an operator may have replayed it.
 func (s *Service) repeated(ctx context.Context, kept Reservation) (Started, error) {
 	started, err := startedUnder(kept)
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *Service) repeated(ctx context.Context, kept Reservation) (Started, erro
 	}
 	started.Repeated = true
 	latest, err := s.Latest(ctx, started.Run)
-	if err != nil || latest.RunID == started.RunID { // Await says what it can of one that can't be read, or is no longer kept
+	if err != nil || latest.RunID == started.RunID { // Await deals with a run that can't be read or is gone
 		return started, nil
 	}
 	started.Run = latest.Run
@@ -119,8 +119,8 @@ func (s *Service) repeated(ctx context.Context, kept Reservation) (Started, erro
 	return started, err
 }
 
-// startReserved starts a reserved signup, unless an earlier attempt has done so and died before it could
-// say so: its run carries the tenant's id.
+// startReserved starts a reserved signup, unless an earlier attempt has started it and died before it could
+// record that. The earlier run is recognised by the tenant's id.
 func (s *Service) startReserved(ctx context.Context, kept Reservation, email string) (Reservation, error) {
 	started, err := startedUnder(kept)
 	if err != nil {

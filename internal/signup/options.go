@@ -10,13 +10,13 @@ import (
 	"narthex/internal/saga"
 )
 
-// TaskTimeout is how long a worker may hold a workflow task of a signup before it has to say that it is still
-// at it. A signup whose worker has died goes on after that: within the time that the API waits by default.
+// TaskTimeout is how long a worker may hold a signup's workflow task before it has to report progress. If the
+// worker dies, the signup goes on after that: within the time that the API waits by default.
 const TaskTimeout = 5 * time.Second
 
-// StartOptions says how a signup is started: whoever starts it, a running one with the same email is an
-// error (serviceerror.WorkflowExecutionAlreadyStarted), and people read in Temporal's UI what it is. eager gives
-// its first task, in which it usually ends, to a worker on the client that starts it, whatever its release.
+// StartOptions returns the options for starting a signup. If one with the same email is running, starting fails
+// (serviceerror.WorkflowExecutionAlreadyStarted). Temporal's UI shows people what it is. eager gives the first
+// task, in which a signup usually ends, to a worker on the client that starts it, whatever its release.
 func StartOptions(taskQueue string, in Input, eager bool) client.StartWorkflowOptions {
 	return client.StartWorkflowOptions{
 		ID:                                       WorkflowID(in.EmailHash),

@@ -8,17 +8,17 @@ import (
 	"narthex/internal/secrets"
 )
 
-// A signup's public id is its workflow and run ids, sealed: any process with the keys can read it, nobody
-// else can, and nobody can make one up.
+// A signup's public id is its sealed workflow and run ids. Only processes with the keys can read it, and nobody
+// else can make one up.
 var publicIDPlace = secrets.Place{Table: "signup", Column: "public_id"}
 
-// PublicID returns the id by which the API gives a run out.
+// PublicID returns the id under which the API exposes a run.
 func PublicID(keys *secrets.Keys, run runs.Run) (string, error) {
 	sealed, err := keys.Seal([]byte(run.WorkflowID+"\x00"+run.RunID), publicIDPlace)
 	return base64.RawURLEncoding.EncodeToString(sealed), err
 }
 
-// OpenPublicID returns the run of a public id, and whether that is one.
+// OpenPublicID returns the run of a public id, and whether the id is valid.
 func OpenPublicID(keys *secrets.Keys, id string) (run runs.Run, ok bool) {
 	sealed, err := base64.RawURLEncoding.Strict().DecodeString(id)
 	if err != nil {

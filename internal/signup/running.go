@@ -8,7 +8,7 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-// Running reports whether a signup of a tenant is running. One that has just started may not be seen for a moment.
+// Running reports whether a signup of a tenant is running. It may miss one that has only just started.
 func Running(ctx context.Context, c client.Client, tenantID string) (bool, error) {
 	count, err := c.CountWorkflow(ctx, &workflowservice.CountWorkflowExecutionsRequest{
 		Query: fmt.Sprintf("WorkflowType = '%s' AND TenantId = '%s' AND ExecutionStatus = 'Running'", Workflow, tenantID),

@@ -14,7 +14,7 @@ import (
 	"narthex/internal/secrets"
 )
 
-// Kind is what the runs of signups are.
+// Kind describes the runs of signups.
 var Kind = runs.Kind{
 	Noun: "signup", Workflow: Workflow, Prefix: WorkflowID(""), Steps: Steps, Again: again, Email: emailOf, OpenID: OpenPublicID,
 }
@@ -36,12 +36,12 @@ func emailOf(keys *secrets.Keys, read func(input any) error) (email, tenantID st
 	return who.Email, in.TenantID, err
 }
 
-// Service is what the API does with signups. Operators need only the Operator.
+// Service is the API's access to signups. Operators need only the Operator.
 type Service struct {
 	runs.Operator
 	Reservations Reservations
 	Passwords    Passwords
-	Eager        func() bool   // whether a worker on the very client may take the signups that it starts; nil says yes
+	Eager        func() bool   // whether a worker on the same client may take the signups that it starts; nil means yes
 	StartLimit   time.Duration // how long Temporal may take to accept a signup
 	Now          func() time.Time
 	Log          *slog.Logger
@@ -52,10 +52,10 @@ type Passwords interface {
 	Hash(ctx context.Context, password string) ([]byte, error)
 }
 
-// ErrEmailTaken means that an admin has the email, of whatever church.
+// ErrEmailTaken means that an admin of some church has the email.
 var ErrEmailTaken = errors.New("the email is taken")
 
-// Status returns how the run stands to which the API gave an id. Errors: runs.ErrNotFound, secrets.ErrSealed.
+// Status returns the status of the run with a public id. Errors: runs.ErrNotFound, secrets.ErrSealed.
 func (s *Service) Status(ctx context.Context, publicID string) (runs.Status, error) {
 	run, ok := OpenPublicID(s.Keys, publicID)
 	if !ok {

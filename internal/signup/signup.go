@@ -1,6 +1,6 @@
-// Package signup is the contract of a signup: what the API hands to the workflow, what the workflow
-// hands to each activity, and the names by which they call each other. It is data alone, so that the
-// workflow can depend on it without depending on a database.
+// Package signup is the contract of a signup: what the API passes to the workflow, what the workflow
+// passes to each activity, and the names by which they call each other. It imports no database, so that
+// the workflow can depend on it without depending on one.
 package signup
 
 import (
@@ -12,7 +12,7 @@ import (
 // Workflow is the registered name of the signup workflow.
 const Workflow = "Signup"
 
-// Steps are the steps of a signup, in order, each with what undoes it.
+// Steps are the steps of a signup, in order, each with its compensation.
 var Steps = []saga.Step{
 	{Do: "CreateDatabase", Doing: "create role and database {database} on {server}",
 		Undo: "DropDatabase", Undoing: "drop database and role {database} on {server}"},
@@ -31,13 +31,13 @@ var Steps = []saga.Step{
 	{Do: "ActivateTenant", Doing: "open the church"}, // the commit point: nothing after it can fail
 }
 
-// IsTenantOpen is the activity that is asked before a rollback that might undo an open church: it takes a
-// StepInput and returns a bool.
+// IsTenantOpen is the activity that is asked before a rollback, which must not undo an open church. It takes
+// a StepInput and returns a bool.
 const IsTenantOpen = "IsTenantOpen"
 
-// Input is what a signup workflow starts with. Every id and time in it was made before the start, so
-// that a retry, a replay and a reset are the same function of the same input. It carries nothing
-// personal or secret in clear.
+// Input is what a signup workflow starts with. Every id and time in it is made before the start, so
+// that a retry, a replay and a reset are the same function of the same input. It contains no personal
+// or secret data in clear.
 type Input struct {
 	TenantID    string    `json:"tenantId"`    // ULID; the church's and the tenant's id
 	AdminID     string    `json:"adminId"`     // ULID; the admin's id on both sides
@@ -57,13 +57,13 @@ type Applicant struct {
 	DatabasePassword string `json:"databasePassword"` // of the tenant's role, 256 random bits
 }
 
-// StepInput is what every activity of a signup gets.
+// StepInput is the input of every activity of a signup.
 type StepInput struct {
-	// SignupID owns whatever the step makes. It is the id of the workflow's run before any reset: the
-	// same for every retry and reset of one signup, another for a signup started anew with the same input.
+	// SignupID owns whatever the step makes. It is the id of the workflow's run before any reset: the same
+	// for every retry and reset of one signup, but different if a signup is started again with the same input.
 	SignupID string `json:"signupId"`
 	Input
 }
 
-// WorkflowID returns the workflow id of a signup: one can run per email.
+// WorkflowID returns the workflow id of a signup: only one can run per email.
 func WorkflowID(emailHash string) string { return "signup-" + emailHash }

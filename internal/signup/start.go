@@ -17,14 +17,14 @@ import (
 const Trial = 14 * 24 * time.Hour
 
 var (
-	// ErrInProgress means that a signup of the same email is running.
+	// ErrInProgress means that a signup with the same email is running.
 	ErrInProgress = errors.New("a signup of the same email is running")
-	// ErrNotStarted means that nobody could say whether the signup may start, or Temporal didn't answer. It may have
-	// started; retrying is safe.
+	// ErrNotStarted means that it was not possible to find out whether the signup may start, or Temporal didn't answer. It
+	// may have started; retrying is safe.
 	ErrNotStarted = errors.New("the signup could not be started")
 )
 
-// Request is what a church signs up with, checked and normalised.
+// Request is a church's request to sign up, checked and normalised.
 type Request struct {
 	ChurchName string
 	Email      string
@@ -38,10 +38,10 @@ type Started struct {
 	runs.Run
 	PublicID string
 	Input    Input
-	Repeated bool // the request is an earlier one's repetition
+	Repeated bool // the request repeats an earlier one
 }
 
-// Start starts a signup. It goes on whatever becomes of ctx. Errors: ErrEmailTaken, ErrInProgress, ErrNotStarted.
+// Start starts a signup, which goes on whatever happens to ctx. Errors: ErrEmailTaken, ErrInProgress, ErrNotStarted.
 func (s *Service) Start(ctx context.Context, request Request) (Started, error) {
 	input, err := s.prepare(ctx, request)
 	if err != nil {
@@ -52,8 +52,8 @@ func (s *Service) Start(ctx context.Context, request Request) (Started, error) {
 	return s.start(ctx, input)
 }
 
-// Await waits for a signup, until ctx ends, and reports whether the church is there. A signup that is still running is no
-// error. One that Temporal no longer keeps is judged by whether its church has its email.
+// Await waits for a signup until ctx ends, and reports whether the church exists. It is no error if the signup is still
+// running. If Temporal no longer has it, it counts as completed if its church has its email.
 // Errors: ErrEmailTaken, runs.ErrRolledBack, runs.ErrTerminated.
 func (s *Service) Await(ctx context.Context, started Started) (created bool, err error) {
 	created, err = s.Wait(ctx, started.Run)
@@ -81,7 +81,7 @@ func (s *Service) hasEmail(ctx context.Context, input Input) (bool, error) {
 	return true, nil
 }
 
-// prepare makes the signup's input, unless the email is taken.
+// prepare makes a signup's input, unless the email is taken.
 func (s *Service) prepare(ctx context.Context, request Request) (Input, error) {
 	if err := s.refuseTaken(ctx, request.Email); err != nil {
 		return Input{}, err
@@ -100,8 +100,8 @@ func (s *Service) refuseTaken(ctx context.Context, email string) error {
 	return nil
 }
 
-// newInput makes everything that the signup needs and that must be the same however often it is
-// retried, replayed or reset: ids, times, hashes and secrets.
+// newInput makes everything that must stay the same when the signup is retried, replayed or reset: ids,
+// times, hashes and secrets.
 func (s *Service) newInput(ctx context.Context, request Request) (Input, error) {
 	emailHash, err := s.Keys.EmailIndex(request.Email)
 	if err != nil {

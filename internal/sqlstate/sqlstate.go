@@ -1,6 +1,6 @@
-// Package sqlstate says what a PostgreSQL error means: in words for operators, and whether retrying can help.
-// It is the one table of that. Its words hold a SQLSTATE, a constraint's name and a database's name, never a
-// value of anybody's row.
+// Package sqlstate says what a PostgreSQL error means, in words for operators, and whether retrying can help.
+// It is the only table of this. Its words may contain a SQLSTATE, a constraint's name and a database's name,
+// but never a value of anybody's row.
 package sqlstate
 
 import (
@@ -11,7 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// The states that code tells apart.
+// The states that code distinguishes.
 const (
 	UniqueViolation       = "23505"
 	UndefinedDatabase     = "3D000"
@@ -29,7 +29,7 @@ type meaning struct {
 	words   string
 }
 
-// meanings has the narrow ones first. What it doesn't name is retried.
+// meanings has the narrow ones first. States that it doesn't list are retried.
 var meanings = []meaning{
 	{"08", "", true, "the connection to PostgreSQL broke"},
 	{"0A000", "RevalidateCachedQuery", true, "PostgreSQL refused: a column's type has changed since the statement was prepared"},
@@ -95,7 +95,7 @@ func Of(err error) string {
 	return reported.Code
 }
 
-// AlreadyThere reports whether PostgreSQL refused to make what exists.
+// AlreadyThere reports whether PostgreSQL refused to create something that exists.
 func AlreadyThere(err error) bool {
 	switch Of(err) {
 	case "42P04", "42P06", "42P07", "42701", "42710", "42723": // database, schema, table, column, another object, function
@@ -104,20 +104,20 @@ func AlreadyThere(err error) bool {
 	return false
 }
 
-// Retry reports whether what failed with err may work when tried again: true for what PostgreSQL did not report.
+// Retry reports whether a retry may help after err. It is true for errors that PostgreSQL did not report.
 func Retry(err error) bool {
 	var reported *pgconn.PgError
 	return !errors.As(err, &reported) || meaningOf(reported).retry
 }
 
-// Outage reports whether err says that a server was away or had no room, and nothing of what was asked of it.
+// Outage reports whether err says that a server was away or had no room, and nothing about the request itself.
 func Outage(err error) bool {
 	state := Of(err)
 	return state == "" || strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P")
 }
 
-// Words say what PostgreSQL reported, like "PostgreSQL refused: its disk is full (53100)". They are "" for
-// an error that it did not report.
+// Words returns what PostgreSQL reported, such as "PostgreSQL refused: its disk is full (53100)", or "" for an
+// error that it did not report.
 func Words(err error) string {
 	var reported *pgconn.PgError
 	if !errors.As(err, &reported) {

@@ -1,5 +1,5 @@
-// Package sqltrace makes statements parts of the traces of what runs them. It records what kind of statement
-// ran, never its text or its parameters: they hold people's data and passwords' verifiers.
+// Package sqltrace adds SQL statements to the traces of the code that runs them. It records only the kind of a
+// statement, never its text or parameters, because they contain personal data and password verifiers.
 package sqltrace
 
 import (
@@ -16,8 +16,8 @@ import (
 	"narthex/internal/redact"
 )
 
-// Tracer traces connections and statements of pgx, where their context has a trace; elsewhere, nothing
-// happens.
+// Tracer traces pgx's connections and statements if their context has a trace. Otherwise it does
+// nothing.
 type Tracer struct{}
 
 var (
@@ -67,7 +67,7 @@ func begin(ctx context.Context, statement string) context.Context {
 	return context.WithValue(ctx, spanKey{}, span)
 }
 
-// end ends the span that begin began, and no other.
+// end ends only the span that begin began.
 func end(ctx context.Context, err error) {
 	span, ok := ctx.Value(spanKey{}).(trace.Span)
 	if !ok {

@@ -11,9 +11,9 @@ import (
 
 const foldEvery = time.Minute
 
-// Folding folds warnings and errors that repeat: the first of a kind is logged at once, and what follows as one
-// line a minute, the latest with how many there were as "repeated". Of a kind are lines with the same text and
-// the same cause, whatever they were about. A line without an error is never folded.
+// Folding folds repeated warnings and errors. It logs the first line of a kind at once. Then it logs one line a
+// minute: the latest, with the number of lines as "repeated". Lines are of the same kind if they have the same
+// text and cause, whatever they are about. A line without an error is never folded.
 type Folding struct {
 	slog.Handler
 	folds *folds
@@ -24,7 +24,7 @@ type folds struct {
 	open map[string]*fold
 }
 
-// fold is a kind of line that was logged within the last minute.
+// fold is a kind of lines that was logged within the last minute.
 type fold struct {
 	handler  slog.Handler
 	latest   slog.Record
@@ -32,7 +32,7 @@ type fold struct {
 	timer    *time.Timer
 }
 
-// NewFolding folds what goes to a handler.
+// NewFolding returns a Folding in front of a handler.
 func NewFolding(to slog.Handler) Folding { return Folding{to, &folds{open: map[string]*fold{}}} }
 
 // Handle logs a record, or counts it.
@@ -60,7 +60,7 @@ func causeOf(record slog.Record) (cause string, ok bool) {
 			return true
 		}
 		cause, ok = a.Value.String(), true
-		var failure interface{ Message() string } // what an activity failed with
+		var failure interface{ Message() string } // an activity's failure
 		if err, is := a.Value.Any().(error); is && errors.As(err, &failure) {
 			cause = failure.Message()
 		}
@@ -87,12 +87,12 @@ func (f *folds) report(kind string) {
 func (f *fold) write() {
 	if f.repeated > 0 {
 		f.latest.AddAttrs(slog.Int("repeated", f.repeated))
-		_ = f.handler.Handle(context.Background(), f.latest) // a log that can't be written has nowhere to say so
+		_ = f.handler.Handle(context.Background(), f.latest) // if the log can't be written, there is nowhere to report it
 		f.repeated = 0
 	}
 }
 
-// Flush logs what is counted and not yet logged.
+// Flush logs what has been counted but not logged yet.
 func (f Folding) Flush() {
 	f.folds.mu.Lock()
 	defer f.folds.mu.Unlock()
@@ -103,7 +103,7 @@ func (f Folding) Flush() {
 	}
 }
 
-// WithAttrs and WithGroup count together with f.
+// WithAttrs returns a handler that shares f's counts.
 func (f Folding) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return Folding{f.Handler.WithAttrs(attrs), f.folds}
 }

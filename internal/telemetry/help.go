@@ -8,7 +8,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// helpTexts are those of metrics that workflows and activities make: Temporal's SDK takes none for them.
+// helpTexts are the help texts of metrics from workflows and activities. Temporal's SDK accepts none for them.
 var helpTexts = map[string]string{
 	"saga_ended_total":          "Signups and invitations that have ended, by outcome and the step that failed.",
 	"saga_duration_seconds":     "How long signups and invitations took, from their start to their end.",
@@ -20,7 +20,7 @@ var helpTexts = map[string]string{
 
 const temporalHelp = "Of Temporal's SDK: https://docs.temporal.io/references/sdk-metrics"
 
-// withHelp gives each metric that has no help text one.
+// withHelp adds help texts to metrics that have none.
 func withHelp(from prometheus.Gatherer) prometheus.Gatherer {
 	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
 		families, err := from.Gather()

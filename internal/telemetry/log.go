@@ -12,8 +12,8 @@ import (
 	"narthex/internal/config"
 )
 
-// NewLogger returns a logger. A line that is logged with a context (InfoContext and its like) carries the ids of
-// the context's request and trace.
+// NewLogger returns a logger. Lines that are logged with a context (InfoContext and the like) have the ids of the
+// context's request and trace.
 func NewLogger(to io.Writer, c config.Log) *slog.Logger {
 	options := &slog.HandlerOptions{Level: c.LogLevel, ReplaceAttr: oneName}
 	if inText(to, c.LogFormat) {
@@ -33,7 +33,7 @@ func inText(to io.Writer, format config.LogFormat) bool {
 	return ok && term.IsTerminal(int(file.Fd()))
 }
 
-// Temporal's SDK and its tracing write these otherwise than everybody else.
+// Temporal's SDK and its tracing spell these names differently.
 var otherNames = map[string]string{"WorkflowID": "workflowId", "RunID": "runId", "TraceID": "traceId", "SpanID": "spanId"}
 
 func oneName(groups []string, a slog.Attr) slog.Attr {
@@ -45,7 +45,7 @@ func oneName(groups []string, a slog.Attr) slog.Attr {
 
 type requestKey struct{}
 
-// WithRequestID returns a context of the request of this id.
+// WithRequestID returns a context for the request with this id.
 func WithRequestID(ctx context.Context, id string) context.Context {
 	return context.WithValue(ctx, requestKey{}, id)
 }

@@ -10,9 +10,9 @@ import (
 	"narthex/internal/loopback"
 )
 
-// Handler serves operators: /metrics, /healthz, and Go's profiles below /debug/pprof/. It asks nobody who
-// they are: it belongs on a listener of its own, which the public does not reach. onLoopback says that this
-// machine alone does; then other names than its own are refused.
+// Handler serves operators: /metrics, /healthz, and Go's profiles below /debug/pprof/. It does not authenticate
+// callers, so it belongs on its own listener that the public cannot reach. onLoopback says that only this
+// machine can reach it; requests for other host names are then refused.
 func (t *Telemetry) Handler(onLoopback bool) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(withHelp(t.Metrics), promhttp.HandlerOpts{}))

@@ -10,14 +10,14 @@ import (
 	"narthex/internal/orphan"
 )
 
-// orphanCounter counts the orphans of each kind that a sweep has seen since a time: the registry does.
+// orphanCounter counts the orphans of each kind that sweeps have seen since a time. The registry implements it.
 type orphanCounter interface {
 	CountOrphans(ctx context.Context, since time.Time) (map[orphan.Kind]int, error)
 }
 
-// CountOrphans keeps a gauge of the orphans that recent sweeps have seen and that nobody keeps, counting after each pause
-// until ctx ends. Every worker counts all of them, whichever did the sweep. While the registry doesn't answer, the last
-// count stands.
+// CountOrphans maintains a gauge of the orphans that recent sweeps have seen and that nobody keeps. It counts after each
+// pause until ctx ends. Every worker counts all orphans, whichever worker did the sweep. While the registry doesn't
+// answer, the last count stands.
 func (t *Telemetry) CountOrphans(ctx context.Context, registry orphanCounter, pause time.Duration, log *slog.Logger) {
 	seen := prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "orphans_seen", Help: "Orphans that sweeps have seen in the last two days and that are not kept, by kind.",

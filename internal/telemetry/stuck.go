@@ -13,8 +13,8 @@ import (
 	"narthex/internal/saga"
 )
 
-// CountStuck keeps a gauge of the rollbacks on a task queue that are stuck now, counting after each pause until ctx
-// ends. Every worker counts all of them. While Temporal doesn't answer, the last count stands.
+// CountStuck maintains a gauge of the rollbacks on a task queue that are stuck now. It counts after each pause until
+// ctx ends. Every worker counts all of them. While Temporal doesn't answer, the last count stands.
 func (t *Telemetry) CountStuck(ctx context.Context, temporal client.Client, taskQueue string, pause time.Duration, log *slog.Logger) {
 	stuck := prometheus.NewGaugeVec(prometheus.GaugeOpts{ // without labels: one that was never counted must not say 0
 		Name: "narthex_rollbacks_stuck", Help: "Rollbacks that are stuck now: a compensation has failed for over a minute.",

@@ -1,6 +1,6 @@
-// Package telemetry is what operators see of a process from outside: metrics for Prometheus, traces for
-// who takes OTLP, and log lines that carry the ids by which both are found. What is counted and traced is
-// each package's own to say; nothing of it may hold personal data, nor a label that clients choose.
+// Package telemetry provides what operators see of a process from outside: metrics for Prometheus, traces
+// over OTLP, and log lines with the ids by which traces are found. Each package decides what it counts and
+// traces. None of it may contain personal data or labels that clients choose.
 package telemetry
 
 import (
@@ -22,20 +22,20 @@ import (
 	"go.temporal.io/sdk/client"
 )
 
-// Buckets are the bounds of a histogram of durations, in seconds: from a query's to a stuck rollback's.
+// Buckets are the bounds of histograms of durations, in seconds, from a query's to a stuck rollback's.
 var Buckets = []float64{.005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300}
 
 // Telemetry is one process's metrics and traces.
 type Telemetry struct {
 	Metrics *prometheus.Registry
-	Traces  trace.TracerProvider // makes none where nobody takes them
+	Traces  trace.TracerProvider // records none if nobody receives traces
 
 	temporal client.MetricsHandler
 	stop     func(context.Context) error
 }
 
-// Start begins to measure, and to trace where OTEL_EXPORTER_OTLP_ENDPOINT, or its like for traces, says
-// who takes traces. It, and OTEL's other variables, are read by OpenTelemetry's SDK.
+// Start starts metrics and, if OTEL_EXPORTER_OTLP_ENDPOINT or its variant for traces is set, traces.
+// OpenTelemetry's SDK reads these and the other OTEL variables.
 func Start(ctx context.Context, log *slog.Logger) (*Telemetry, error) {
 	t := &Telemetry{Metrics: prometheus.NewRegistry(), Traces: noop.NewTracerProvider(), stop: func(context.Context) error { return nil }}
 	t.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
@@ -51,13 +51,13 @@ func Start(ctx context.Context, log *slog.Logger) (*Telemetry, error) {
 		return nil, fmt.Errorf("the traces' configuration (OTEL_…) is not valid: %w", err)
 	}
 	t.Traces, t.stop = provider, provider.Shutdown
-	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) { // which may quote the endpoint, and with it a password
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) { // the error may quote the endpoint, including a password
 		log.Warn("Traces could not be handed over; see that OTEL_EXPORTER_OTLP_ENDPOINT answers")
 	}))
 	return t, nil
 }
 
-// traces returns a maker of traces for the endpoint that the environment names.
+// traces returns a trace provider for the endpoint that the environment names.
 func traces(ctx context.Context) (*sdktrace.TracerProvider, error) {
 	exporter, err := otlptracehttp.New(ctx)
 	if err != nil {
@@ -73,9 +73,9 @@ func traces(ctx context.Context) (*sdktrace.TracerProvider, error) {
 
 const flushLimit = 5 * time.Second
 
-// Stop hands over the traces that are still here.
+// Stop exports the remaining traces.
 func (t *Telemetry) Stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), flushLimit)
 	defer cancel()
-	_ = t.stop(ctx) // what is wrong has been logged, and there is nobody left to try again
+	_ = t.stop(ctx) // the error has been logged, and nothing is left to retry it
 }

@@ -10,8 +10,8 @@ import (
 	"go.temporal.io/sdk/contrib/opentelemetry"
 )
 
-// Instrument has a Temporal client, and the workers made from it, measured and traced. A trace travels in
-// Temporal's headers: its id and nothing else, no baggage.
+// Instrument adds metrics and traces to a Temporal client and the workers made from it. Temporal's headers
+// carry only the trace's id, no baggage.
 func (t *Telemetry) Instrument(options *client.Options) error {
 	options.MetricsHandler = t.temporal
 	if _, off := t.Traces.(noop.TracerProvider); off {
@@ -21,13 +21,13 @@ func (t *Telemetry) Instrument(options *client.Options) error {
 		Tracer:                  t.Traces.Tracer("narthex/temporal"),
 		TextMapPropagator:       propagation.TraceContext{},
 		DisableBaggage:          true,
-		AllowInvalidParentSpans: true, // a header that cannot be read must not fail a signup
+		AllowInvalidParentSpans: true, // an unreadable header must not fail a signup
 	})
 	options.Interceptors = append(options.Interceptors, tracing)
 	return err
 }
 
-// temporalMetrics returns what takes the metrics of Temporal's SDK and of the workflows.
+// temporalMetrics returns the handler for the metrics of Temporal's SDK and of the workflows.
 func temporalMetrics(registry *prometheus.Registry) (client.MetricsHandler, error) {
 	exporter, err := otelprometheus.New(
 		otelprometheus.WithRegisterer(registry), otelprometheus.WithoutScopeInfo(), otelprometheus.WithoutTargetInfo(),
@@ -40,6 +40,6 @@ func temporalMetrics(registry *prometheus.Registry) (client.MetricsHandler, erro
 	provider := metric.NewMeterProvider(metric.WithReader(exporter), metric.WithView(seconds))
 	return opentelemetry.NewMetricsHandler(opentelemetry.MetricsHandlerOptions{
 		Meter: provider.Meter("temporal"), UseMonotonicCounters: true,
-		OnError: func(error) {}, // a name that is not valid is not worth a panic: it is not measured
+		OnError: func(error) {}, // a metric with an invalid name is dropped: it is not worth a panic
 	}), nil
 }

@@ -12,7 +12,7 @@ import (
 	"narthex/internal/sqlstate"
 )
 
-// ErrNoAdmin says that the tenant has no such admin.
+// ErrNoAdmin means that the tenant has no such admin.
 var ErrNoAdmin = errors.New("no such admin")
 
 // Admin is an admin as the church's own database knows it.
@@ -36,7 +36,7 @@ type adminRow struct {
 	WelcomeCompleted bool
 }
 
-// scanAdmin reads adminColumns. By name it would take longer, and there is no request that is asked more often.
+// scanAdmin reads adminColumns by position. By name would be slower, and no query runs more often.
 func scanAdmin(row pgx.CollectableRow) (a adminRow, err error) {
 	err = row.Scan(&a.ID, &a.EncryptedEmail, &a.PasswordHash, &a.FirstName, &a.LastName, &a.Role, &a.WelcomeCompleted)
 	return a, err
@@ -51,16 +51,16 @@ const (
 		INSERT INTO admins (id, email, encrypted_email, email_hash, password_hash, first_name, last_name, role, created_at, updated_at)
 		VALUES (@id, @email, @encrypted_email, @email_hash, @password_hash, @first_name, @last_name, @role, @created_at, @created_at)
 		ON CONFLICT (id) DO NOTHING`
-	// The registry has given the email to this admin: another that still has it was removed there.
+	// The registry has assigned the email to this admin. Another admin that still has it was removed there.
 	deleteNamesake = `DELETE FROM admins WHERE email_hash = $1 AND id <> $2`
 	deleteAdmin    = `DELETE FROM admins WHERE id = $1`
 	deleteInvited  = `DELETE FROM admins WHERE id = $1 AND password_hash = ''`
 )
 
-// Admin returns the tenant's admin of this id. Errors: ErrNoAdmin.
+// Admin returns the tenant's admin with this id. Errors: ErrNoAdmin.
 func (t *Tenant) Admin(ctx context.Context, id string) (Admin, error) {
 	row, err := one(ctx, t, scanAdmin, selectAdmin, id)
-	if errors.Is(err, ErrNotFound) || err == nil && row.ID != id { // the church's database may answer what it likes
+	if errors.Is(err, ErrNotFound) || err == nil && row.ID != id { // the church's database may return anything
 		return Admin{}, ErrNoAdmin
 	}
 	if err != nil {
@@ -69,7 +69,7 @@ func (t *Tenant) Admin(ctx context.Context, id string) (Admin, error) {
 	return t.open(row)
 }
 
-// Admins returns the tenant's admins with ids after one, at most limit, by their ids.
+// Admins returns the tenant's admins with ids after after, at most limit, ordered by id.
 func (t *Tenant) Admins(ctx context.Context, after string, limit int) ([]Admin, error) {
 	rows, err := All[adminRow](ctx, t, selectAdmins, after, limit)
 	if err != nil {
@@ -101,7 +101,7 @@ func (t *Tenant) TouchLogin(ctx context.Context, adminID string) error {
 	return nil
 }
 
-// InsertAdmin adds the first admin, whose email is that admin's in the registry, to a tenant's database.
+// InsertAdmin adds the first admin to a tenant's database, with the email that the registry has for them.
 // Idempotent. Nothing is stored if sealing fails.
 func InsertAdmin(ctx context.Context, conn *pgx.Conn, keys *secrets.Keys, tenantID string, admin registry.Admin) error {
 	var batch pgx.Batch
@@ -146,8 +146,8 @@ func sendAdmin(ctx context.Context, conn *pgx.Conn, batch *pgx.Batch) error {
 	return nil
 }
 
-// DeleteAdmin removes an admin. Idempotent; a database without the table has none, nor has a copy of a template
-// whose tables were not given to the tenant's role yet.
+// DeleteAdmin removes an admin. Idempotent. There is none to remove if the table is missing, or if the database is a
+// copy of a template whose tables don't belong to the tenant's role yet.
 func DeleteAdmin(ctx context.Context, conn *pgx.Conn, adminID string) error {
 	_, err := conn.Exec(ctx, deleteAdmin, adminID)
 	if state := sqlstate.Of(err); state == sqlstate.UndefinedTable || state == sqlstate.InsufficientPrivilege {

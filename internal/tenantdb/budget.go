@@ -12,17 +12,17 @@ import (
 	"golang.org/x/sync/semaphore"
 )
 
-// ErrBusy says that every connection that tenants' databases may have was in use for too long.
+// ErrBusy means that all connections to tenants' databases were in use for too long.
 var ErrBusy = errors.New("all connections to tenants' databases are in use")
 
 const (
 	patience  = 1500 * time.Millisecond // a new connection waits this long for its turn
 	dialLimit = 1500 * time.Millisecond // and the server may take this long to be reached
-	roomPause = 50 * time.Millisecond   // between two looks for idle connections, while one waits
+	roomPause = 50 * time.Millisecond   // between two checks for idle connections while a connection waits
 )
 
-// budget bounds the connections of all pools together. It counts what is really open: a connection takes
-// its place before it is dialled, and gives it back when its socket is closed. Who waits, waits in order.
+// budget limits the connections of all pools together. It counts open sockets: a connection takes a place
+// before it is dialled, and frees it when its socket is closed. Waiting connections are served in order.
 type budget struct {
 	size     int
 	places   *semaphore.Weighted
@@ -39,7 +39,7 @@ func newBudget(size int, makeRoom func()) *budget {
 	}
 }
 
-// dial opens a connection that counts. Errors: ErrBusy, why the server was not reached.
+// dial opens a connection that counts. Errors: ErrBusy, or why the server was not reached.
 func (b *budget) dial(ctx context.Context, network, address string) (net.Conn, error) {
 	if err := b.take(ctx); err != nil {
 		return nil, err
@@ -67,7 +67,7 @@ func (b *budget) await(ctx context.Context) error {
 	defer b.waiting.Add(-1)
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	go func() { // a connection may be about to become idle while we look
+	go func() { // a connection may become idle while we look
 		for ctx.Err() == nil {
 			b.makeRoom()
 			select {
@@ -88,11 +88,11 @@ func (b *budget) give() {
 	b.places.Release(1)
 }
 
-// keep says whether a connection that was given back to its pool may stay open there.
+// keep reports whether a connection that was returned to its pool may stay open.
 func (b *budget) keep() bool { return b.waiting.Load() == 0 }
 
-// answerLimit is the most that a database may send in answer to what was written last, in bytes. Its church
-// decides what is in it; the memory is everybody's.
+// answerLimit is how many bytes a database may send in answer to the last write. A church controls its
+// database's content, but the memory is shared by all.
 const answerLimit = 16 << 20
 
 var errAnswerTooLarge = errors.New("the database sends more than is read")

@@ -9,19 +9,19 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// ErrBudget says that the router may open more connections than a server takes.
+// ErrBudget means that the router may open more connections than a server accepts.
 var ErrBudget = errors.New("the PostgreSQL server takes fewer connections")
 
 const (
-	// The last setting is newer than the oldest PostgreSQL that we run on.
+	// The last setting is newer than the oldest PostgreSQL that we support.
 	selectCapacity = `
 		SELECT current_setting('max_connections')::int - current_setting('superuser_reserved_connections')::int
 			- coalesce(current_setting('reserved_connections', true)::int, 0)`
 	checkLimit = 5 * time.Second
 )
 
-// CheckBudget compares the budget with what each tenants' server takes, or, before there is a tenant, with
-// what the registry's does. Errors: ErrBudget, or why a server did not answer.
+// CheckBudget compares the budget with what each tenants' server accepts or, if there is no tenant yet, the
+// registry's server. Errors: ErrBudget, or why a server did not answer.
 func (r *Router) CheckBudget(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, checkLimit)
 	defer cancel()

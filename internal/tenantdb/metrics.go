@@ -2,7 +2,7 @@ package tenantdb
 
 import "github.com/prometheus/client_golang/prometheus"
 
-// metric is one of a router's numbers as Prometheus knows it. None names a tenant: there are too many.
+// metric is one of a router's Prometheus metrics. None names a tenant, because there are too many.
 type metric struct {
 	desc  *prometheus.Desc
 	kind  prometheus.ValueType
@@ -38,14 +38,14 @@ func counter(name, help string, value func(Stats) int64) metric {
 	return metric{prometheus.NewDesc("narthex_tenant_"+name, help, nil, nil), prometheus.CounterValue, value}
 }
 
-// Describe makes a router a prometheus.Collector of its own Stats.
+// Describe and Collect make a router a prometheus.Collector of its Stats.
 func (r *Router) Describe(descriptions chan<- *prometheus.Desc) {
 	for _, m := range metrics {
 		descriptions <- m.desc
 	}
 }
 
-// Collect is of a prometheus.Collector.
+// Collect implements prometheus.Collector.
 func (r *Router) Collect(values chan<- prometheus.Metric) {
 	stats := r.Stats()
 	for _, m := range metrics {

@@ -18,26 +18,26 @@ import (
 
 const (
 	connectionsPerTenant = 4
-	idleConnection       = time.Minute            // an unused tenant costs no connection after this long
-	connectLimit         = patience + 2*dialLimit // of a connection, from its wait for a place to its log-in
+	idleConnection       = time.Minute            // after this long an unused tenant has no connection
+	connectLimit         = patience + 2*dialLimit // for a connection, from its wait for a place to its login
 
 	firstPause = time.Second // a database that could not be connected to is left alone for this long,
 	lastPause  = 16 * time.Second
 )
 
-// pool is the connections to one tenant's database. The router's lock guards all but the connections.
+// pool is the pool of one tenant's database. The router's lock guards everything but the connections.
 type pool struct {
 	*postgres.Pool
 	url      string // that it connects to
-	leases   int    // tenants that were acquired and not released yet
+	leases   int    // tenants that are acquired and not released yet
 	entry    *entry // nil once it has been retired
 	element  *list.Element
-	failed   atomic.Bool // its database could not be connected to, the last time
+	failed   atomic.Bool // the last attempt to connect to the database failed
 	failures int         // in a row
 	badUntil time.Time
 }
 
-// newPool makes a pool. It connects when it is first asked.
+// newPool makes a pool. It connects when it is first used.
 func (r *Router) newPool(record *registry.Tenant) (*pool, error) {
 	config, err := pgxpool.ParseConfig(record.DatabaseURL)
 	if err != nil {
@@ -58,9 +58,9 @@ func (r *Router) newPool(record *registry.Tenant) (*pool, error) {
 	return &pool{Pool: opened, url: record.DatabaseURL}, nil
 }
 
-// tracer closes a connection that is given back to its pool while others wait for a place. pgxpool's AfterRelease
-// would do so too, but takes a goroutine each time, and the next request may find the connection not back yet, and
-// open another.
+// tracer closes a connection that is returned to its pool while others wait for a place. pgxpool's AfterRelease could
+// do this too, but it starts a goroutine each time, and the next request may open another connection because this one
+// is not back yet.
 type tracer struct {
 	sqltrace.Tracer
 	budget *budget
@@ -68,14 +68,14 @@ type tracer struct {
 
 var _ pgxpool.ReleaseTracer = tracer{}
 
-// TraceRelease is called before the pool looks whether the connection is closed.
+// TraceRelease is called before the pool checks whether the connection is closed.
 func (t tracer) TraceRelease(_ *pgxpool.Pool, data pgxpool.TraceReleaseData) {
 	if !t.budget.keep() {
 		_ = data.Conn.Close(context.Background())
 	}
 }
 
-// install makes a pool the one of its tenant. The lock is held.
+// install makes a pool its tenant's current pool. The lock is held.
 func (r *Router) install(e *entry, p *pool) {
 	e.pool, p.entry = p, e
 	p.element = r.pools.PushFront(p)
@@ -83,8 +83,8 @@ func (r *Router) install(e *entry, p *pool) {
 	r.trim()
 }
 
-// trim retires the pools that were unused the longest, while there are more than could have a connection.
-// It spares the one that was used last. The lock is held.
+// trim retires the pools that were unused the longest while there are more pools than connections allowed.
+// It keeps the one that was used last. The lock is held.
 func (r *Router) trim() {
 	for element := r.pools.Back(); element != r.pools.Front() && r.pools.Len() > r.budget.size; {
 		p := element.Value.(*pool)
@@ -96,7 +96,7 @@ func (r *Router) trim() {
 	}
 }
 
-// retire takes a pool out of service: it closes when nobody uses it any more. The lock is held.
+// retire takes a pool out of service. The pool closes when nobody uses it any more. The lock is held.
 func (r *Router) retire(p *pool) {
 	r.pools.Remove(p.element)
 	p.entry.pool, p.entry = nil, nil
@@ -114,8 +114,8 @@ func (r *Router) close(p *pool) {
 	}()
 }
 
-// makeRoom closes connections that nobody uses: those of the tenant that was unused the longest, or else
-// idle ones of a tenant in use.
+// makeRoom closes unused connections: those of the tenant that was unused the longest, or else idle ones
+// of a tenant in use.
 func (r *Router) makeRoom() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -148,8 +148,8 @@ func (r *Router) release(p *pool) {
 	}
 }
 
-// note remembers whether a tenant's database could be used, by a query's error, and puts the error into
-// words that hold nobody's data. Errors: ErrBusy, ErrDown, err.
+// note records from a query's error whether a tenant's database is usable, and rewords the error so that
+// it contains nobody's data. Errors: ErrBusy, ErrDown, err.
 func (r *Router) note(ctx context.Context, p *pool, err error) error {
 	var pgErr *pgconn.PgError
 	var connectErr *pgconn.ConnectError

@@ -11,10 +11,10 @@ import (
 	"narthex/internal/secrets"
 )
 
-// ErrNotFound says that the church has no such row.
+// ErrNotFound means that the church has no such row.
 var ErrNotFound = errors.New("no such row")
 
-// Church is what a request may know of its church from the registry.
+// Church is what a request may know about its church from the registry.
 type Church struct {
 	ID                 string // the tenant's id too
 	Name               string
@@ -50,7 +50,7 @@ type Tx struct {
 	tenant *Tenant
 }
 
-// One returns the row that a query gives, its columns by their names in T (in snake case). Errors:
+// One returns the only row of a query. Its columns have the names of T's fields in snake case. Errors:
 // ErrNotFound, ErrBusy, ErrDown, or what PostgreSQL said.
 func One[T any](ctx context.Context, db DB, sql string, args ...any) (T, error) {
 	return one(ctx, db, pgx.RowToStructByName[T], sql, args...)
@@ -68,7 +68,7 @@ func one[T any](ctx context.Context, db DB, scan pgx.RowToFunc[T], sql string, a
 	return row, db.note(ctx, err)
 }
 
-// All returns the rows that a query gives, as One does; none is no error, and an empty slice.
+// All returns the rows of a query, as One does. If there are none, it returns an empty slice and no error.
 func All[T any](ctx context.Context, db DB, sql string, args ...any) (all []T, err error) {
 	err = db.do(ctx, sql, func(conn *pgx.Conn) (err error) {
 		rows, _ := conn.Query(ctx, sql, args...)
@@ -88,8 +88,8 @@ func Exec(ctx context.Context, db DB, sql string, args ...any) (rows int64, err 
 	return rows, db.note(ctx, err)
 }
 
-// InTx runs do in a transaction, which is rolled back if do fails. do may be called twice: on a new connection, where
-// the first has turned out to be useless.
+// InTx runs do in a transaction, which is rolled back if do fails. If the connection turns out to be useless, do is called
+// again on a new one.
 func (t *Tenant) InTx(ctx context.Context, do func(tx *Tx) error) error {
 	return t.note(ctx, t.pool.InTx(ctx, func(tx pgx.Tx) error { return do(&Tx{tx.Conn(), t}) }))
 }
@@ -106,8 +106,8 @@ func (tx *Tx) do(_ context.Context, _ string, run func(conn *pgx.Conn) error) er
 
 func (tx *Tx) note(ctx context.Context, err error) error { return tx.tenant.note(ctx, err) }
 
-// Statements are what this package says to a church's database, by name, and Lists the arguments of those that list rows.
-// A church whose schema has changed is probed with them.
+// Statements returns the SQL that this package runs on a church's database, by name. Lists returns the arguments of the
+// listing statements. A church whose schema has changed is probed with them.
 func Statements() map[string]string {
 	return map[string]string{
 		"selectAdmin": selectAdmin, "selectAdmins": selectAdmins, "touchLogin": touchLogin, "insertAdmin": insertAdmin,
@@ -115,11 +115,11 @@ func Statements() map[string]string {
 	}
 }
 
-// Lists belong to Statements.
+// Lists returns the arguments of some of Statements.
 func Lists() map[string][]any { return map[string][]any{"selectAdmins": {"", 50}} }
 
-// Kinds of the blind indexes of members. Each is of one church: the same number in two churches does not
-// show.
+// Kinds of the blind indexes of members. Each index covers one church, so it does not reveal that two
+// churches have the same number.
 const (
 	MemberPhone = "member phone"
 	MemberEmail = "member email"
@@ -145,7 +145,7 @@ func (t *Tenant) Index(kind, value string) (string, error) {
 	return t.router.keys.Index(secrets.Purpose{Kind: kind, Tenant: t.ID}, value)
 }
 
-// Indexes returns the index under each key, as values that were indexed earlier are found by.
+// Indexes returns the index under each key, to find values that were indexed earlier.
 func (t *Tenant) Indexes(kind, value string) ([]string, error) {
 	return t.router.keys.Indexes(secrets.Purpose{Kind: kind, Tenant: t.ID}, value)
 }

@@ -12,10 +12,10 @@ import (
 
 const (
 	maxTenants = 10_000      // whose records are kept
-	recordLife = time.Minute // a record is read anew after this long, even if nothing was heard of a change
+	recordLife = time.Minute // a record is read again after this long, even without news of a change
 
-	// Were the registry cut off without a word, nothing would be heard of changes either. A record may be
-	// used without it for no longer than unheardLife.
+	// If the connection to the registry breaks silently, changes are not reported either. So a record may be
+	// used without the registry for no longer than unheardLife.
 	heardLife   = 700 * time.Millisecond
 	unheardLife = 400 * time.Millisecond
 
@@ -23,7 +23,7 @@ const (
 	listenPause = time.Second
 )
 
-// entry is what is known of one tenant. The router's lock guards it.
+// entry is what is known about one tenant. The router's lock guards it.
 type entry struct {
 	id      string
 	record  *registry.Tenant // never changed; nil until it has been read
@@ -33,7 +33,7 @@ type entry struct {
 	element *list.Element
 }
 
-// fresh says whether a record can be used without asking the registry. The lock is held.
+// fresh reports whether a record can be used without asking the registry. The lock is held.
 func (r *Router) fresh(e *entry, now time.Time) bool {
 	age := now.Sub(e.readAt)
 	if e.record == nil || e.changed || age > recordLife {
@@ -42,10 +42,10 @@ func (r *Router) fresh(e *entry, now time.Time) bool {
 	return age < unheardLife || r.listening(now) && e.readAt.After(r.heardFor)
 }
 
-// listening says whether changes are heard of. The lock is held.
+// listening reports whether the registry reports changes. The lock is held.
 func (r *Router) listening(now time.Time) bool { return now.Sub(r.heardAt) < heardLife }
 
-// prepare reads a tenant's record, and opens its pool where it has none. Many callers at once do it once.
+// prepare reads a tenant's record, and opens its pool if it has none. Concurrent callers share the work.
 func (r *Router) prepare(ctx context.Context, tenantID string) error {
 	done := r.reading.DoChan(tenantID, func() (any, error) {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), readLimit)
@@ -80,7 +80,7 @@ func (r *Router) read(ctx context.Context, tenantID string) error {
 		e.changed = true
 		return err
 	case r.tenants[tenantID] != e:
-		return nil // forgotten meanwhile: the caller asks again
+		return nil // forgotten in the meantime: the caller asks again
 	}
 	e.record, e.readAt = &record, asked
 	if e.pool != nil && (e.pool.url != record.DatabaseURL || record.Status != registry.StatusActive) {
@@ -97,7 +97,7 @@ func (r *Router) read(ctx context.Context, tenantID string) error {
 	return nil
 }
 
-// remember returns the entry of a tenant, a new one where there is none. The lock is held.
+// remember returns a tenant's entry, and makes it if it is missing. The lock is held.
 func (r *Router) remember(tenantID string) *entry {
 	if e, ok := r.tenants[tenantID]; ok {
 		return e
@@ -117,7 +117,7 @@ func (r *Router) remember(tenantID string) *entry {
 // forget drops an entry. The lock is held.
 func (r *Router) forget(e *entry) {
 	if r.tenants[e.id] != e {
-		return // somebody else has done so
+		return // already dropped
 	}
 	delete(r.tenants, e.id)
 	r.byUse.Remove(e.element)
@@ -126,7 +126,7 @@ func (r *Router) forget(e *entry) {
 	}
 }
 
-// follow hears of the registry's changes until ctx ends.
+// follow receives the registry's changes until ctx ends.
 func (r *Router) follow(ctx context.Context) {
 	for ctx.Err() == nil {
 		began := true
@@ -149,7 +149,7 @@ func (r *Router) follow(ctx context.Context) {
 	}
 }
 
-// invalidate has a tenant's record read anew when it is next needed.
+// invalidate makes sure that a tenant's record is read again when it is next needed.
 func (r *Router) invalidate(tenantID string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -10,8 +10,8 @@ import (
 	"narthex/internal/registry"
 )
 
-// RemoveAdmin removes an admin of the church on both sides; the registry's goes first, so that nobody can
-// log in any more. Idempotent. Errors: registry.ErrLastPrimary, ErrNoAdmin.
+// RemoveAdmin removes an admin of the church on both sides. The registry goes first, so that the admin can
+// no longer log in. Idempotent. Errors: registry.ErrLastPrimary, ErrNoAdmin.
 func (t *Tenant) RemoveAdmin(ctx context.Context, adminID string) error {
 	if err := t.router.registry.RemoveAdmin(ctx, t.ID, adminID); err != nil {
 		return err
@@ -26,9 +26,9 @@ func (t *Tenant) RemoveAdmin(ctx context.Context, adminID string) error {
 	return nil
 }
 
-// RemoveExpired removes the admins who haven't accepted their invitation in time. One who has chosen a password stays,
-// even if the registry hasn't heard of it. Idempotent; several may run it at once.
-// What goes wrong in one church doesn't stop it for others.
+// RemoveExpired removes the admins who haven't accepted their invitation in time. An admin who has chosen a password
+// stays, even if the registry doesn't know it yet. Idempotent; several may run it at once.
+// An error in one church doesn't stop the others.
 func (r *Router) RemoveExpired(ctx context.Context) error {
 	if err := r.registry.DeleteAcceptedInvitations(ctx); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (r *Router) RemoveExpired(ctx context.Context) error {
 	return nil
 }
 
-// isNotServed reports whether an error says that requests to the church are refused now, and why.
+// isNotServed reports whether an error says why requests to the church are currently refused.
 func isNotServed(err error) bool {
 	return errors.Is(err, ErrInactive) || errors.Is(err, ErrUnknown) ||
 		errors.Is(err, ErrSchemaAhead) || errors.Is(err, ErrSchemaBehind)
@@ -74,7 +74,7 @@ func isNotServed(err error) bool {
 // removeLimit bounds the removal of one expired invitation.
 const removeLimit = 5 * time.Second
 
-// removeExpired lets the church's own database decide: there an admin either gets a password or is deleted.
+// removeExpired lets the church's own database decide: an admin either gets a password there or is deleted.
 func (r *Router) removeExpired(ctx context.Context, invitation registry.Invitation) error {
 	ctx, cancel := context.WithTimeout(ctx, removeLimit)
 	defer cancel()
@@ -96,7 +96,7 @@ func (r *Router) removeExpired(ctx context.Context, invitation registry.Invitati
 	if err != nil {
 		return fmt.Errorf("remove invited tenant admin: %w", err)
 	}
-	if rows == 0 { // it was accepted meanwhile
+	if rows == 0 { // it was accepted in the meantime
 		return nil
 	}
 	return r.registry.RemoveInvited(ctx, invitation)

@@ -23,8 +23,8 @@ var sealedTables = []reseal.Table{
 		}},
 }
 
-// Reseal brings all that a tenant's database holds under the primary keys, also where the tenant is not
-// active, and returns how many rows that were. It can be cut off and run again. Errors: secrets.ErrSealed.
+// Reseal brings everything in a tenant's database under the primary keys, even if the tenant is not active,
+// and returns the number of resealed rows. It can be interrupted and run again. Errors: secrets.ErrSealed.
 func Reseal(ctx context.Context, reg *registry.Registry, keys *secrets.Keys, tenantID string) (rows int, err error) {
 	conn, err := Connect(ctx, reg, tenantID)
 	if err != nil {
@@ -47,7 +47,7 @@ func Reseal(ctx context.Context, reg *registry.Registry, keys *secrets.Keys, ten
 	return rows, reg.AuditReseal(ctx, tenantID, "tenant database")
 }
 
-// Connect opens a connection of its own to a tenant's database, also where the tenant is not active.
+// Connect opens a separate connection to a tenant's database, even if the tenant is not active.
 func Connect(ctx context.Context, reg *registry.Registry, tenantID string) (*pgx.Conn, error) {
 	record, err := reg.Tenant(ctx, tenantID)
 	if err != nil {

@@ -1,6 +1,6 @@
-// Package tenantdb routes a request to its church's own database, and to no other. A Tenant, the only
-// way to a church's data, comes from the Router alone; the queries on it stand beside it in this
-// package. Making and removing databases is tenantserver's.
+// Package tenantdb routes a request to its church's own database, and to no other. A Tenant is the only
+// way to a church's data, and only the Router makes one. The package also has the queries on a Tenant.
+// Package tenantserver makes and removes databases.
 package tenantdb
 
 import (
@@ -22,19 +22,19 @@ import (
 )
 
 var (
-	// ErrUnknown says that there is no such tenant, or that its signup has not succeeded.
+	// ErrUnknown means that there is no such tenant, or that its signup has not succeeded.
 	ErrUnknown = errors.New("no such tenant")
-	// ErrInactive says that the tenant is suspended, archived or deleted.
+	// ErrInactive means that the tenant is suspended, archived or deleted.
 	ErrInactive = errors.New("the tenant is not active")
-	// ErrSchemaAhead says that a newer release has changed the tenant's schema to one that this release doesn't know.
+	// ErrSchemaAhead means that a newer release has changed the tenant's schema to one that this release doesn't know.
 	ErrSchemaAhead = errors.New("the tenant's schema is newer than this release's")
-	// ErrSchemaBehind says that the tenant's schema has yet to be brought to one that this release works with.
+	// ErrSchemaBehind means that the tenant's schema is too old for this release and must be migrated first.
 	ErrSchemaBehind = errors.New("the tenant's schema is older than this release's")
-	// ErrDown says that the tenant's database cannot be connected to.
+	// ErrDown means that connecting to the tenant's database fails.
 	ErrDown = errors.New("the tenant's database does not answer")
 )
 
-// Router keeps what the registry says of tenants, and a pool of connections for each tenant in use. It is
+// Router caches the registry's records of tenants, and has a connection pool for each tenant in use. It is
 // safe for concurrent use.
 type Router struct {
 	registry *registry.Registry
@@ -42,27 +42,27 @@ type Router struct {
 	keys     *secrets.Keys
 	log      *slog.Logger
 	budget   *budget
-	newest   int // version of a tenant's schema that this release knows
-	oldest   int // that it works with
+	newest   int // newest tenant schema version that this release knows
+	oldest   int // oldest one that it works with
 	reading  singleflight.Group
 	stop     context.CancelFunc
 	closing  sync.WaitGroup
 
 	mu       sync.Mutex
 	tenants  map[string]*entry
-	used     map[string]bool // tenants that were lent since the registry was last told
+	used     map[string]bool // tenants that were lent since the last report to the registry
 	byUse    *list.List      // of *entry, the one used last in front
 	pools    *list.List      // of *pool, the one used last in front
 	closed   bool
-	heardAt  time.Time // when the registry was last known to tell of changes
-	heardFor time.Time // since when it has told of all
+	heardAt  time.Time // when the registry was last known to report changes
+	heardFor time.Time // since when it has reported all changes
 
 	opened, evicted, changes int64
 	hits, misses             atomic.Int64
 }
 
-// NewRouter returns a router over the tenants that reg lists, whose pools have no more than connections
-// (at least one) open together.
+// NewRouter returns a router over the tenants in reg. Its pools together have at most connections (at least
+// one) open.
 func NewRouter(reg *registry.Registry, keys *secrets.Keys, connections int, log *slog.Logger) *Router {
 	ctx, stop := context.WithCancel(context.Background())
 	r := &Router{
@@ -76,10 +76,10 @@ func NewRouter(reg *registry.Registry, keys *secrets.Keys, connections int, log 
 	return r
 }
 
-// Acquire returns the tenant of this id, which must be released. The id must come from a verified token or
-// from the registry, never from a client. A church whose schema is too old moves to the head of the queue of those that a
-// run over the fleet brings forward. Errors: ErrUnknown, ErrInactive, ErrSchemaAhead, ErrSchemaBehind, ErrDown, or why the
-// registry did not answer.
+// Acquire returns the tenant with this id, which must be released. The id must come from a verified token or
+// from the registry, never from a client. A church whose schema is too old moves to the head of the queue of a run over
+// the fleet. Errors: ErrUnknown, ErrInactive, ErrSchemaAhead, ErrSchemaBehind, ErrDown, or why the registry did not
+// answer.
 func (r *Router) Acquire(ctx context.Context, tenantID string) (*Tenant, error) {
 	tenant, err := r.acquire(ctx, tenantID)
 	if errors.Is(err, ErrSchemaBehind) {
@@ -108,7 +108,7 @@ func (r *Router) acquire(ctx context.Context, tenantID string) (*Tenant, error) 
 		}
 		r.mu.Lock()
 		e, ok := r.tenants[tenantID]
-		if !ok { // so many others are in use that it was forgotten at once
+		if !ok { // forgotten at once, because too many others are in use
 			r.mu.Unlock()
 			continue
 		}
@@ -120,7 +120,7 @@ func (r *Router) acquire(ctx context.Context, tenantID string) (*Tenant, error) 
 	}
 }
 
-// errNoPool says that the tenant has no pool yet, or one of another URL.
+// errNoPool means that the tenant has no pool yet, or one for another URL.
 var errNoPool = errors.New("no pool")
 
 // lease lends a known tenant. The lock is held. Errors: errNoPool, ErrUnknown, ErrInactive,
@@ -155,7 +155,7 @@ func (r *Router) lease(e *entry, now time.Time) (*Tenant, error) {
 
 var errClosed = errors.New("the router is closed")
 
-// Close closes every pool, once the requests that use them are done, and tells the registry which churches were used.
+// Close closes every pool once the requests that use it are done, and reports to the registry which churches were used.
 func (r *Router) Close() {
 	r.mu.Lock()
 	r.closed = true
@@ -163,11 +163,11 @@ func (r *Router) Close() {
 		r.retire(element.Value.(*pool))
 	}
 	r.mu.Unlock()
-	r.stop() // once no tenant is lent any more
+	r.stop() // once no tenant is lent
 	r.closing.Wait()
 }
 
-// Stats are a router's counters and what it holds now.
+// Stats are a router's counters and current state.
 type Stats struct {
 	Tenants     int   // whose records are kept
 	Pools       int   // that are open
@@ -179,9 +179,9 @@ type Stats struct {
 	Misses      int64
 	Opened      int64 // pools
 	Evicted     int64 // pools that made room for others
-	Changes     int64 // that the registry told of
-	Refused     int64 // connections that have waited for too long
-	Listening   bool  // the registry tells of changes
+	Changes     int64 // reported by the registry
+	Refused     int64 // connections that waited for too long
+	Listening   bool  // the registry reports changes
 }
 
 // Stats returns the counters. Those of one kind are consistent with each other.

@@ -14,8 +14,8 @@ const (
 	useLimit = 3 * time.Second // for a report
 )
 
-// reportUse tells the registry every few minutes, and when ctx ends, which churches were used, so that no request has to.
-// Runs over the fleet begin with those that have not been used for the longest.
+// reportUse reports to the registry every few minutes, and when ctx ends, which churches were used, so that requests need not.
+// Runs over the fleet begin with the churches that were unused the longest.
 func (r *Router) reportUse(ctx context.Context) {
 	for ctx.Err() == nil {
 		select {

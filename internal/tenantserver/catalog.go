@@ -13,8 +13,8 @@ const (
 	catalogLimit = time.Minute // to make a scratch database and read its catalog
 )
 
-// Catalog reads the catalog of the server's database of a name, as Narthex's role, without the facts if its fingerprint
-// is known.
+// Catalog reads the catalog of a database on the server, as Narthex's role. If the fingerprint equals known, it leaves
+// out the facts.
 func (s *Server) Catalog(ctx context.Context, name, known string) (catalog.Catalog, error) {
 	conn, err := s.connect(ctx, name, catalog.Settings)
 	if err != nil {
@@ -30,7 +30,7 @@ type Comparer struct {
 	newest func() (catalog.Catalog, error)
 }
 
-// Comparer returns one that reads the newest schema's catalog once, in a scratch database, when it is first needed.
+// Comparer returns a Comparer. It reads the newest schema's catalog once, in a scratch database, when it is first needed.
 func (s *Server) Comparer(ctx context.Context) *Comparer {
 	newest := sync.OnceValues(func() (newest catalog.Catalog, err error) {
 		ctx, cancel := context.WithTimeout(ctx, catalogLimit)
@@ -44,7 +44,7 @@ func (s *Server) Comparer(ctx context.Context) *Comparer {
 	return &Comparer{server: s, newest: newest}
 }
 
-// Compare returns how the catalog of the database of a name differs from the newest schema's.
+// Compare returns how a database's catalog differs from the newest schema's.
 func (c *Comparer) Compare(ctx context.Context, name string) ([]catalog.Difference, error) {
 	newest, err := c.newest()
 	if err != nil {

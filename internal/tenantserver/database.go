@@ -9,18 +9,18 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 )
 
-// connectionLimit is how many connections one tenant's role may have: to its database, which takes no more
-// either, unless the role, who owns it, changes that.
+// connectionLimit is how many connections a tenant's role may have. Its database has the same limit, but the
+// role owns the database and can change that.
 const connectionLimit = 20
 
-// The names in these statements are a prefix and a checked ULID, the literals a SCRAM verifier and a
-// marker: none can hold a quote.
+// The names in these statements are a prefix and a checked ULID. The literals are a SCRAM verifier and a
+// marker. None can contain a quote.
 const (
 	createRole = `
 		CREATE ROLE %[1]s LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT %[4]d PASSWORD '%[2]s';
 		COMMENT ON ROLE %[1]s IS '%[3]s';
 		GRANT %[1]s TO CURRENT_USER`
-	// Until PUBLIC has lost its rights, nobody may connect at all.
+	// Nobody may connect until PUBLIC has lost its rights.
 	createDatabase = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false`
 	restrict       = `
 		REVOKE ALL ON DATABASE %[1]s FROM PUBLIC;
@@ -33,22 +33,22 @@ const (
 	objectsDependOnIt = "2BP01"
 )
 
-// Source is how a database came to be.
+// Source is how a database was made.
 type Source string
 
 // The sources.
 const (
-	FromStock    Source = "pool"     // it was ready, and was claimed; metrics carry the value
-	FromTemplate Source = "template" // it was copied
-	FromNothing  Source = "empty"    // it has to be migrated
+	FromStock    Source = "pool"     // a ready database was claimed; metrics have this value
+	FromTemplate Source = "template" // copied from the template
+	FromNothing  Source = "empty"    // empty; it has to be migrated
 )
 
 // Take claims a ready copy of a template on a server for good, and returns its id, or "" if there is none.
 type Take func(ctx context.Context, server, template string) (id string, err error)
 
-// Create makes d's role and its database, under the tenant's lock: it claims one that is ready, or makes one.
-// Idempotent for one signup: an earlier attempt's half is completed. permit is asked under the lock; its error
-// ends the attempt. A nil take claims none. It returns how the database came to be, "" where it was there.
+// Create makes d's role and database under the tenant's lock: it claims a ready database or makes a new one.
+// Idempotent for one signup: it completes what an earlier attempt left half-made. It calls permit under the lock; an
+// error ends the attempt. If take is nil, it claims none. It returns how the database was made, "" if it existed.
 // Errors: ErrNotOwned, permit's, take's, or what PostgreSQL said.
 func (s *Server) Create(ctx context.Context, d Database, permit func(context.Context) error, take Take) (source Source, err error) {
 	err = s.lockedTenant(ctx, d, func(conn *pgx.Conn) error {
@@ -78,7 +78,7 @@ func (s *Server) Create(ctx context.Context, d Database, permit func(context.Con
 	return source, err
 }
 
-// complete makes what d lacks of a role and a database.
+// complete makes d's role and database, as far as they are missing.
 func (s *Server) complete(ctx context.Context, conn *pgx.Conn, d Database, found state) (source Source, err error) {
 	if !found.RoleExists {
 		if err := makeRole(ctx, conn, d, s.marker(d)); err != nil {
@@ -113,9 +113,9 @@ func makeRole(ctx context.Context, conn *pgx.Conn, d Database, marker string) er
 	return nil
 }
 
-// Drop removes d's database and role, whoever is connected to it, under the tenant's lock. It leaves
-// alone what belongs to another signup. Idempotent. tombstone is called under the lock, before anything is
-// removed: it must forbid this signup to create again.
+// Drop removes d's database and role under the tenant's lock, even if somebody is connected. It leaves
+// alone what belongs to another signup. Idempotent. It calls tombstone under the lock before it removes
+// anything: tombstone must forbid this signup to create again.
 func (s *Server) Drop(ctx context.Context, d Database, tombstone func(context.Context) error) error {
 	return s.lockedTenant(ctx, d, func(conn *pgx.Conn) error {
 		if err := tombstone(ctx); err != nil {
@@ -132,7 +132,7 @@ func (s *Server) Drop(ctx context.Context, d Database, tombstone func(context.Co
 	})
 }
 
-// dropAll drops d's database, by whichever name, and its role.
+// dropAll drops d's database, under whichever name, and its role.
 func dropAll(ctx context.Context, conn *pgx.Conn, d Database) error {
 	var pgErr *pgconn.PgError
 	for _, statement := range []string{
@@ -142,7 +142,7 @@ func dropAll(ctx context.Context, conn *pgx.Conn, d Database) error {
 	} {
 		_, err := conn.Exec(ctx, statement)
 		if errors.As(err, &pgErr) && pgErr.Code == objectsDependOnIt {
-			// On a server where everybody may connect to this database, the role may have left something in it.
+			// If everybody may connect to this database, the role may have left something in it.
 			_, err = conn.Exec(ctx, fmt.Sprintf(dropOwned, d.Name())+statement)
 		}
 		if err != nil {

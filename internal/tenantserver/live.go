@@ -17,25 +17,25 @@ import (
 	"narthex/internal/sqltrace"
 )
 
-// Limits are how long a change of a database in use may hold others up.
+// Limits bound how long a change of a database in use may delay others.
 type Limits struct {
-	Lock      time.Duration // for which a statement waits for a lock: whoever reads the table waits behind it
-	Statement time.Duration // for which a statement runs
-	Patience  time.Duration // with locks that are taken, over all attempts
+	Lock      time.Duration // for a statement's wait for a lock, behind which readers of the table wait
+	Statement time.Duration // for a statement to run
+	Patience  time.Duration // for waiting on taken locks, over all attempts
 }
 
 // DefaultLimits are the limits of a change unless an operator sets others.
 var DefaultLimits = Limits{Lock: 500 * time.Millisecond, Statement: time.Minute, Patience: 30 * time.Second}
 
-// Change is of a database's schema, from one version to another, forward or back.
+// Change is a change of a database's schema from one version to another, forward or back.
 type Change struct{ From, To int }
 
 // ChangeSchema changes the schema of d's database, which may be in use, under the tenant's lock. Objects belong to the
-// church's role, as in a new database. Idempotent: a database on the way is taken on from where it is.
+// church's role, as in a new database. Idempotent: it continues from the version that the database has reached.
 // Errors: ErrGone, ErrNotOwned, schema.ErrDirty, or what PostgreSQL said: sqlstate.LockNotAvailable once patience is over.
 func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, limits Limits) error {
 	l := tenantLock(d.TenantID)
-	l.idle = milliseconds(limits.Statement + limits.Patience) // the session that holds it is idle meanwhile
+	l.idle = milliseconds(limits.Statement + limits.Patience) // the session that holds the lock is idle during the change
 	return s.lockedBy(ctx, d, l, func(admin *pgx.Conn) error {
 		found, err := readState(ctx, admin, d)
 		if err == nil {
@@ -53,7 +53,7 @@ func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, li
 	})
 }
 
-// connectAsOwner opens a session in a tenant's database that acts as the role of its name.
+// connectAsOwner opens a session in a tenant's database that acts as the role with the database's name.
 func (s *Server) connectAsOwner(ctx context.Context, name string, limits Limits) (*pgx.Conn, error) {
 	config := s.pool.Config().ConnConfig
 	config.Database = name
@@ -78,7 +78,7 @@ func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseco
 
 func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, limits Limits) error {
 	at, err := schema.Version(ctx, conn)
-	if errors.Is(err, schema.ErrDirty) { // an interrupted attempt went to this version
+	if errors.Is(err, schema.ErrDirty) { // an interrupted attempt was going to this version
 		err = nil
 		if at--; change.To < change.From {
 			at += 2
@@ -99,7 +99,7 @@ func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, l
 	return nil
 }
 
-// LosesData names the migrations whose way back, from one version to another, does not say why it loses no data.
+// LosesData names the down migrations between two versions that do not say why they lose no data.
 func (s *Server) LosesData(from, to int) (files []string, err error) {
 	steps, err := schema.Steps(s.files, from, to)
 	if err != nil {
@@ -118,7 +118,7 @@ const (
 	mostPause  = 2 * time.Second
 )
 
-// patiently repeats do while it finds a lock taken, with growing pauses of random length: whoever waits in between gets on.
+// patiently retries do while a lock is taken, with growing random pauses, so that others who wait for the lock get their turn.
 func patiently(ctx context.Context, patience time.Duration, do func() error) error {
 	deadline := time.Now().Add(patience)
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {

@@ -15,7 +15,7 @@ import (
 type Made struct {
 	Database
 	Exists      bool // the database, renamed or not
-	HalfDropped bool // only dropping works on it
+	HalfDropped bool // only DROP works on it
 }
 
 const (
@@ -27,19 +27,19 @@ const (
 		WHERE starts_with(r.rolname, $4) AND shobj_description(r.oid, 'pg_authid') LIKE $1 || '%' || $2`
 	selectNames = `SELECT datname FROM pg_database WHERE starts_with(datname, $1) AND datconnlimit <> -2`
 
-	// Nobody connects to it while it is renamed, and nobody finds it afterwards.
+	// Nobody can connect to it while it is being renamed, and nobody finds it afterwards.
 	closeDatabase  = `ALTER DATABASE %s ALLOW_CONNECTIONS false`
 	endSessions    = `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1 AND usename = $1`
 	renameDatabase = `ALTER DATABASE %s RENAME TO %s`
 )
 
-// renamedPrefix stands in a renamed database's name for ids.DatabasePrefix.
+// renamedPrefix replaces ids.DatabasePrefix in a renamed database's name.
 const renamedPrefix = "orphan_"
 
 func (d Database) renamed() string { return renamedPrefix + d.TenantID }
 
-// Made returns all that this installation's signups have made on the server. What other installations made,
-// and what carries no mark, is not in it.
+// Made returns everything that this installation's signups have made on the server. It leaves out what other
+// installations made, and what has no mark.
 func (s *Server) Made(ctx context.Context) ([]Made, error) {
 	type row struct {
 		Role, Marker        string
@@ -79,8 +79,8 @@ func (s *Server) Names(ctx context.Context) (map[string]bool, error) {
 	return set, nil
 }
 
-// Rename ends all sessions in d's database and gives it another name, under the tenant's lock. permit is
-// asked under the lock; its error leaves all as it is. Idempotent. Errors: ErrNotOwned, permit's.
+// Rename ends all sessions in d's database and renames it, under the tenant's lock. It calls permit under the
+// lock; on an error it changes nothing. Idempotent. Errors: ErrNotOwned, permit's.
 func (s *Server) Rename(ctx context.Context, d Database, permit func(context.Context) error) error {
 	return s.lockedTenant(ctx, d, func(conn *pgx.Conn) error {
 		found, err := readState(ctx, conn, d)
@@ -109,8 +109,8 @@ func (s *Server) Rename(ctx context.Context, d Database, permit func(context.Con
 	})
 }
 
-// DropRenamed drops d's database, renamed or half dropped, and its role, under the tenant's lock. permit is
-// asked under the lock. A database that has its own name again is left alone. Idempotent.
+// DropRenamed drops d's renamed or half dropped database and its role, under the tenant's lock. It calls permit
+// under the lock. It leaves alone a database that has its own name again. Idempotent.
 // Errors: ErrNotOwned, ErrInUse, permit's.
 func (s *Server) DropRenamed(ctx context.Context, d Database, permit func(context.Context) error) error {
 	return s.lockedTenant(ctx, d, func(conn *pgx.Conn) error {
@@ -132,7 +132,7 @@ func (s *Server) DropRenamed(ctx context.Context, d Database, permit func(contex
 	})
 }
 
-// owns reports that what is there was made by d's signup of this very installation.
+// owns reports whether d's signup, in this installation, has made what was found.
 func (s *Server) owns(found state, d Database) bool {
 	return found.Marker != nil && *found.Marker == markerPrefix+d.SignupID+s.installationMark()
 }

@@ -8,17 +8,17 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// Statements are what a release says to a church's database.
+// Statements are the SQL statements that a release runs on a church's database.
 type Statements struct {
 	SQL   map[string]string // by name
-	Lists map[string][]any  // arguments with which some of them, by name, read a few rows
+	Lists map[string][]any  // by name, arguments with which some of them read a few rows
 }
 
-// probeLimits are those of a probe's statements: it must not hold anybody up.
+// probeLimits are the limits of a probe's statements: it must not delay anybody.
 var probeLimits = Limits{Lock: time.Second, Statement: 10 * time.Second}
 
-// Probe has d's database parse statements, and run those that read, and returns those that it refuses, and why. It changes
-// nothing. Errors: ErrGone, ErrNotOwned, or why the database could not be asked.
+// Probe has d's database parse the statements and run those that read, and returns the refused ones with the reasons. It
+// changes nothing. Errors: ErrGone, ErrNotOwned, or why the database could not be asked.
 func (s *Server) Probe(ctx context.Context, d Database, statements Statements) (refused map[string]error, err error) {
 	if _, err := s.look(ctx, d); err != nil {
 		return nil, err
@@ -47,7 +47,7 @@ func (s *Server) Probe(ctx context.Context, d Database, statements Statements) (
 	return refused, nil
 }
 
-// probe has a statement parsed, under its name. Named arguments are made numbered ones, as pgx does when it runs it.
+// probe has a statement parsed under its name. It replaces named arguments by numbered ones, as pgx does when it runs it.
 func probe(ctx context.Context, conn *pgx.Conn, name, sql string) error {
 	numbered, _, err := pgx.NamedArgs{}.RewriteQuery(ctx, conn, sql, nil)
 	if err == nil {

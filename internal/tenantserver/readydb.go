@@ -13,12 +13,12 @@ import (
 	"narthex/internal/postgres"
 )
 
-// ErrNoTemplate says that the template hasn't been made yet.
+// ErrNoTemplate means that the template hasn't been made yet.
 var ErrNoTemplate = errors.New("there is no template yet")
 
-// A ready database is one that a tenant can have: a copy of the template, owned by a role of its own that
-// cannot log in, closed to everybody. A signup claims it by giving role and database the tenant's name, all in
-// one transaction.
+// A ready database is a copy of the template that no tenant has yet. Its own role owns it and cannot log in,
+// and nobody can connect to it. A signup claims it by giving role and database the tenant's name, all in one
+// transaction.
 const (
 	readyPrefix = "pool_"
 	readyMark   = "narthex pool of "
@@ -27,7 +27,7 @@ const (
 		CREATE ROLE %[1]s NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE CONNECTION LIMIT %[3]d;
 		COMMENT ON ROLE %[1]s IS '%[2]s';
 		GRANT %[1]s TO CURRENT_USER`
-	// The comment says whose schema the database holds, owned by the database's own role.
+	// The comment names the template whose schema the database holds; the database's own role owns that schema.
 	closeReady = `
 		ALTER DATABASE %[1]s ALLOW_CONNECTIONS false;
 		COMMENT ON DATABASE %[1]s IS '%[2]s'`
@@ -82,8 +82,8 @@ func (s *Server) makeReady(ctx context.Context, name, template string) error {
 	return nil
 }
 
-// makeWithRole makes a role that cannot log in, with a mark, and a database of its name that it owns. The database is
-// restricted as a tenant's is; create is the statement that makes it.
+// makeWithRole makes a marked role that cannot log in, and a database with the same name that it owns. The database has
+// the same restrictions as a tenant's. create is the statement that makes it.
 func (s *Server) makeWithRole(ctx context.Context, name, mark, create string) error {
 	for _, statement := range []string{
 		fmt.Sprintf(createOwner, name, mark, connectionLimit), create, fmt.Sprintf(restrict, name, connectionLimit),
@@ -95,7 +95,7 @@ func (s *Server) makeWithRole(ctx context.Context, name, mark, create string) er
 	return nil
 }
 
-// dropWithRole drops what makeWithRole has made, whoever is connected. Idempotent.
+// dropWithRole drops what makeWithRole has made, even if somebody is connected. Idempotent.
 func (s *Server) dropWithRole(ctx context.Context, name string) error {
 	for _, statement := range []string{dropDatabase, dropRole} {
 		if _, err := s.pool.Exec(ctx, fmt.Sprintf(statement, name)); err != nil {
@@ -118,7 +118,7 @@ func (s *Server) ReadyIDs(ctx context.Context) (map[string]bool, error) {
 	return all, nil
 }
 
-// DropReady removes the database and role of id, unless they were claimed: then they have other names. Idempotent.
+// DropReady removes the ready database and role of id. Claimed ones have other names, so it leaves them alone. Idempotent.
 func (s *Server) DropReady(ctx context.Context, id string) error {
 	if err := s.dropWithRole(ctx, readyPrefix+id); err != nil {
 		return fmt.Errorf("drop ready database: %w", err)
@@ -126,10 +126,10 @@ func (s *Server) DropReady(ctx context.Context, id string) error {
 	return nil
 }
 
-// claimTries is how many ready databases one signup tries if they turn out to be gone, or in use.
+// claimTries is how many ready databases a signup tries if they turn out to be gone or in use.
 const claimTries = 3
 
-// claim makes a ready database d's, and reports whether there was one.
+// claim gives a ready database to d, and reports whether there was one.
 func (s *Server) claim(ctx context.Context, conn *pgx.Conn, d Database, take Take) (bool, error) {
 	template := s.Template()
 	if take == nil || template == "" {
@@ -155,8 +155,8 @@ func (s *Server) claim(ctx context.Context, conn *pgx.Conn, d Database, take Tak
 	return false, nil
 }
 
-// unclaimable reports whether a claim failed because of this one database: it, or its role, is gone or being dropped, or
-// in use.
+// unclaimable reports whether a claim failed because of this database: it or its role is gone, being dropped, or in
+// use.
 func unclaimable(err error) bool {
 	const undefinedRole, undefinedDatabase, inUse, changedMeanwhile = "42704", "3D000", "55006", "XX000"
 	var pgErr *pgconn.PgError

@@ -28,13 +28,13 @@ type Rehearsed struct {
 	Size     int64 // of the copy before, in bytes
 	Took     time.Duration
 	Locks    []string // on the church's tables, as "AccessExclusiveLock on branches"
-	Rewrites []string // tables that were written anew
-	WAL      int64    // bytes, with what others have written on the server meanwhile
+	Rewrites []string // tables that were rewritten
+	WAL      int64    // bytes, including what others have written on the server in the meantime
 	Disk     int64    // bytes by which the copy has grown
 }
 
-// Rehearse makes a change on a copy of d's database, and drops the copy. The copy is restored from a dump, which reads a
-// snapshot: a database in use can be no template. Errors: ErrNoPrograms, ErrGone, ErrNotOwned, or why the change failed.
+// Rehearse makes a change on a copy of d's database, and drops the copy. The copy is restored from a dump, because a
+// database in use can't be a template. Errors: ErrNoPrograms, ErrGone, ErrNotOwned, or why the change failed.
 func (s *Server) Rehearse(ctx context.Context, d Database, change Change, limits Limits) (did Rehearsed, err error) {
 	if _, err := s.look(ctx, d); err != nil {
 		return Rehearsed{}, err
@@ -84,7 +84,7 @@ func (s *Server) copyByDump(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// client prepares one of PostgreSQL's programs to work on a database of the server. Its password is in the program's
+// client prepares one of PostgreSQL's programs to work on a database of the server. It passes the password in the
 // environment, which other users can't read.
 func (s *Server) client(ctx context.Context, program, database string, arguments ...string) (*exec.Cmd, error) {
 	path, err := exec.LookPath(program)
@@ -110,7 +110,7 @@ func (s *Server) client(ctx context.Context, program, database string, arguments
 	return cmd, nil
 }
 
-// majorOf is the version in a path like /usr/lib/postgresql/16/bin/pg_dump.
+// majorOf returns the version in a path like /usr/lib/postgresql/16/bin/pg_dump.
 func majorOf(path string) int {
 	major, _ := strconv.Atoi(filepath.Base(filepath.Dir(filepath.Dir(path))))
 	return major
@@ -123,7 +123,7 @@ const (
 		SELECT oid::regclass::text, pg_relation_filenode(oid)::bigint FROM pg_class
 		WHERE relnamespace = 'public'::regnamespace AND relkind = 'r' AND oid < $1`
 	selectNextID = `SELECT max(oid)::bigint + 1 FROM pg_class`
-	// Only tables that were there before are anybody's to wait for.
+	// Others can wait only for tables that existed before.
 	selectLocks = `
 		SELECT mode || ' on ' || relation::regclass::text FROM pg_locks l JOIN pg_class c ON c.oid = l.relation
 		WHERE pid = $1 AND granted AND c.relnamespace = 'public'::regnamespace AND c.relkind = 'r' AND c.oid < $2
@@ -133,7 +133,7 @@ const (
 const (
 	mostLargest   = 20
 	selectLargest = `
-		WITH mine AS MATERIALIZED ( -- who may not connect may not ask for the size
+		WITH mine AS MATERIALIZED ( -- only roles that may connect may ask for the size
 			SELECT oid, datname FROM pg_database
 			WHERE starts_with(datname, $1) AND datallowconn AND NOT datistemplate AND has_database_privilege(oid, 'CONNECT'))
 		SELECT substr(datname, length($1) + 1) FROM mine ORDER BY pg_database_size(oid) DESC LIMIT $2`
@@ -148,7 +148,7 @@ func (s *Server) LargestTenants(ctx context.Context) ([]string, error) {
 	return largest, nil
 }
 
-// rehearseOn makes a change on a copy, and watches it.
+// rehearseOn makes a change on a copy and observes it.
 func (s *Server) rehearseOn(ctx context.Context, conn *pgx.Conn, change Change) (did Rehearsed, err error) {
 	steps, err := schema.Steps(s.files, change.From, change.To)
 	if err != nil {
@@ -177,7 +177,7 @@ func (s *Server) rehearseOn(ctx context.Context, conn *pgx.Conn, change Change) 
 	return w.did, w.after(ctx)
 }
 
-// witness watches what is done on a connection.
+// witness observes what is done on a connection.
 type witness struct {
 	conn   *pgx.Conn
 	nextID int64
@@ -233,7 +233,7 @@ func (w *witness) readFiles(ctx context.Context) (map[string]int64, error) {
 	return files, nil
 }
 
-// noteLocks notes which locks the connection holds, as seen on one to the same database.
+// noteLocks records the locks that the connection holds, as seen from by, a connection to the same database.
 func (w *witness) noteLocks(ctx context.Context, by *pgx.Conn) error {
 	rows, _ := by.Query(ctx, selectLocks, w.conn.PgConn().PID(), w.nextID)
 	held, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -250,8 +250,8 @@ func (w *witness) noteLocks(ctx context.Context, by *pgx.Conn) error {
 
 const watchPause = 2 * time.Millisecond
 
-// watch notes locks on another connection until it is stopped, for a statement that can't run in a transaction. What is
-// held for less than watchPause may be missed.
+// watch records locks from another connection until it is stopped, for a statement that can't run in a transaction. It
+// may miss locks that are held for less than watchPause.
 func (w *witness) watch(ctx context.Context) (stop func(), err error) {
 	by, err := pgx.ConnectConfig(ctx, w.conn.Config())
 	if err != nil {

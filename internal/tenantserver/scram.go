@@ -11,8 +11,8 @@ import (
 
 // scramVerifier returns what PostgreSQL stores for a password, so that the password itself is never
 // sent and cannot turn up in the server's log (RFC 5802; the form is that of pg_authid.rolpassword).
-// Rounds slow down who guesses passwords, and who connects: the password is 256 random bits, which nobody
-// guesses. PostgreSQL takes any number from 1 on (scram_iterations in its documentation).
+// Rounds slow down both guessing and connecting, and nobody can guess a password of 256 random bits.
+// PostgreSQL accepts any number from 1 up (scram_iterations in its documentation).
 func scramVerifier(password string) (string, error) {
 	const rounds = 1
 	salt := make([]byte, 16)

@@ -13,11 +13,11 @@ import (
 	"narthex/internal/schema"
 )
 
-// Scratch is a database to look at, or to try something in, that lives for a while. It is owned by a role of its name,
-// as a tenant's is, which cannot log in: Narthex's role alone gets in. The role's comment says until when it lives.
+// Scratch is a short-lived database to inspect or to try something in. Like a tenant's, it is owned by a role with its
+// name, but that role cannot log in: only Narthex's role can connect. The role's comment says when it expires.
 type Scratch struct {
-	Life  time.Duration // after which others drop it, if the process that made it didn't
-	Empty bool          // or else it has the newest schema
+	Life  time.Duration // after this, others drop it if the process that made it didn't
+	Empty bool          // otherwise it has the newest schema
 }
 
 const scratchDropLimit = 30 * time.Second // it waits for a checkpoint
@@ -26,7 +26,7 @@ const (
 	scratchPrefix = "scratch_"
 	scratchMark   = "narthex scratch of %s until "
 
-	// The server's clock counts, which all processes share.
+	// All processes use the server's clock.
 	selectEnd     = `SELECT to_char((now() + $1) AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')`
 	selectExpired = `
 		SELECT rolname FROM pg_roles, shobj_description(oid, 'pg_authid') AS mark
@@ -34,10 +34,10 @@ const (
 			AND substr(mark, length($2) + 1) < to_char(now() AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') COLLATE "C"`
 )
 
-// InScratch makes a scratch database, does something with the database of that name, and drops it. Those that were left
-// behind and have expired are dropped first.
+// InScratch makes a scratch database, calls do with its name, and drops it. Before that, it drops expired ones that were
+// left behind.
 func (s *Server) InScratch(ctx context.Context, scratch Scratch, do func(name string) error) error {
-	_ = s.DropExpiredScratch(ctx) // what can't be dropped is left to the next
+	_ = s.DropExpiredScratch(ctx) // the next call drops what can't be dropped now
 	name := scratchPrefix + ids.New()
 	err := s.makeScratch(ctx, name, scratch)
 	if err == nil {
@@ -45,7 +45,7 @@ func (s *Server) InScratch(ctx context.Context, scratch Scratch, do func(name st
 	}
 	cleaning, cancel := context.WithTimeout(context.WithoutCancel(ctx), scratchDropLimit)
 	defer cancel()
-	_ = s.dropWithRole(cleaning, name) // if this fails, it is dropped when it has expired
+	_ = s.dropWithRole(cleaning, name) // if this fails, it is dropped once it has expired
 	return err
 }
 
@@ -83,7 +83,7 @@ func (s *Server) makeScratch(ctx context.Context, name string, scratch Scratch) 
 	return err
 }
 
-// DropExpiredScratch drops this installation's scratch databases that have expired: the processes that made them didn't.
+// DropExpiredScratch drops this installation's expired scratch databases, which their processes failed to drop.
 // Idempotent. A failure doesn't stop it.
 func (s *Server) DropExpiredScratch(ctx context.Context) error {
 	mark := fmt.Sprintf(scratchMark, s.installation)

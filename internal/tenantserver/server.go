@@ -1,6 +1,6 @@
 // Package tenantserver makes, fills and removes tenants' databases on a PostgreSQL server. Whatever it
-// makes carries the id of the signup that asked for it, and it removes nothing that carries another's.
-// It routes no requests: that is tenantdb's.
+// makes has the id of the signup that asked for it, and it removes nothing that has another signup's id.
+// Package tenantdb routes requests.
 package tenantserver
 
 import (
@@ -39,16 +39,16 @@ var (
 // not superuser. It is safe for concurrent use.
 type Server struct {
 	pool *postgres.Pool
-	base url.URL // the admin URL, of which a tenant's differs in user and database alone
+	base url.URL // the admin URL; a tenant's URL differs only in user, password and database
 
 	installation string
-	template     atomic.Pointer[string]          // name of the one to copy; nil until there is one
+	template     atomic.Pointer[string]          // name of the template to copy; nil until there is one
 	files        fs.FS                           // the tenant schema's migrations
-	templateName func() (name string, err error) // of these migrations; it is worked out once
+	templateName func() (name string, err error) // name of the template for these migrations; computed once
 }
 
-// Open connects lazily to the server at adminURL (postgres://…). installation tells what is made there from
-// what another Narthex makes. Databases are made of the migrations in files.
+// Open connects lazily to the server at adminURL (postgres://…). installation distinguishes what is made there
+// from what another Narthex makes. Databases are made from the migrations in files.
 func Open(ctx context.Context, adminURL, installation string, files fs.FS) (*Server, error) {
 	base, err := url.Parse(adminURL)
 	if err != nil {
@@ -67,19 +67,19 @@ func Open(ctx context.Context, adminURL, installation string, files fs.FS) (*Ser
 	return &Server{pool: pool, base: *base, installation: installation, files: files, templateName: name}, nil
 }
 
-// Name is the server's host:port, or folder:port where it is reached by its socket.
+// Name returns the server's host:port, or folder:port if it is reached through a socket.
 func (s *Server) Name() string {
 	_, host, port, _ := s.Location(Database{})
 	return net.JoinHostPort(host, strconv.Itoa(port))
 }
 
-// SchemaVersion is the version of the newest schema that the server's databases can have.
+// SchemaVersion returns the version of the newest schema that the server's databases can have.
 func (s *Server) SchemaVersion() int { return migrations.Newest(s.files) }
 
-// Serves is the oldest schema version whose release works with a database at version.
+// Serves returns the oldest schema version whose release works with a database at version.
 func (s *Server) Serves(version int) (int, error) { return schema.Serves(s.files, version) }
 
-// Ping asks the server whether it answers.
+// Ping checks that the server answers.
 func (s *Server) Ping(ctx context.Context) error {
 	_, err := s.pool.Exec(ctx, `SELECT`)
 	return err
@@ -95,11 +95,11 @@ type Database struct {
 	Password string // of the role; never logged
 }
 
-// Name is the name of the database and of its role.
+// Name returns the name of the database and of its role.
 func (d Database) Name() string { return ids.DatabaseName(d.TenantID) }
 
-// A role has a comment by which it is known as one signup's, of one installation. The role is made before
-// its database and removed after it, and owns it: whose the role is, the database is.
+// A role's comment identifies its signup and its installation. The role owns its database, is made before it
+// and removed after it, so the comment identifies the database's owner too.
 const markerPrefix = "narthex signup "
 
 func (d Database) marker() string { return markerPrefix + d.SignupID }
@@ -118,7 +118,7 @@ func (s *Server) Location(d Database) (databaseURL, host string, port int, name 
 	if n, err := strconv.Atoi(portText); err == nil {
 		port = n
 	}
-	if host == "" { // it is a socket, among the URL's parameters
+	if host == "" { // a socket, which is one of the URL's parameters
 		config := s.pool.Config().ConnConfig
 		host, port = config.Host, int(config.Port)
 	}
@@ -127,15 +127,15 @@ func (s *Server) Location(d Database) (databaseURL, host string, port int, name 
 
 const cleanLimit = 5 * time.Second
 
-// A lock is an advisory lock of the server's. A worker that freezes while it holds one must not hold it forever:
-// PostgreSQL ends a session that sits idle, and with it both the lock and the frozen worker's means to go on.
+// A lock is an advisory lock of the server. A worker that freezes must not hold it forever: PostgreSQL ends an
+// idle session, which releases the lock and keeps the frozen worker from going on.
 type lock struct {
 	name      string
 	idle      string // how long the session that holds it may be idle
 	statement string // how long a statement on it may take, or DEFAULT; the wait for the lock doesn't count
 }
 
-// A drop waits for a checkpoint, and has no limit but its caller's.
+// A drop waits for a checkpoint, so only its caller limits it.
 func tenantLock(tenantID string) lock {
 	return lock{name: "tenant " + tenantID, idle: postgres.IdleLimit, statement: "DEFAULT"}
 }
@@ -162,8 +162,8 @@ func (s *Server) lockedBy(ctx context.Context, d Database, l lock, do func(*pgx.
 	return s.locked(ctx, l, do)
 }
 
-// locked runs do on a session that holds the lock. Everything that needs the lock runs on that very session, so that
-// a worker that has lost the lock can do none of it.
+// locked runs do on a session that holds the lock. Everything that needs the lock runs on that same session, so a
+// worker that has lost the lock can do nothing.
 func (s *Server) locked(ctx context.Context, l lock, do func(*pgx.Conn) error) error {
 	acquired, err := s.pool.Acquire(ctx)
 	if err != nil {
@@ -172,7 +172,7 @@ func (s *Server) locked(ctx context.Context, l lock, do func(*pgx.Conn) error) e
 	conn := acquired.Conn()
 	defer func() {
 		if !release(conn, l) {
-			conn.Close(context.WithoutCancel(ctx)) // the pool discards a closed connection, the server its lock
+			conn.Close(context.WithoutCancel(ctx)) // the pool discards the closed connection, and the server releases its lock
 		}
 		acquired.Release()
 	}()
@@ -182,7 +182,7 @@ func (s *Server) locked(ctx context.Context, l lock, do func(*pgx.Conn) error) e
 	return do(conn)
 }
 
-// release gives the lock back and reports whether the connection can be used again.
+// release releases the lock and reports whether the connection can be reused.
 func release(conn *pgx.Conn, l lock) bool {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
@@ -195,7 +195,7 @@ type state struct {
 	RoleExists     bool    `db:"role_exists"`
 	Marker         *string `db:"marker"`
 	DatabaseExists bool    `db:"database_exists"`
-	Closed         bool    `db:"closed"` // to connections, as it is until it has been made
+	Closed         bool    `db:"closed"` // to connections, until it is completely made
 	Schema         *string `db:"schema"`
 	HalfDropped    bool    `db:"half_dropped"` // a DROP DATABASE was interrupted; only DROP works on it
 }
@@ -220,15 +220,15 @@ func readState(ctx context.Context, conn *pgx.Conn, d Database) (state, error) {
 	return found, nil
 }
 
-// holds reports that the database holds the schema of a template, all of it its own role's.
+// holds reports whether the database has a template's schema, all of it owned by its own role.
 func (s state) holds(template string) bool {
 	return s.Schema != nil && *s.Schema == schemaMark+template
 }
 
-// nothing reports that there is neither role nor database.
+// nothing reports whether there is neither a role nor a database.
 func (s state) nothing() bool { return !s.RoleExists && !s.DatabaseExists }
 
-// ownedBy reports that what is there was made by d's signup.
+// ownedBy reports whether d's signup has made what was found.
 func (s state) ownedBy(d Database) bool { return s.Marker != nil && isOf(d, *s.Marker) }
 
 // standing returns nil if d's database is there and takes connections. Errors: ErrGone, ErrNotOwned.

@@ -14,8 +14,8 @@ import (
 	"narthex/internal/sqltrace"
 )
 
-// Connect opens a session in d's database as its role. A session cannot outlive its database, and whose that is
-// is looked up once the session is there: what is done on it can never touch another signup's database.
+// Connect opens a session in d's database as its role. It checks the database's owner once the session is open, and
+// a session cannot outlive its database, so it can never touch another signup's database.
 // Errors: ErrGone, ErrNotOwned.
 func (s *Server) Connect(ctx context.Context, d Database) (*pgx.Conn, error) {
 	config, err := s.sessionConfig(d)
@@ -36,8 +36,8 @@ func (s *Server) Connect(ctx context.Context, d Database) (*pgx.Conn, error) {
 	return nil, cmp.Or(err, connectErr)
 }
 
-// connect opens a session in the database of a name as Narthex's role, which is a member of all roles that it has made.
-// The settings, by name, hold for the session.
+// connect opens a session in a database as Narthex's role, which is a member of all roles that it has made. The settings,
+// by name, apply to the session.
 func (s *Server) connect(ctx context.Context, name string, settings map[string]string) (*pgx.Conn, error) {
 	config := s.pool.Config().ConnConfig
 	config.Database = name
@@ -51,8 +51,8 @@ func (s *Server) connect(ctx context.Context, name string, settings map[string]s
 	return conn, nil
 }
 
-// Migrate brings d's database to the newest tenant schema; a ready one that was claimed has it. Idempotent. It is
-// not live yet, so one that a crash left dirty is emptied and filled again. Errors: ErrGone, ErrNotOwned.
+// Migrate brings d's database to the newest tenant schema; a claimed ready database has it already. Idempotent. The database
+// is not live yet, so if a crash has left it dirty, it is emptied and filled again. Errors: ErrGone, ErrNotOwned.
 func (s *Server) Migrate(ctx context.Context, d Database) error {
 	config, found, err := s.config(ctx, d)
 	if err != nil || found.holds(s.Template()) {
@@ -75,8 +75,8 @@ func (s *Server) Migrate(ctx context.Context, d Database) error {
 	return schema.Up(ctx, config, s.files, s.check(d))
 }
 
-// Revert takes the tenant schema out of d's database again. Idempotent.
-// Errors: ErrGone, ErrNotOwned, which leave nothing to revert.
+// Revert removes the tenant schema from d's database. Idempotent.
+// Errors: ErrGone, ErrNotOwned; with either there is nothing to revert.
 func (s *Server) Revert(ctx context.Context, d Database) error {
 	config, found, err := s.config(ctx, d)
 	if err != nil {
@@ -101,7 +101,7 @@ func (s *Server) adoptOf(ctx context.Context, d Database) (version int, err erro
 	return s.adopt(ctx, d.Name(), func(marker string) bool { return isOf(d, marker) })
 }
 
-// config returns how to connect to d's database, having looked that there is one, and what was seen.
+// config checks that d's database exists, and returns how to connect to it and what was found.
 func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, state, error) {
 	found, err := s.look(ctx, d)
 	if err != nil {
@@ -111,7 +111,7 @@ func (s *Server) config(ctx context.Context, d Database) (*pgx.ConnConfig, state
 	return config, found, err
 }
 
-// look returns what there is of d. Errors: ErrGone, ErrNotOwned.
+// look returns what exists of d. Errors: ErrGone, ErrNotOwned.
 func (s *Server) look(ctx context.Context, d Database) (found state, err error) {
 	err = s.pool.Do(ctx, selectState, func(conn *pgx.Conn) (err error) {
 		found, err = readState(ctx, conn, d)
@@ -137,7 +137,7 @@ func (s *Server) sessionConfig(d Database) (*pgx.ConnConfig, error) {
 
 const selectMarker = `SELECT coalesce(shobj_description(oid, 'pg_authid'), '') FROM pg_roles WHERE rolname = session_user`
 
-// check returns a test of whether a session is in d's own database.
+// check returns a function that checks that a session is in d's own database.
 func (s *Server) check(d Database) schema.AfterConnect {
 	return func(ctx context.Context, conn *pgx.Conn) error {
 		var marker string

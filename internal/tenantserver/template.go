@@ -14,15 +14,15 @@ import (
 	"narthex/migrations"
 )
 
-// A template holds the newest tenant schema, so that a tenant's database can be copied from it. Its name holds
-// the schema's version and a hash of the migrations and of the role that makes it: a template that is there
-// is the right one. Its objects belong to a role of the same name, of which nothing else is, so that they
-// can be given to the tenant's role in a copy all at once.
+// A template has the newest tenant schema, so that a tenant's database can be copied from it. Its name contains
+// the schema's version and a hash of the migrations and of the role that makes it, so an existing template is
+// the right one. Its objects belong to a role with the same name that owns nothing else, so that in a copy they
+// can all be given to the tenant's role at once.
 const (
 	templateRole   = `CREATE ROLE %[1]s NOLOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE; GRANT %[1]s TO CURRENT_USER`
 	createTemplate = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE template0 ENCODING 'UTF8' ALLOW_CONNECTIONS false`
 	openTemplate   = `REVOKE ALL ON DATABASE %[1]s FROM PUBLIC; ALTER DATABASE %[1]s ALLOW_CONNECTIONS true`
-	// The comment comes last: who finds it, finds the template whole.
+	// The comment is written last: if it exists, the template is complete.
 	closeTemplate = `
 		ALTER DATABASE %[1]s ALLOW_CONNECTIONS false;
 		ALTER DATABASE %[1]s IS_TEMPLATE true;
@@ -35,7 +35,7 @@ const (
 	selectTemplateRest = `
 		SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datistemplate), EXISTS (SELECT FROM pg_database WHERE datname = $1),
 			EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`
-	// Templates of this role that are no newer, and not the one in use.
+	// Templates of this role that are not newer than the one in use, without that one.
 	selectOldTemplates = `
 		SELECT datname FROM pg_database WHERE datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user) AND datname <> $1
 		AND shobj_description(oid, 'pg_database') = '` + templateMarker + `'
@@ -45,7 +45,7 @@ const (
 	copyDatabase = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE %[2]s STRATEGY wal_log ALLOW_CONNECTIONS false`
 )
 
-// templateName is the name of the template that this program's migrations make as role.
+// templateName returns the name of the template that role makes from the migrations.
 func templateName(files fs.FS, role string) (string, error) {
 	hash := sha256.New()
 	fmt.Fprintf(hash, "%d:%s", len(role), role)
@@ -105,7 +105,7 @@ func isTemplate(ctx context.Context, db postgres.DB, name string) (bool, error) 
 	return ready, nil
 }
 
-// makeTemplate makes the template from scratch, whatever an interrupted process has left of it.
+// makeTemplate makes the template from scratch, whatever an interrupted process has left behind.
 func (s *Server) makeTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
 	if err := dropTemplate(ctx, conn, name); err != nil {
 		return err
@@ -145,7 +145,7 @@ func dropTemplate(ctx context.Context, conn *pgx.Conn, name string) error {
 	return nil
 }
 
-// dropOldTemplates leaves a newer schema's alone: a release that was taken back may come again.
+// dropOldTemplates keeps templates of newer schemas: a release that was rolled back may return.
 func (s *Server) dropOldTemplates(ctx context.Context, conn *pgx.Conn, name string) error {
 	rows, _ := conn.Query(ctx, selectOldTemplates, name, s.SchemaVersion())
 	old, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -160,7 +160,7 @@ func (s *Server) dropOldTemplates(ctx context.Context, conn *pgx.Conn, name stri
 	return nil
 }
 
-// makeDatabase makes d's database, as a copy of the template where there is one, else empty.
+// makeDatabase makes d's database as a copy of the template or, if there is none, empty.
 func (s *Server) makeDatabase(ctx context.Context, conn *pgx.Conn, d Database) (Source, error) {
 	statement, source := fmt.Sprintf(createDatabase, d.Name()), FromNothing
 	if template := s.Template(); template != "" {
@@ -179,7 +179,7 @@ func (s *Server) makeDatabase(ctx context.Context, conn *pgx.Conn, d Database) (
 }
 
 const (
-	// Whose the version table is, everything is: of the template's role in a copy, until it is given away.
+	// The owner of the version table owns everything: in a copy, the template's role until adopt gives it away.
 	selectMaker = `
 		SELECT coalesce((SELECT pg_get_userbyid(c.relowner) FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 			WHERE n.nspname = 'narthex_migrations' AND c.relname = 'versions'), ''),
@@ -187,8 +187,8 @@ const (
 	giveAway = `REASSIGN OWNED BY %s TO %s`
 )
 
-// adopt gives what is in a copy of the template to the role of its name, whose marker must be ours, and returns
-// the version of its schema: 0 where it is no copy. Idempotent. Errors: ErrNotOwned.
+// adopt gives the objects in a copy of the template to the role with the copy's name, whose marker must be ours.
+// It returns the version of the schema, or 0 if the database is no copy. Idempotent. Errors: ErrNotOwned.
 func (s *Server) adopt(ctx context.Context, name string, ours func(marker string) bool) (version int, err error) {
 	conn, err := s.connect(ctx, name, nil)
 	if err != nil {

@@ -195,7 +195,7 @@ func TestOldTemplatesAreDropped(t *testing.T) {
 	}
 }
 
-// A copy whose maker was cut off before it gave it away is another process's to fill, or to drop.
+// If the maker of a copy is interrupted before it gives it away, another process fills or drops the copy.
 func TestACopyIsTakenUpByAProcessWithoutATemplate(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(*tenantserver.Server, tenantserver.Database) error{

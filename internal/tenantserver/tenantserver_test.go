@@ -142,7 +142,7 @@ func TestLifeOfADatabase(t *testing.T) {
 	}
 }
 
-// An attempt that was cut off leaves a half behind: the next completes it.
+// The next attempt completes what an interrupted attempt has left half-made.
 func TestCreateCompletesAHalf(t *testing.T) {
 	t.Parallel()
 	server, admin := open(t)
@@ -169,8 +169,8 @@ func TestCreateCompletesAHalf(t *testing.T) {
 	}
 }
 
-// A migration that was cut off leaves the version table dirty: the database is not live, so it is
-// emptied and filled again.
+// An interrupted migration leaves the version table dirty. The database is not live, so it is emptied
+// and filled again.
 func TestMigrateRepairsADirtyDatabase(t *testing.T) {
 	t.Parallel()
 	server, _ := open(t)
@@ -254,8 +254,8 @@ func TestPermitAndTombstoneDecide(t *testing.T) {
 	drop(t, server, d)
 }
 
-// Creates and drops of one signup that race end with nothing, once one of the drops has been first
-// past the tombstone; and nothing of it fails in a way that a retry does not mend.
+// When creates and drops of one signup race, nothing is left once the first drop has written its
+// tombstone, and every failure can be fixed by a retry.
 func TestCreateAndDropRace(t *testing.T) {
 	t.Parallel()
 	server, admin := open(t)

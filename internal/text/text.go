@@ -1,4 +1,4 @@
-// Package text holds the rules of texts that people type: length, and which characters.
+// Package text holds the rules for texts that people type: their length and their characters.
 package text
 
 import (
@@ -21,8 +21,8 @@ func Check(text string, least, most int) string {
 	return ""
 }
 
-// CheckName does what Check does for a text that people read. It also refuses characters that nobody can see or
-// that reverse the direction of what follows: with them, one name could pass for another.
+// CheckName is like Check, for a text that people read. It also refuses characters that are invisible or reverse the
+// direction of what follows: with them, one name could pass for another.
 func CheckName(name string, least, most int) string {
 	if problem := Check(name, least, most); problem != "" {
 		return problem
@@ -51,6 +51,6 @@ func invisible(r rune) bool {
 
 func visible(r rune) bool { return unicode.In(r, unicode.L, unicode.N, unicode.P, unicode.S) }
 
-// unwanted reports control characters, NUL among them, and U+FFFD, which JSON decoding puts in place of invalid
-// input such as a lone surrogate.
+// unwanted reports control characters, including NUL, and U+FFFD, which JSON decoding substitutes for invalid input
+// such as a lone surrogate.
 func unwanted(r rune) bool { return unicode.IsControl(r) || r == utf8.RuneError }

@@ -1,5 +1,5 @@
-// Package throttle counts requests in the registry database, for all processes together. It knows neither HTTP nor
-// whom a key stands for.
+// Package throttle counts requests in the registry database, where all processes share the counts. It knows neither
+// HTTP nor the meaning of a key.
 package throttle
 
 import (
@@ -13,14 +13,14 @@ import (
 	"narthex/internal/postgres"
 )
 
-// Limit is a leaky bucket: it takes Burst requests at once, and one more each time that Every has gone by.
+// Limit is a leaky bucket: it allows Burst requests at once, and one more whenever Every has passed.
 type Limit struct {
 	Burst int
 	Every time.Duration
 }
 
 const (
-	// fill adds one request to a bucket, unless it would overflow: then there is no row.
+	// fill adds one request to a bucket. If the bucket would overflow, it returns no row.
 	fill = `
 		INSERT INTO throttles AS t (id, level) VALUES ($1, 1)
 		ON CONFLICT (id) DO UPDATE SET updated_at = clock_timestamp(),
@@ -56,7 +56,7 @@ func (c *Counter) Count(ctx context.Context, key []byte, limit Limit) (wait time
 	return max(time.Second, time.Duration(seconds*float64(time.Second))), nil
 }
 
-// Tidy forgets buckets that nobody has used for an hour. Idempotent.
+// Tidy deletes buckets that nobody has used for an hour. Idempotent.
 func (c *Counter) Tidy(ctx context.Context) error {
 	if _, err := c.db.Exec(ctx, deleteUnused); err != nil {
 		return fmt.Errorf("tidy throttles: %w", err)

@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// Keys sign and verify tokens: the first signs, every one verifies. UnmarshalText fills them.
+// Keys sign and verify tokens: the first key signs, and all verify. UnmarshalText fills them.
 type Keys []key
 
 type key struct {
@@ -55,7 +55,7 @@ func NewKey() (string, error) {
 // added marks a key that does not sign yet, so that a key that has signed is never promoted again.
 const added = "~" // no letter of base64
 
-// AddKey returns the keys with a fresh one behind them, which does not sign (yet).
+// AddKey returns the keys with a fresh key at the end, which does not sign yet.
 func AddKey(text string) (string, error) {
 	if err := new(Keys).UnmarshalText([]byte(text)); err != nil {
 		return "", err
@@ -64,7 +64,7 @@ func AddKey(text string) (string, error) {
 	return text + "," + added + fresh, err
 }
 
-// PromoteKey returns the keys with the one that was added in front: it signs from now on.
+// PromoteKey returns the keys with the added one moved to the front: it signs from now on.
 func PromoteKey(text string) (string, error) {
 	all := strings.Split(text, ",")
 	newest, ok := strings.CutPrefix(all[len(all)-1], added)
@@ -74,7 +74,7 @@ func PromoteKey(text string) (string, error) {
 	return strings.Join(append([]string{newest}, all[:len(all)-1]...), ","), nil
 }
 
-// RetireKeys returns the key that signs alone. Tokens that others signed are refused from now on.
+// RetireKeys returns only the key that signs. Tokens that others have signed are refused from now on.
 func RetireKeys(text string) (string, error) {
 	signer, _, _ := strings.Cut(text, ",")
 	return signer, nil

@@ -1,6 +1,6 @@
 // Package tokens mints and verifies the JSON Web Tokens that an admin's requests carry (RFC 9068).
 // Algorithm, type, issuer, audience and expiry are pinned: a token that differs in any of them is
-// refused. Refresh tokens are no business of this package: they are random and kept by the registry.
+// refused. This package has nothing to do with refresh tokens, which are random and kept by the registry.
 package tokens
 
 import (
@@ -23,7 +23,7 @@ const Lifetime = 15 * time.Minute
 // clockSkew is by how much the clocks of two API processes may differ.
 const clockSkew = 5 * time.Second
 
-// maxVerified is how many tokens are known again without a look at their signature. They take some 5 MiB.
+// maxVerified is how many tokens are remembered as verified. They take some 5 MiB.
 const maxVerified = 10_000
 
 // ErrInvalid is all that Verify says of a token it refuses.
@@ -31,7 +31,7 @@ var ErrInvalid = errors.New("the token is not valid")
 
 const header = "at+jwt" // "typ"
 
-// Subject is whom a token speaks for.
+// Subject is the admin that a token stands for.
 type Subject struct {
 	TenantID  string
 	AdminID   string
@@ -102,8 +102,8 @@ func (i *Issuer) Mint(subject Subject) (string, error) {
 	return signed, nil
 }
 
-// Verify returns whom a token speaks for. A signature costs more than all else of most requests, and so it is
-// checked once; what it says, with the clock, each time. Errors: ErrInvalid.
+// Verify returns the admin that a token stands for. Checking a signature costs more than the rest of most requests, so
+// it is done once per token. The claims are checked against the clock each time. Errors: ErrInvalid.
 func (i *Issuer) Verify(token string) (Subject, error) {
 	hash := sha256.Sum256([]byte(token))
 	c, known := i.verified.Get(hash)
@@ -120,7 +120,7 @@ func (i *Issuer) Verify(token string) (Subject, error) {
 	return Subject{TenantID: c.TenantID, AdminID: c.Subject, SessionID: c.SessionID, Role: c.Role}, nil
 }
 
-// parse checks all of a token.
+// parse checks the whole token.
 func (i *Issuer) parse(token string) (*claims, error) {
 	var c claims
 	parsed, err := i.parser.ParseWithClaims(token, &c, i.publicKey)
@@ -153,7 +153,7 @@ type JWK struct {
 	X         string `json:"x"`
 }
 
-// JWKS lists the public keys by which others can verify our tokens.
+// JWKS lists the public keys with which others can verify our tokens.
 func (i *Issuer) JWKS() []JWK {
 	var all []JWK
 	for _, key := range i.keys {

@@ -23,12 +23,12 @@ import (
 )
 
 const (
-	httpDrain   = 5 * time.Second  // for requests in hand at a stop, beyond the time that they may wait for a signup
-	answerLimit = 5 * time.Second  // for the servers behind a request
-	tidyPause   = 10 * time.Minute // during which the registry's expired rows are left alone
+	httpDrain   = 5 * time.Second  // for open requests at a stop, in addition to their wait for a signup
+	answerLimit = 5 * time.Second  // for the servers that a request needs
+	tidyPause   = 10 * time.Minute // between removals of the registry's expired rows
 )
 
-// api is what answers HTTP: the API and, where it is configured, the codec endpoint.
+// api serves HTTP: the API and, if configured, the codec endpoint.
 type api struct {
 	*process
 	sessions     *sessions.Store
@@ -40,7 +40,7 @@ type api struct {
 	listeners    []net.Listener
 }
 
-// openAPI checks the configuration and listens, and answers nobody yet.
+// openAPI checks the configuration and listens, but serves no requests yet.
 func openAPI(ctx context.Context, p *process) (*api, error) {
 	a := &api{
 		process: p, sessions: sessions.New(p.registry.Pool()), throttle: throttle.New(p.registry.Pool()),
@@ -74,7 +74,7 @@ func (a *api) open(ctx context.Context) error {
 	return a.openCodec()
 }
 
-// checkBudget compares TENANT_CONNECTIONS with what the servers allow, if they say.
+// checkBudget compares TENANT_CONNECTIONS with what the servers allow, if they answer.
 func (a *api) checkBudget(ctx context.Context) error {
 	err := a.router.CheckBudget(ctx)
 	if errors.Is(err, tenantdb.ErrBudget) {
@@ -124,18 +124,18 @@ func (a *api) listen(what string, address config.Address, server *http.Server) (
 	return listener, nil
 }
 
-// address is the API's, with the port that was chosen for port 0.
+// address returns the API's address, with the chosen port if port 0 was configured.
 func (a *api) address() string { return a.listeners[0].Addr().String() }
 
 func (a *api) close() {
 	for _, listener := range a.listeners {
-		listener.Close() // again, where a server has closed it
+		listener.Close() // a server may have closed it already
 	}
 	a.router.Close()
 	a.failed.Report(context.Background())
 }
 
-// serve answers until ctx ends, and lets requests in hand be answered.
+// serve answers requests until ctx ends, and then finishes open requests.
 func (a *api) serve(ctx context.Context) error {
 	go keepTidy(ctx, a.Log, a.sessions.Tidy, a.throttle.Tidy, a.reservations.Tidy, a.failed.Tidy, a.router.RemoveExpired)
 	go a.failed.Keep(ctx)
@@ -159,7 +159,7 @@ func (a *api) serve(ctx context.Context) error {
 	return whatEnded(ctx)
 }
 
-// keepTidy removes what expires, in the registry and of invitations, until ctx ends.
+// keepTidy removes expired rows in the registry and expired invitations until ctx ends.
 func keepTidy(ctx context.Context, log *slog.Logger, tidy ...func(context.Context) error) {
 	for pause(ctx, tidyPause) {
 		for _, remove := range tidy {

@@ -9,8 +9,8 @@ import (
 	"narthex/internal/telemetry"
 )
 
-// serveOperations begins to serve operators, before anything else is there, and returns the address, ""
-// where there is none, and what ends it.
+// serveOperations starts serving operators before any other part runs. It returns the address, or "" if
+// there is none, and a function that stops it.
 func serveOperations(c Config, watch *telemetry.Telemetry) (address string, stop func(), err error) {
 	if c.OperationsAddress == "" {
 		return "", func() {}, nil
@@ -19,7 +19,7 @@ func serveOperations(c Config, watch *telemetry.Telemetry) (address string, stop
 	if err != nil {
 		return "", nil, err
 	}
-	server := &http.Server{ // without a limit to an answer: a profile takes as long as its caller asks for
+	server := &http.Server{ // no write timeout: a profile takes as long as its caller asks for
 		Handler:           watch.Handler(isLoopback(listener)),
 		ReadHeaderTimeout: 5 * time.Second,
 		IdleTimeout:       2 * time.Minute,

@@ -1,5 +1,5 @@
-// Package process wires Narthex's parts into the processes that the commands run: the API, the worker,
-// or both on one Temporal client. It decides nothing but the order in which they start and stop.
+// Package process assembles Narthex's parts into the processes that the commands run: the API, the worker,
+// or both on one Temporal client. It only decides the order in which they start and stop.
 package process
 
 import (
@@ -25,17 +25,17 @@ const registryPause = 2 * time.Second // between tries to reach the registry at 
 type Config struct {
 	config.Process
 
-	// Promote makes the worker's release current though a newer one is. For development.
+	// Promote makes the worker's release current even if a newer one is. For development.
 	Promote bool
 	// SpareLoopback throttles no client on this machine. For development.
 	SpareLoopback bool
 
 	Temporal client.Options
-	Log      *slog.Logger // in place of Process.Log
+	Log      *slog.Logger // instead of Process.Log
 
-	// Serving and Ready, if not nil, are called with the addresses that the API ("" without one) and operations listen on:
+	// Serving and Ready, if not nil, are called with the addresses on which the API ("" without one) and operations listen:
 	// Serving when the API begins to answer, which needs no Temporal, and Ready once the worker, if there is one, takes work
-	// too, or is known to have to wait for its release to be promoted.
+	// too, or must wait for its release to be promoted.
 	Serving func(http, operations string)
 	Ready   func(http, operations string)
 }
@@ -44,8 +44,8 @@ type Config struct {
 type process struct {
 	Config
 	watch      *telemetry.Telemetry
-	operations string       // the address at which operators are served, "" if they are not
-	repeating  *slog.Logger // folds warnings that repeat, as they do in an outage
+	operations string       // the address on which operators are served, or ""
+	repeating  *slog.Logger // folds repeated warnings, as in an outage
 	keys       *secrets.Keys
 	registry   *registry.Registry
 	temporal   client.Client
@@ -53,9 +53,9 @@ type process struct {
 	closers    []func() // called last first
 }
 
-// Run runs what c says until ctx ends, then stops it in order: HTTP, worker, client, databases. An API serves as soon as
-// the registry and the keys are checked; a worker starts in the background, once Temporal answers. The error is what kept
-// the process from starting or made it end: also ctx's cause, where that is more than a cancel.
+// Run runs c's parts until ctx ends, then stops them in order: HTTP, worker, client, databases. An API serves as soon as
+// the registry and the keys are checked. A worker starts in the background once Temporal answers. The error is what kept
+// the process from starting or made it end, including ctx's cause if that is more than a cancel.
 func Run(ctx context.Context, c Config) error {
 	ctx, fail := context.WithCancelCause(ctx)
 	defer fail(nil)
@@ -125,7 +125,7 @@ func (p *process) close() {
 	}
 }
 
-// awaitRegistry checks that the registry was written under this process's keys, waiting for it as long as it takes.
+// awaitRegistry waits for the registry, as long as it takes, and checks that it was written under this process's keys.
 func (p *process) awaitRegistry(ctx context.Context) error {
 	err := retry{
 		warning: "The registry is not reachable yet", words: redact.Error, log: p.repeating, pause: registryPause,
@@ -145,13 +145,13 @@ func (p *process) announce(to func(http, operations string), http string) {
 	}
 }
 
-// untilEnd waits for ctx to end, and returns why it has.
+// untilEnd waits for ctx to end, and returns the reason.
 func untilEnd(ctx context.Context) error {
 	<-ctx.Done()
 	return whatEnded(ctx)
 }
 
-// whatEnded returns why ctx has ended, nil where somebody just asked for it.
+// whatEnded returns why ctx has ended, or nil for a plain cancel.
 func whatEnded(ctx context.Context) error {
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

@@ -11,7 +11,7 @@ import (
 	"narthex/internal/release"
 )
 
-// ReleaseName returns the name of this program's release: the configured one, or else its own.
+// ReleaseName returns the name of this program's release: the configured name, or else the program's own.
 func ReleaseName(c config.Release) (string, error) {
 	if c.BuildID != "" {
 		return string(c.BuildID), nil
@@ -28,11 +28,11 @@ func OpenDeployment(temporal client.Client, queue config.Queue, c config.Release
 	return release.NewDeployment(temporal, string(queue.TaskQueue), name), nil
 }
 
-// currency is whether the release of this process's worker is current, as far as is known: signups that this
-// process starts go to it at once while it is, and otherwise to whom Temporal gives them.
+// currency records whether the release of this process's worker is current, as far as is known. While it is, signups
+// that this process starts go directly to its worker. Otherwise Temporal decides which worker gets them.
 type currency struct{ yes atomic.Bool }
 
-// watch keeps it up to date until ctx ends. A way back to another release counts within seconds.
+// watch keeps it up to date until ctx ends. It notices a rollback to another release within seconds.
 func (c *currency) watch(ctx context.Context, deployment *release.Deployment) {
 	for pause(ctx, currencyPause) {
 		attempt, cancel := context.WithTimeout(ctx, currencyPause)
@@ -44,10 +44,10 @@ func (c *currency) watch(ctx context.Context, deployment *release.Deployment) {
 
 const currencyPause = 3 * time.Second
 
-const settlePatience = 5 * time.Second // with Temporal, which takes a moment to take a new release in
+const settlePatience = 5 * time.Second // with Temporal, which needs a moment to register a new release
 
-// settle returns when the worker's release is current, or is known to have to wait: from then on signups are
-// taken at once. It reports false if ctx ended first.
+// settle returns when the worker's release is current, or is known to have to wait. From then on signups are
+// taken at once. It returns false if ctx ended first.
 func (w *worker) settle(ctx context.Context) bool {
 	try := w.deployment.TakeOver
 	if w.Promote {

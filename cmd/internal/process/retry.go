@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// retry says how to try what needs a server that may be away.
+// retry says how to retry what needs a server that may be away.
 type retry struct {
-	warning string             // for the log, after each try that failed
-	words   func(error) string // what the log says of the error
-	log     *slog.Logger       // folds what repeats
+	warning string             // logged after each failed try
+	words   func(error) string // describes the error for the log
+	log     *slog.Logger       // folds repeated lines
 	pause   time.Duration      // between two tries
-	final   func(error) bool   // whether trying again can't help; nil says that it may
+	final   func(error) bool   // whether a retry can't help; nil means that it always may
 }
 
 // do tries until it works, fails for good, or ctx ends, and returns the last try's error.
@@ -29,7 +29,7 @@ func (r retry) do(ctx context.Context, try func(context.Context) error) error {
 	}
 }
 
-// pause waits, and reports whether ctx has let it.
+// pause waits, and returns false if ctx ends first.
 func pause(ctx context.Context, d time.Duration) bool {
 	select {
 	case <-ctx.Done():

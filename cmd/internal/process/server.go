@@ -14,7 +14,7 @@ import (
 
 const (
 	maxHeader   = 16 << 10         // bytes of a request's header
-	readTimeout = 30 * time.Second // of a request with its body
+	readTimeout = 30 * time.Second // for a request with its body
 )
 
 func listen(what string, address config.Address) (net.Listener, error) {
@@ -38,7 +38,7 @@ func newServer(handler http.Handler, c Config) *http.Server {
 		Handler:           handler,
 		ReadHeaderTimeout: 5 * time.Second,
 		ReadTimeout:       readTimeout,
-		WriteTimeout:      readTimeout + time.Duration(c.SignupWait) + 6*answerLimit, // it counts from the header on
+		WriteTimeout:      readTimeout + time.Duration(c.SignupWait) + 6*answerLimit, // it starts with the header
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    maxHeader,
 		ErrorLog:          slog.NewLogLogger(c.Log.Handler(), slog.LevelWarn),

@@ -11,7 +11,7 @@ import (
 	"narthex/internal/codec"
 )
 
-// TemporalOptions returns how to reach Temporal, from TEMPORAL_ADDRESS and its like.
+// TemporalOptions returns how to reach Temporal, from TEMPORAL_ADDRESS and the like.
 func TemporalOptions() (client.Options, error) {
 	options, err := envconfig.LoadDefaultClientOptions()
 	if err != nil {

@@ -28,7 +28,7 @@ import (
 
 const (
 	workerDrain   = 15 * time.Second // for activities, at a stop
-	countPause    = 30 * time.Second // between counts of what is stuck, and of orphans
+	countPause    = 30 * time.Second // between counts of stuck rollbacks and of orphans
 	temporalPause = 2 * time.Second  // between tries to reach Temporal
 	temporalLimit = 5 * time.Second  // for each of them
 	chorePause    = 10 * time.Second // between tries to do a chore
@@ -41,12 +41,12 @@ type worker struct {
 	servers    []*tenantserver.Server // first the one on which tenants' databases are made
 	fail       context.CancelCauseFunc
 
-	cancel  context.CancelFunc // of what start does
-	started chan struct{}      // closed when that has ended
-	running sdkworker.Worker   // valid then; nil if Temporal never answered
+	cancel  context.CancelFunc // cancels what start does
+	started chan struct{}      // closed when start's work has ended
+	running sdkworker.Worker   // valid once started is closed; nil if Temporal never answered
 }
 
-// openWorker checks the configuration, and takes no work yet. It calls fail if the worker ends later.
+// openWorker checks the configuration, but takes no work yet. It calls fail if the worker ends later.
 func openWorker(ctx context.Context, p *process, fail context.CancelCauseFunc) (*worker, error) {
 	deployment, err := OpenDeployment(p.temporal, p.Queue, p.Release)
 	if err != nil {
@@ -59,7 +59,7 @@ func openWorker(ctx context.Context, p *process, fail context.CancelCauseFunc) (
 	return &worker{process: p, deployment: deployment, servers: servers, fail: fail}, nil
 }
 
-// OpenServers opens the servers of tenants' databases: first the one on which they are made.
+// OpenServers opens the servers of tenants' databases. The first is the one on which new ones are made.
 func OpenServers(ctx context.Context, c config.TenantServers, reg *registry.Registry) (servers []*tenantserver.Server, err error) {
 	installation, err := reg.Installation(ctx)
 	if err != nil {
@@ -82,7 +82,7 @@ func closeAll(servers []*tenantserver.Server) {
 	}
 }
 
-// start takes work in the background: as soon as Temporal answers, however long that takes. It calls ready once the
+// start takes work in the background as soon as Temporal answers, however long that takes. It calls ready once the
 // worker's release is current, or is known to have to wait.
 func (w *worker) start(ctx context.Context, ready func()) {
 	ctx, w.cancel = context.WithCancel(ctx)
@@ -101,7 +101,7 @@ func (w *worker) start(ctx context.Context, ready func()) {
 	}()
 }
 
-// stop lets the worker finish what it has in hand.
+// stop lets the worker finish its current work.
 func (w *worker) stop() {
 	defer closeAll(w.servers)
 	if w.started == nil {
@@ -114,7 +114,7 @@ func (w *worker) stop() {
 	}
 }
 
-// awaitTemporal sets the worker to work as soon as Temporal answers, or returns without error when ctx ends.
+// awaitTemporal starts the worker as soon as Temporal answers, or returns without an error when ctx ends.
 func (w *worker) awaitTemporal(ctx context.Context) error {
 	err := retry{
 		warning: "Temporal is not reachable yet", words: error.Error, log: w.repeating, pause: temporalPause, final: isFinal,
@@ -128,12 +128,12 @@ func (w *worker) awaitTemporal(ctx context.Context) error {
 	return nil
 }
 
-// because says in words why Temporal ends the process.
+// because describes why Temporal ends the process.
 func because(what string, err error) error {
 	return errors.New(redact.Error(fmt.Errorf("%s: %w", what, err)))
 }
 
-// isFinal reports whether Temporal's SDK would end a running worker for an error too.
+// isFinal reports whether Temporal's SDK would also end a running worker because of this error.
 func isFinal(err error) bool {
 	_, namespace := errors.AsType[*serviceerror.NamespaceNotFound](err)
 	_, argument := errors.AsType[*serviceerror.InvalidArgument](err)
@@ -141,8 +141,8 @@ func isFinal(err error) bool {
 	return namespace || argument || version
 }
 
-// tryRunning sets a worker to work. One that could not start can't be started again, and its Start can't be stopped: so
-// Temporal is asked before.
+// tryRunning starts a worker. It asks Temporal first, because a worker that fails to start can't be started again, and
+// its Start can't be stopped.
 func (w *worker) tryRunning(ctx context.Context) error {
 	attempt, cancel := context.WithTimeout(ctx, temporalLimit)
 	defer cancel()
@@ -173,7 +173,7 @@ func (w *worker) newWorker() sdkworker.Worker {
 	return running
 }
 
-// statements are all that an API of this release says to a church's database.
+// statements returns all SQL statements that an API of this release runs on a church's database.
 func statements() tenantserver.Statements {
 	all := tenantserver.Statements{SQL: services.Statements(), Lists: services.Lists()}
 	maps.Copy(all.SQL, tenantdb.Statements())
@@ -181,16 +181,16 @@ func statements() tenantserver.Statements {
 	return all
 }
 
-// doChores does in the background what one worker of all has to do, and counts what operators watch.
+// doChores does in the background what only one of all workers has to do, and counts what operators watch.
 func (w *worker) doChores(ctx context.Context) {
 	queue := string(w.TaskQueue)
 	for what, do := range map[string]func(context.Context) error{
-		"template of tenants' databases":      w.servers[0].EnsureTemplate, // until it is there they are made without
+		"template of tenants' databases":      w.servers[0].EnsureTemplate, // until it exists, they are made without it
 		"schedule of the sweep for orphans":   func(ctx context.Context) error { return orphan.Schedule(ctx, w.temporal, queue) },
 		"workflow that keeps databases ready": func(ctx context.Context) error { return readydb.Start(ctx, w.temporal, queue) },
 	} {
 		chore := retry{warning: "The " + what + " could not be made yet", words: redact.Error, log: w.repeating, pause: chorePause}
-		go func() { _ = chore.do(ctx, do) }() // it is tried until ctx ends
+		go func() { _ = chore.do(ctx, do) }() // retried until ctx ends
 	}
 	go w.watch.CountStuck(ctx, w.temporal, queue, countPause, w.repeating)
 	if w.API != nil {

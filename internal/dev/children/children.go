@@ -1,4 +1,4 @@
-// Package children starts child processes that end with their parent, as far as the system allows.
+// Package children starts child processes that end when their parent ends, as far as the system allows.
 package children
 
 import (
@@ -16,9 +16,9 @@ type Process struct {
 	err  error
 }
 
-// Start starts cmd in a process group of its own, so that a terminal's Ctrl-C reaches the parent alone,
-// which then stops its children in order. On Linux the child gets onParentDeath when the parent dies,
-// however that happens.
+// Start starts cmd in its own process group, so that a terminal's Ctrl-C reaches only the parent, which
+// then stops its children in order. On Linux the child gets the signal onParentDeath when the parent dies,
+// for whatever reason.
 func Start(cmd *exec.Cmd, onParentDeath syscall.Signal) (*Process, error) {
 	if cmd.SysProcAttr == nil {
 		cmd.SysProcAttr = &syscall.SysProcAttr{}
@@ -47,11 +47,11 @@ func Start(cmd *exec.Cmd, onParentDeath syscall.Signal) (*Process, error) {
 // PID returns the child's process id.
 func (p *Process) PID() int { return p.cmd.Process.Pid }
 
-// Signal sends the child a signal. A child that has ended is no error.
+// Signal sends the child a signal. It is no error if the child has ended.
 func (p *Process) Signal(signal os.Signal) { _ = p.cmd.Process.Signal(signal) }
 
-// End asks the child to end, and kills it where it has not after patience. It returns when the child has
-// ended, and whether it was killed.
+// End asks the child to end, and kills it if it hasn't ended after patience. It returns when the child has
+// ended, and reports whether it was killed.
 func (p *Process) End(patience time.Duration) (killed bool) {
 	p.Signal(syscall.SIGTERM)
 	select {
@@ -67,5 +67,5 @@ func (p *Process) End(patience time.Duration) (killed bool) {
 // Done is closed when the child has ended.
 func (p *Process) Done() <-chan struct{} { return p.done }
 
-// Err returns how the child ended. It is valid once Done is closed.
+// Err returns the error that the child ended with. It is valid once Done is closed.
 func (p *Process) Err() error { return p.err }

@@ -13,8 +13,8 @@ func setParentDeathSignal(attributes *syscall.SysProcAttr, signal syscall.Signal
 	attributes.Pdeathsig = signal
 }
 
-// FollowGoRun calls stop when this process was started by `go run` and that has died. `go run` hands
-// no signal on but the terminal's, so that killing it would leave its program behind.
+// FollowGoRun calls stop when the `go run` that started this process, if any, has died. `go run` forwards
+// no signals but the terminal's, so killing it would leave its program running.
 func FollowGoRun(ctx context.Context, stop func()) {
 	parent := os.Getppid()
 	name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", parent))
@@ -22,7 +22,7 @@ func FollowGoRun(ctx context.Context, stop func()) {
 		return
 	}
 	go func() {
-		// The kernel's own signal is tied to the parent's thread, which `go` may retire: so look instead.
+		// The kernel's own signal is tied to the parent's thread, which `go` may retire, so poll instead.
 		for os.Getppid() == parent {
 			select {
 			case <-ctx.Done():

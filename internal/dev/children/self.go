@@ -11,13 +11,13 @@ import (
 	"syscall"
 )
 
-// word is what a child of StartSelf says once: that it is ready, or why it is not.
+// word is the one message of a StartSelf child: that it is ready, or why it is not.
 type word struct{ Address, Error string }
 
-// StartSelf starts this program once more with other arguments, as a child that is killed when this
-// process dies. It writes told to the child's stdin as JSON, where no list of processes shows what is
-// secret in it, and returns when the child says that it is ready, with the address that it names. What
-// the child logs goes to log. ctx bounds the start alone.
+// StartSelf starts this program again with other arguments, as a child that is killed when this process
+// dies. It writes told to the child's stdin as JSON, so that no process list shows its secrets, and
+// returns when the child says that it is ready, with the address that the child names. The child's log
+// goes to log. ctx bounds only the start.
 func StartSelf(ctx context.Context, log *os.File, told any, arguments ...string) (p *Process, address string, err error) {
 	self, err := os.Executable()
 	if err != nil {
@@ -40,7 +40,7 @@ func StartSelf(ctx context.Context, log *os.File, told any, arguments ...string)
 	if err != nil {
 		return nil, "", err
 	}
-	// A child that is killed ends the conversation.
+	// Killing the child ends the conversation.
 	defer context.AfterFunc(ctx, func() { p.Signal(syscall.SIGKILL) })()
 	if address, err = converse(stdin, out, told); err == nil && ctx.Err() == nil {
 		return p, address, nil
@@ -53,7 +53,7 @@ func StartSelf(ctx context.Context, log *os.File, told any, arguments ...string)
 	return nil, "", err
 }
 
-// converse tells a child what to do, and waits until it says that it is ready.
+// converse tells a child what to do, and waits until the child says that it is ready.
 func converse(stdin io.Writer, stdout io.Reader, told any) (address string, err error) {
 	if err := json.NewEncoder(stdin).Encode(told); err != nil {
 		return "", fmt.Errorf("it ended before it was told what to do: %w", err)
@@ -68,8 +68,8 @@ func converse(stdin io.Writer, stdout io.Reader, told any) (address string, err 
 	return answer.Address, nil
 }
 
-// Serve is the child's side of StartSelf: it hands run what was told (of type T) and a function to call
-// once with an address when it is ready, and passes on the error of a run that did not get that far.
+// Serve is the child's side of StartSelf. It calls run with what was told (of type T) and a function that
+// run calls once, with an address, when it is ready. If run fails before that, Serve reports its error.
 func Serve[T any](in io.Reader, out io.Writer, run func(told T, ready func(address string)) error) error {
 	var told T
 	if err := json.NewDecoder(in).Decode(&told); err != nil {
@@ -79,7 +79,7 @@ func Serve[T any](in io.Reader, out io.Writer, run func(told T, ready func(addre
 	say := func(w word) {
 		if !said {
 			said = true
-			_ = json.NewEncoder(out).Encode(w) // fails where the parent has gone, and this process with it
+			_ = json.NewEncoder(out).Encode(w) // fails if the parent has gone, and this process is about to end too
 		}
 	}
 	err := run(told, func(address string) { say(word{Address: address}) })

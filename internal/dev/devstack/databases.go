@@ -11,9 +11,9 @@ import (
 	"narthex/internal/hardening"
 )
 
-// Databases is where Narthex's databases are.
+// Databases says where Narthex's databases are.
 type Databases struct {
-	AdminURL        string // as the server was given or made
+	AdminURL        string // of the given or started server
 	RegistryURL     string
 	TenantServerURL string // of the role that makes tenants' databases
 }
@@ -26,8 +26,8 @@ const (
 	databaseExists = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`
 )
 
-// PrepareOwn makes, on the stack's own server, the role that Narthex works as (no superuser: it may
-// make databases and roles, and nothing else) and its registry database. Idempotent.
+// PrepareOwn creates, on the stack's own server, the role that Narthex works as (not a superuser: it may
+// only create databases and roles) and its registry database. Idempotent.
 func PrepareOwn(ctx context.Context, adminURL string, keys Keys) (Databases, error) {
 	admin, err := pgx.Connect(ctx, adminURL)
 	if err != nil {
@@ -59,7 +59,7 @@ func PrepareOwn(ctx context.Context, adminURL string, keys Keys) (Databases, err
 	return prepareRegistry(ctx, admin, adminURL, *service, serviceRole)
 }
 
-// PrepareGiven makes the registry database on a server that is there already, as the role of its URL.
+// PrepareGiven creates the registry database on an existing server, as the role in the server's URL.
 // Idempotent.
 func PrepareGiven(ctx context.Context, adminURL string) (Databases, error) {
 	service, err := url.Parse(adminURL)

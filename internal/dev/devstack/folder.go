@@ -1,5 +1,5 @@
-// Package devstack prepares what the development stack keeps in its data folder: the folder itself,
-// its keys, the databases of its PostgreSQL server, and the files by which others find the stack.
+// Package devstack prepares the development stack's data folder: the folder itself, the keys, the
+// databases of its PostgreSQL server, and the files by which others find the stack.
 package devstack
 
 import (
@@ -27,7 +27,7 @@ type Stack struct {
 	Operations string   `json:"operations"` // URL of metrics and profiles, of the first API's process
 	Temporal   string   `json:"temporal"`   // host:port
 	Namespace  string   `json:"namespace"`  // Temporal's
-	UI         string   `json:"ui"`         // URL; empty where the stack runs no UI of its own
+	UI         string   `json:"ui"`         // URL; empty if the stack runs no UI of its own
 	Postgres   string   `json:"postgres"`   // admin URL
 	Registry   string   `json:"registry"`   // URL
 	PID        int      `json:"pid"`
@@ -38,13 +38,13 @@ const (
 	envFile   = "narthex.env"
 )
 
-// OpenFolder makes the folder where it is missing and takes hold of it. The error is one sentence.
+// OpenFolder creates the folder if it is missing, and locks it. The error is one sentence.
 func OpenFolder(path string) (*Folder, error) {
 	absolute, err := filepath.Abs(path)
 	if err != nil {
 		return nil, fmt.Errorf("the data folder %s has no absolute path", path)
 	}
-	// Others may pass through, because PostgreSQL may have to run as another user; they cannot list it.
+	// Others may pass through it but not list it: PostgreSQL may have to run as another user.
 	if err := os.MkdirAll(absolute, 0o711); err != nil {
 		return nil, fmt.Errorf("the data folder %s cannot be made: choose another with --data", absolute)
 	}
@@ -62,12 +62,12 @@ func OpenFolder(path string) (*Folder, error) {
 	return f, nil
 }
 
-// Close lets go of the folder.
+// Close unlocks the folder.
 func (f *Folder) Close() {
-	_ = f.lock.Close() // the process ends, and with it the lock
+	_ = f.lock.Close() // the process is ending, which releases the lock
 }
 
-// holder names the process that runs on the folder, where it has said so.
+// holder names the process that uses the folder, if it has announced itself.
 func (f *Folder) holder() string {
 	var stack Stack
 	content, err := os.ReadFile(f.in(stackFile))
@@ -77,7 +77,7 @@ func (f *Folder) holder() string {
 	return fmt.Sprintf(" (process %d)", stack.PID)
 }
 
-// Announce writes stack.json, and narthex.env from environment.
+// Announce writes stack.json, and writes environment to narthex.env.
 func (f *Folder) Announce(stack Stack, environment map[string]string) error {
 	content, err := json.MarshalIndent(stack, "", "  ")
 	if err != nil {
@@ -89,7 +89,7 @@ func (f *Folder) Announce(stack Stack, environment map[string]string) error {
 	return f.write(stackFile, append(content, '\n'))
 }
 
-// Forget removes stack.json: the stack does not run (any more).
+// Forget removes stack.json, because the stack is not running.
 func (f *Folder) Forget() error {
 	if err := os.Remove(f.in(stackFile)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("the data folder %s cannot be written to: choose another with --data", f.Path)
@@ -99,7 +99,7 @@ func (f *Folder) Forget() error {
 
 func (f *Folder) in(name string) string { return filepath.Join(f.Path, name) }
 
-// write replaces a file of the folder as a whole, readable by its owner alone.
+// write replaces a file of the folder atomically. Only the owner can read it.
 func (f *Folder) write(name string, content []byte) error {
 	temporary := f.in(name + ".new")
 	if err := os.WriteFile(temporary, content, 0o600); err != nil {
@@ -108,7 +108,7 @@ func (f *Folder) write(name string, content []byte) error {
 	return os.Rename(temporary, f.in(name))
 }
 
-// envLines writes variables as lines of NAME='value', sorted. No value of ours holds a quote.
+// envLines formats variables as sorted lines of NAME='value'. None of our values contains a quote.
 func envLines(environment map[string]string) []byte {
 	var lines []string
 	for name, value := range environment {

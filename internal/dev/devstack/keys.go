@@ -20,7 +20,7 @@ type Keys map[string]string
 // servicePassword is the name under which the keys hold the password of Narthex's own database role.
 const servicePassword = "SERVICE_PASSWORD"
 
-// Keys returns the folder's keys, which are made the first time.
+// Keys returns the folder's keys, and makes them the first time.
 func (f *Folder) Keys() (Keys, error) {
 	kept, err := dotenv.Read(f.in(keysFile))
 	if err != nil && !errors.Is(err, os.ErrNotExist) {

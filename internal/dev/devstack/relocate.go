@@ -19,8 +19,8 @@ const (
 	updateLocation  = `UPDATE tenants SET database_url = $2, database_host = $3, database_port = $4, updated_at = now() WHERE id = $1`
 )
 
-// Relocate points every tenant of a registry, and every ready database, to where the stack's one server listens now.
-// Idempotent; all move or none. It returns how many tenants moved.
+// Relocate points every tenant of a registry, and every ready database, to the address where the stack's only server
+// listens now. Idempotent; either all move or none. It returns how many tenants moved.
 func Relocate(ctx context.Context, registryURL string, keys *secrets.Keys, host string, port int) (moved int, err error) {
 	conn, err := pgx.Connect(ctx, registryURL)
 	if err != nil {

@@ -13,13 +13,13 @@ import (
 	"syscall"
 )
 
-// account is a user that PostgreSQL runs as in place of root, as which it refuses to run.
+// account is a user that PostgreSQL runs as instead of root: it refuses to run as root.
 type account struct {
 	name     string
 	uid, gid uint32
 }
 
-// shelter is where the folder goes that the account cannot reach where it was asked for.
+// shelter is where the data folder goes if the account cannot reach the requested place.
 const shelter = "/var/tmp"
 
 func (a *account) attributes() *syscall.SysProcAttr {
@@ -33,8 +33,8 @@ func (a *account) canEnter(path string) bool {
 	return cmd.Run() == nil
 }
 
-// giveAway makes the folder an unprivileged account's. Where a folder above bars the way, the server
-// gets another one.
+// giveAway gives the folder to an unprivileged account. If a parent folder bars the way, the server
+// gets another folder.
 func (f folder) giveAway(log func(string, ...any)) (folder, error) {
 	owner, err := f.findOwner()
 	if err != nil {
@@ -63,7 +63,7 @@ func (f folder) giveAway(log func(string, ...any)) (folder, error) {
 	return f, f.chown(f.path)
 }
 
-// shelterOf is the folder that stands in for wanted, which keeps a note of it: whoever removes wanted starts
+// shelterOf is the folder that stands in for wanted. A note in wanted names it, so removing wanted starts
 // over.
 func shelterOf(wanted string) (string, error) {
 	note, prefix := filepath.Join(wanted, "moved-to"), filepath.Join(shelter, "narthex-pg-")
@@ -82,7 +82,7 @@ func shelterOf(wanted string) (string, error) {
 	return path, nil
 }
 
-// findOwner is the account that owns the data already, or else postgres, or else nobody.
+// findOwner returns the account that already owns the data, or else postgres, or else nobody.
 func (f folder) findOwner() (*account, error) {
 	uid, err := ownerOf(f.data())
 	if err == nil && uid != 0 {
@@ -110,7 +110,7 @@ func newAccount(u *user.User) (*account, error) {
 	return &account{name: u.Username, uid: uint32(uid), gid: uint32(gid)}, nil
 }
 
-// chown gives a file of the folder to its owner.
+// chown gives a file in the folder to the folder's owner.
 func (f folder) chown(path string) error {
 	if f.owner == nil {
 		return nil
@@ -121,7 +121,7 @@ func (f folder) chown(path string) error {
 	return nil
 }
 
-// ownerOf is the user id of a folder's owner. A link to a folder is none.
+// ownerOf returns the user id of a folder's owner. A link to a folder doesn't count as a folder.
 func ownerOf(path string) (uint32, error) {
 	info, err := os.Lstat(path)
 	if err != nil {

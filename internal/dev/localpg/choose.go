@@ -10,7 +10,7 @@ import (
 	"strconv"
 )
 
-// choosePrograms picks those that the data folder needs, and downloads them where there are none.
+// choosePrograms picks the programs that the data folder needs, and downloads them if there are none.
 func choosePrograms(ctx context.Context, f folder, options Options) (Programs, error) {
 	major, err := f.major()
 	if err != nil {
@@ -39,7 +39,7 @@ func choosePrograms(ctx context.Context, f folder, options Options) (Programs, e
 	return programs, nil
 }
 
-// installCommand installs PostgreSQL on this system: that major version, or the system's own for 0.
+// installCommand returns the command that installs PostgreSQL here: that major version, or the system's default for 0.
 func installCommand(major int) string {
 	version := ""
 	if major != 0 {

@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	preferred     = 17 // the major version that is downloaded where any will do
+	preferred     = 17 // the major version to download if any will do
 	downloadLimit = 10 * time.Minute
 )
 
@@ -48,8 +48,8 @@ func download(ctx context.Context, dir string, major int, repository string) (Pr
 	return programs, nil
 }
 
-// fetch has the library download and unpack the programs into draft. Its own start of a server, which
-// it cannot leave out, is made to fail at once: its data folder would lie below a file.
+// fetch has the library download and unpack the programs into draft. The library insists on starting a
+// server too. That fails at once here, because its data folder would be below a file.
 func fetch(ctx context.Context, draft string, version embedded.PostgresVersion, repository string) error {
 	file := filepath.Join(draft, "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {

@@ -30,7 +30,7 @@ func (f folder) data() string     { return filepath.Join(f.path, "data") }
 func (f folder) password() string { return filepath.Join(f.path, "password") }
 func (f folder) log() string      { return filepath.Join(f.path, "postgres.log") }
 
-// openFolder makes the folder and sees to it that the server can use it.
+// openFolder creates the folder and makes sure that the server can use it.
 func openFolder(options Options) (folder, error) {
 	path, err := filepath.Abs(options.Dir)
 	if err != nil {
@@ -52,7 +52,7 @@ func openFolder(options Options) (folder, error) {
 	return f, nil
 }
 
-// major is the major version of the data, 0 where there is none yet.
+// major returns the major version of the data, or 0 if there is none yet.
 func (f folder) major() (int, error) {
 	version, err := os.ReadFile(filepath.Join(f.data(), "PG_VERSION"))
 	if errors.Is(err, os.ErrNotExist) {
@@ -65,9 +65,9 @@ func (f folder) major() (int, error) {
 	return major, nil
 }
 
-// initialize makes the data where there is none, and returns the superuser's password. The data is
-// made beside its place and moved there when it is whole, so that an interrupted start is made good by
-// the next.
+// initialize creates the data if there is none, and returns the superuser's password. It creates the data
+// next to its final place and moves it there when it is complete, so the next start recovers from an
+// interrupted one.
 func (f folder) initialize(ctx context.Context, programs Programs, ephemeral bool) (string, error) {
 	password, err := f.readPassword()
 	if err != nil {
@@ -83,8 +83,8 @@ func (f folder) initialize(ctx context.Context, programs Programs, ephemeral boo
 	if ephemeral {
 		arguments = append(arguments, "--no-sync")
 	}
-	// C.UTF-8 sorts alike on every system and still knows the case of all letters; a C library without it
-	// gets C, which only knows that of a to z.
+	// C.UTF-8 sorts the same on every system and still knows upper and lower case of all letters. A C library
+	// without it gets C, which knows them only for a to z.
 	for _, locale := range []string{"--locale=C.UTF-8", "--no-locale"} {
 		if err = os.RemoveAll(draft); err != nil {
 			break
@@ -102,7 +102,7 @@ func (f folder) initialize(ctx context.Context, programs Programs, ephemeral boo
 	return password, nil
 }
 
-// readPassword returns the superuser's password, which is made the first time.
+// readPassword returns the superuser's password, and makes it the first time.
 func (f folder) readPassword() (string, error) {
 	password, err := os.ReadFile(f.password())
 	if err == nil && len(password) > 0 {
@@ -141,8 +141,8 @@ func (f folder) run(ctx context.Context, program string, arguments ...string) er
 	return nil
 }
 
-// prepare lets a program of PostgreSQL's run in the folder, as the folder's owner, with messages in
-// English and without the PG* variables of whoever started this.
+// prepare makes a PostgreSQL program run in the folder, as the folder's owner, with messages in English
+// and without the PG* variables of this process.
 func (f folder) prepare(cmd *exec.Cmd) {
 	cmd.Dir = f.path
 	for _, variable := range os.Environ() {
@@ -156,8 +156,8 @@ func (f folder) prepare(cmd *exec.Cmd) {
 	}
 }
 
-// awaitPredecessor waits for the server of a run that was killed, which the kernel has told to stop,
-// to leave the data. What it leaves behind does not hinder the next.
+// awaitPredecessor waits until the server of a killed run, which the kernel has told to stop, has released
+// the data. The files that it leaves behind do no harm.
 func (f folder) awaitPredecessor() {
 	for deadline := time.Now().Add(predecessorPatience); time.Now().Before(deadline); time.Sleep(pollInterval) {
 		lock, err := os.ReadFile(filepath.Join(f.data(), "postmaster.pid"))
@@ -172,7 +172,7 @@ func (f folder) awaitPredecessor() {
 	}
 }
 
-// lastWords is what the server's log says last, from a position on.
+// lastWords returns the end of the server's log, after a position.
 func (f folder) lastWords(from int64) string {
 	log, err := os.ReadFile(f.log())
 	if err != nil || int64(len(log)) <= from {
@@ -181,7 +181,7 @@ func (f folder) lastWords(from int64) string {
 	return complaint(string(log[from:])) + " (its log is " + f.log() + ")"
 }
 
-// complaint is the line of a program's output that tells best what is wrong: its last error, or else
+// complaint returns the line of a program's output that best says what is wrong: its last error, or else
 // its last line.
 func complaint(output string) string {
 	lines := strings.Split(strings.TrimSpace(output), "\n")
@@ -195,8 +195,8 @@ func complaint(output string) string {
 	return lines[len(lines)-1]
 }
 
-// leave ends the use of the folder: an ephemeral one that is not where it was asked for is nobody
-// else's to delete.
+// leave ends the use of the folder. It deletes an ephemeral folder that is not where it was asked for,
+// because nobody else will.
 func (f folder) leave(ephemeral bool) error {
 	if !ephemeral || !f.moved {
 		return nil

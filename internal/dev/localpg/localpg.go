@@ -1,6 +1,6 @@
-// Package localpg runs a PostgreSQL server of our own, for development and tests: it finds the
-// programs or downloads them, makes the data folder, starts the server as a child process, and stops
-// it. It must not touch a server that it has not started, and is not for production.
+// Package localpg runs a PostgreSQL server of our own, for development and tests. It finds the
+// programs or downloads them, creates the data folder, starts the server as a child process, and stops
+// it. It must not touch servers that it has not started, and is not for production.
 package localpg
 
 import (
@@ -22,15 +22,15 @@ import (
 	"narthex/internal/dev/children"
 )
 
-// Options say where the server keeps its data and listens. Dir is the only one that has no default.
+// Options say where the server keeps its data and listens. Only Dir has no default.
 type Options struct {
-	Dir       string            // made where it is missing
+	Dir       string            // created if missing
 	Host      string            // 127.0.0.1 by default
 	Port      int               // 0 picks a free one
-	Settings  map[string]string // over and above those of this package
+	Settings  map[string]string // in addition to this package's
 	Ephemeral bool              // trades the data's safety in a crash for speed; Stop may delete the data
 
-	Log        func(format string, args ...any) // gets a line where something takes long or is unusual
+	Log        func(format string, args ...any) // gets a line if something is slow or unusual
 	Programs   []string                         // patterns of folders that hold PostgreSQL's programs; the usual ones by default
 	Repository string                           // Maven repository to download missing programs from; the central one by default
 }
@@ -55,7 +55,7 @@ const (
 )
 
 // Start starts the server and returns when it answers. The server then runs until Stop, or until this
-// process dies; ctx only bounds the start. The error is one sentence that says what to do.
+// process dies; ctx bounds only the start. The error is one sentence that says what to do.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	if options.Host == "" {
 		options.Host = "127.0.0.1"
@@ -69,7 +69,7 @@ func Start(ctx context.Context, options Options) (*Server, error) {
 	}
 	s, err := start(ctx, f, options)
 	if err != nil {
-		_ = f.leave(options.Ephemeral) // the first error is the one to tell
+		_ = f.leave(options.Ephemeral) // the first error is the one to report
 		return nil, err
 	}
 	return s, nil
@@ -85,7 +85,7 @@ func start(ctx context.Context, f folder, options Options) (*Server, error) {
 		return nil, err
 	}
 	f.awaitPredecessor()
-	port, err := freePort(options.Host, options.Port) // last, so that nobody else takes it meanwhile
+	port, err := freePort(options.Host, options.Port) // last, so that nobody else takes it in the meantime
 	if err != nil {
 		return nil, err
 	}
@@ -127,17 +127,17 @@ func (s *Server) shutDown() error {
 	return s.folder.leave(s.ephemeral)
 }
 
-// arguments are the server's command line: TCP on one address, no socket file, and no configuration
-// but this.
+// arguments returns the server's command line: TCP on one address, no socket file, and no other
+// configuration.
 func (s *Server) arguments(settings map[string]string) []string {
 	all := map[string]string{
 		"listen_addresses": s.host, "port": strconv.Itoa(s.Port), "unix_socket_directories": "",
 		"max_connections": "300", "authentication_timeout": "10s",
-		// A statement that fails, and the row that it is about, may hold a password's hash: keep them out of the log.
+		// A failed statement and its row may contain a password hash: keep them out of the log.
 		"log_min_error_statement": "panic", "log_error_verbosity": "terse",
-		// Autovacuum begins with each database once in this time: with a thousand, and a minute, it never rests.
+		// Autovacuum visits each database once in this time. With a thousand databases and one minute, it would never rest.
 		"autovacuum_naptime": "10min",
-		// A copy of a database writes some 10 MB of WAL: a few hundred must not force checkpoints.
+		// Copying a database writes some 10 MB of WAL. A few hundred copies must not force checkpoints.
 		"max_wal_size": "4GB",
 	}
 	if s.ephemeral {
@@ -160,7 +160,7 @@ func endsWithin(p *children.Process, patience time.Duration) bool {
 	}
 }
 
-// launch starts the server's process, and returns how long its log was before.
+// launch starts the server's process, and returns how long the log was before.
 func (s *Server) launch(programs Programs, settings map[string]string) (logged int64, err error) {
 	log, err := os.OpenFile(s.folder.log(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
 	if err != nil {
@@ -179,7 +179,7 @@ func (s *Server) launch(programs Programs, settings map[string]string) (logged i
 	return logged, nil
 }
 
-// awaitReady waits until the server takes connections. logged is where its log of this run begins.
+// awaitReady waits until the server accepts connections. This run's log begins at logged.
 func (s *Server) awaitReady(ctx context.Context, logged int64) error {
 	ctx, cancel := context.WithTimeout(ctx, startLimit)
 	defer cancel()
@@ -198,7 +198,7 @@ func (s *Server) awaitReady(ctx context.Context, logged int64) error {
 	}
 }
 
-// freePort checks that a port is free, or picks one for 0.
+// freePort checks that a port is free, or picks a free one for 0.
 func freePort(host string, port int) (int, error) {
 	listener, err := net.Listen("tcp", net.JoinHostPort(host, strconv.Itoa(port)))
 	if errors.Is(err, syscall.EADDRINUSE) {

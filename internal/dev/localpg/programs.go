@@ -10,7 +10,7 @@ import (
 	"strings"
 )
 
-// oldest is the oldest major version that Narthex runs on.
+// oldest is the oldest major version that Narthex supports.
 const oldest = 15
 
 // Programs is a folder of PostgreSQL's programs.
@@ -38,8 +38,8 @@ func UsualFolders() []string {
 	)
 }
 
-// Find returns the usable PostgreSQL installations in the folders that match the patterns: in the
-// patterns' order and, within one, the newest first. Those too old for Narthex are left out.
+// Find returns the usable PostgreSQL installations in the folders that match the patterns, in the order
+// of the patterns and, within a pattern, newest first. It leaves out those too old for Narthex.
 func Find(patterns []string) []Programs {
 	var all []Programs
 	for _, pattern := range patterns {
@@ -58,7 +58,7 @@ func Find(patterns []string) []Programs {
 
 var versionOutput = regexp.MustCompile(`\(PostgreSQL\) (\d+)`)
 
-// majorOf is the major version of the programs in a folder, 0 where they are missing or broken.
+// majorOf returns the major version of the programs in a folder, or 0 if they are missing or broken.
 func majorOf(folder string) int {
 	if _, err := os.Stat(filepath.Join(folder, "initdb")); err != nil {
 		return 0
@@ -72,7 +72,7 @@ func majorOf(folder string) int {
 	return major
 }
 
-// pick takes the first of the major version, or the first of all for 0.
+// pick returns the first installation of the major version, or the first of all for 0.
 func pick(found []Programs, major int) (Programs, bool) {
 	i := slices.IndexFunc(found, func(p Programs) bool { return major == 0 || p.Major == major })
 	if i < 0 {

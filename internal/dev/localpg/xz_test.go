@@ -14,7 +14,7 @@ func storedXZ(content []byte) []byte {
 	header := summed([]byte{2 /* in fours, less one */, 0, 0x21 /* LZMA2 */, 1, 0x16 /* 8 MiB */, 0, 0, 0})
 
 	var chunks bytes.Buffer
-	control := byte(1) // stored, and the dictionary begins anew
+	control := byte(1) // stored, and the dictionary is reset
 	for chunk := range slices.Chunk(content, 1<<16) {
 		chunks.WriteByte(control)
 		chunks.Write(binary.BigEndian.AppendUint16(nil, uint16(len(chunk)-1)))

@@ -26,18 +26,18 @@ import (
 )
 
 const (
-	clusterShards = 4 // of histories; cannot be changed in a database that is there
+	clusterShards = 4 // of histories; cannot be changed in an existing database
 
-	servicePatience = 10 * time.Second // with a service that stops
+	servicePatience = 10 * time.Second // with a service that is stopping
 )
 
-// clusterServices are a cluster's processes in the order in which they start; they stop in the reverse
-// one. The first also enters the cluster in the database.
+// clusterServices are a cluster's processes in the order in which they start. They stop in reverse
+// order. The first one also registers the cluster in the database.
 var clusterServices = []primitives.ServiceName{
 	primitives.MatchingService, primitives.HistoryService, primitives.FrontendService, primitives.WorkerService,
 }
 
-// startCluster starts each service as a process of its own, on the databases of options.Postgres, and
+// startCluster starts each service as its own process, on the databases of options.Postgres, and
 // registers the namespace.
 func startCluster(ctx context.Context, options Options, ports ports) (*Server, error) {
 	if err := preparePostgres(ctx, options.Postgres); err != nil {
@@ -75,8 +75,8 @@ func startCluster(ctx context.Context, options Options, ports ports) (*Server, e
 	return s, nil
 }
 
-// chooseMembers finds free ports for membership, which Temporal's schema for PostgreSQL keeps in 15 bits:
-// lower ones than the system picks.
+// chooseMembers finds free ports for membership. Temporal's PostgreSQL schema stores them in 15 bits, so
+// they must be lower than those that the system picks.
 func chooseMembers(host string) (ports, error) {
 	const lowest, end, attempts = 10_000, 1 << 15, 1000
 	chosen := ports{}
@@ -111,15 +111,15 @@ func registerNamespace(ctx context.Context, frontend, namespace string) error {
 	return nil
 }
 
-// serviceConfig is what a service's process is told.
+// serviceConfig is what a service's process receives at its start.
 type serviceConfig struct {
 	Postgres string // URL of the server
-	Ports    ports  // at which services are called
-	Members  ports  // at which they tell each other that they are there
+	Ports    ports  // on which services are called
+	Members  ports  // on which they announce themselves to each other
 }
 
-// RunService is what ServiceCommand does: it runs one service of the cluster that the parent describes on
-// in, and says on out when it is ready.
+// RunService implements ServiceCommand. It runs one service of the cluster that the parent describes on
+// in, and reports on out when the service is ready.
 func RunService(ctx context.Context, service string, in io.Reader, out io.Writer) error {
 	return children.Serve(in, out, func(c serviceConfig, ready func(string)) error {
 		persistence, err := postgresPersistence(c.Postgres)

@@ -140,7 +140,7 @@ func TestTakenAddress(t *testing.T) {
 	}
 }
 
-// An interrupted first start leaves a half-made file beside.
+// An interrupted first start leaves a half-made file next to the database.
 func TestInterruptedSchema(t *testing.T) {
 	dir := t.TempDir()
 	if err := os.WriteFile(filepath.Join(dir, "temporal.db.new"), []byte("half"), 0o600); err != nil {

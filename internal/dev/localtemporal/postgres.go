@@ -24,7 +24,7 @@ import (
 // store is one of the two databases of a cluster.
 type store struct {
 	database, schema, version string
-	connections               int // of each service, at most
+	connections               int // at most, for each service
 }
 
 var (
@@ -35,11 +35,11 @@ var (
 const (
 	databaseExists = `SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1)`
 
-	// Members of the last run would be waited for: nobody answers at their addresses any more.
+	// Otherwise the cluster would wait for the last run's members, whose addresses no longer answer.
 	forgetMembers = `DELETE FROM cluster_membership`
 )
 
-// preparePostgres makes the cluster's databases where they are missing, on the server of a URL.
+// preparePostgres creates the cluster's missing databases on the server of a URL.
 func preparePostgres(ctx context.Context, server string) error {
 	conn, err := pgx.Connect(ctx, server)
 	if err != nil {
@@ -58,8 +58,8 @@ func preparePostgres(ctx context.Context, server string) error {
 	return execute(at, forgetMembers)
 }
 
-// prepare makes the database, once and whole: under another name, which then becomes its own. Tenants'
-// roles cannot connect to it.
+// prepare creates the database, unless it exists. It does so under a temporary name, so that the database is
+// never incomplete under its own. Tenants' roles cannot connect to it.
 func (s store) prepare(ctx context.Context, conn *pgx.Conn, server string) error {
 	var exists bool
 	if err := conn.QueryRow(ctx, databaseExists, s.database).Scan(&exists); err != nil || exists {
@@ -136,7 +136,7 @@ func (s store) config(server, database string) (*config.SQL, error) {
 	}, nil
 }
 
-// postgresPersistence keeps histories in one database and what can be listed in the other.
+// postgresPersistence keeps histories in one database and visibility records in the other.
 func postgresPersistence(server string) (config.Persistence, error) {
 	history, err := defaultStore.config(server, defaultStore.database)
 	if err != nil {

@@ -44,8 +44,8 @@ const (
 	logName     = "temporal.log"
 )
 
-// Start starts the server, and returns when it answers and the namespace can be used. What was in its
-// database goes on from where it was.
+// Start starts the server, and returns when it answers and the namespace can be used. Workflows in its
+// database go on where they stopped.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	if err := os.MkdirAll(options.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder %s cannot be made: choose another", options.Dir)
@@ -84,7 +84,7 @@ func (s *Server) Stop() {
 	}
 }
 
-// Ended tells of a process of a cluster that has ended, and how.
+// Ended reports the error of a cluster process that has ended.
 func (s *Server) Ended() <-chan error { return s.ended }
 
 // startSingle runs all services in this process, on an SQLite file.
@@ -106,7 +106,7 @@ func startSingle(_ context.Context, options Options, ports ports) (*Server, erro
 	if err := server.Start(); err != nil {
 		return nil, fmt.Errorf("Temporal did not start: %w", err)
 	}
-	// What Stop reports is what could not be drained, and there is nobody left to drain for.
+	// Stop reports what it could not drain, and nobody is left to drain for.
 	return &Server{FrontendAddress: ports.address(primitives.FrontendService), stops: []func(){func() { _ = server.Stop() }}}, nil
 }
 
@@ -135,7 +135,7 @@ func sqliteConfig(file string) *config.SQL {
 	}
 }
 
-// prepareDatabase makes the schema, once and whole: in a file beside, which then takes its name.
+// prepareDatabase creates the schema, unless it exists: in a temporary file that is renamed once it is complete.
 func prepareDatabase(sql *config.SQL, namespace string) error {
 	if _, err := os.Stat(sql.DatabaseName); errors.Is(err, os.ErrNotExist) {
 		draft := *sql
@@ -160,13 +160,13 @@ func prepareDatabase(sql *config.SQL, namespace string) error {
 }
 
 var dynamicConfig = dynamicconfig.StaticClient{
-	// By default a shard's queues are polled 20 times a second: with one shard, each workflow task
+	// By default a shard's queues are polled 20 times a second. With one shard, each workflow task
 	// would wait up to 50 ms.
 	dynamicconfig.TransferProcessorMaxPollRPS.Key():   2000,
 	dynamicconfig.TimerProcessorMaxPollRPS.Key():      2000,
 	dynamicconfig.VisibilityProcessorMaxPollRPS.Key(): 2000,
 
-	// By default a run that is deleted stays for a minute, until the queues' positions have been saved twice.
+	// By default a deleted run stays for a minute, until the queues' positions have been saved twice.
 	dynamicconfig.TransferProcessorEnsureCloseBeforeDelete.Key(): false,
 
 	dynamicconfig.ForceSearchAttributesCacheRefreshOnRead.Key(): true,  // new attributes work at once
@@ -206,10 +206,10 @@ func serverConfig(persistence config.Persistence, ports ports) *config.Config {
 	return c
 }
 
-// ports says where each of the server's services listens, as host:port.
+// ports are the host:port addresses on which the server's services listen.
 type ports map[primitives.ServiceName]string
 
-// choosePorts finds free ports on the frontend's host, and the frontend's own where it is 0.
+// choosePorts finds free ports on the frontend's host, and one for the frontend itself if its port is 0.
 func choosePorts(frontend string) (ports, error) {
 	host, _, err := net.SplitHostPort(frontend)
 	if err != nil || net.ParseIP(host) == nil {
@@ -245,7 +245,7 @@ func (p ports) host() string {
 	return host
 }
 
-// hosts spares the services the search for each other.
+// hosts lists the services' addresses, so that they need not discover each other.
 func (p ports) hosts() map[primitives.ServiceName]static.Hosts {
 	hosts := map[primitives.ServiceName]static.Hosts{}
 	for service, address := range p {

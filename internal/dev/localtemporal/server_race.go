@@ -8,8 +8,8 @@ import (
 	"io"
 )
 
-// Server stands for the server in race-instrumented builds, which leave it out: instrumented, its
-// compilation takes as long again, and tests run it as a process of its own.
+// Server stands for the server in race-instrumented builds, which leave it out: compiling it again with
+// instrumentation would take long, and tests run it as a separate process.
 type Server struct {
 	FrontendAddress string
 	UIAddress       string
@@ -23,7 +23,7 @@ func Start(context.Context, Options) (*Server, error) { return nil, errRace }
 // RunService only fails here.
 func RunService(context.Context, string, io.Reader, io.Writer) error { return errRace }
 
-// Ended tells nothing here.
+// Ended returns nil here.
 func (s *Server) Ended() <-chan error { return nil }
 
 // Stop does nothing here.

@@ -20,8 +20,8 @@ type ui struct {
 	server  *uiserver.Server
 }
 
-// startUI runs the UI, and returns when it answers. Terminate is hidden: it would skip a signup's
-// compensations. Cancel is the operator's stop.
+// startUI runs the UI, and returns when it answers. It hides Terminate, which would skip a signup's
+// compensations. Operators stop a signup with Cancel.
 func startUI(options Options, frontend string) (*ui, error) {
 	listener, err := net.Listen("tcp", options.UIAddress)
 	if err != nil {
@@ -44,7 +44,7 @@ func startUI(options Options, frontend string) (*ui, error) {
 		WorkflowTerminateDisabled: true, BatchActionsDisabled: true, // a batch could terminate too
 		CORS: uiconfig.CORS{CookieInsecure: true}, // plain HTTP on the loopback interface
 	}))
-	go func() { _ = server.Start() }() // it ends the process if it cannot listen, and returns nothing else
+	go func() { _ = server.Start() }() // it ends the process if it cannot listen, and returns no other error
 	u := &ui{address: address, server: server}
 	for deadline := time.Now().Add(startLimit); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		response, err := http.Get("http://" + address + "/healthz")

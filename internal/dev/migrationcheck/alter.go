@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// How the parts of ALTER TABLE that need no rule lock the table.
+// The locks that those parts of ALTER TABLE take that need no rule.
 var (
 	locking = []string{
 		"AT_ColumnDefault", "AT_DropNotNull", "AT_SetStorage", "AT_SetCompression", "AT_AlterConstraint", "AT_AddIdentity", "AT_SetIdentity",
@@ -25,7 +25,7 @@ func checkAlterTable(p *pass, n node) {
 		p.say(ruleUnknown, "the check knows only tables to alter", "find out what it locks, and say it in a line `-- unsafe: reason`")
 		return
 	}
-	if a.table == nil { // of a file that the check doesn't have
+	if a.table == nil { // its file is not among the checked ones
 		a.table = newTable(0)
 	}
 	commands := alter.Cmds
@@ -161,7 +161,7 @@ func (a alteration) changeType(inUse bool, name string, def columnDef) {
 	}
 }
 
-// isSameColumn reports whether USING adds nothing to a change of a column's type.
+// isSameColumn reports whether USING has no effect in a change of a column's type.
 func isSameColumn(using json.RawMessage, name string, to columnType) bool {
 	if using == nil {
 		return true

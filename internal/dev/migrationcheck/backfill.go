@@ -10,10 +10,10 @@ import (
 
 var backfillForm = regexp.MustCompile(`^-- backfill: ([a-z_][a-z0-9_]*)\.([a-z_][a-z0-9_]*)$`)
 
-// batchMark is where internal/schema puts the condition of a batch: AND the key is within it.
+// batchMark is where internal/schema inserts a batch's condition: AND the key is in the batch.
 const batchMark = "/* batch */"
 
-// checkBackfill checks that the file can be run in batches: each row belongs to one of them.
+// checkBackfill checks that the file can run in batches, with each row in exactly one batch.
 func (p *pass) checkBackfill() {
 	refuse := func(says, instead string) {
 		p.findings = append(p.findings, Finding{p.file.name, 1, ruleBackfill, says, instead})
@@ -35,7 +35,7 @@ func (p *pass) checkBackfill() {
 	}
 }
 
-// batchIsACondition reports whether what stands for the mark is one of the conditions that a row must meet.
+// batchIsACondition reports whether the text in the mark's place is one of the conditions that a row must meet.
 func batchIsACondition(text string) (found bool) {
 	if strings.Count(text, batchMark) != 1 {
 		return false

@@ -14,7 +14,7 @@ type catalog struct {
 }
 
 type table struct {
-	version     int // of the migration that made it
+	version     int // of the migration that created it
 	columns     map[string]*column
 	constraints map[string]*constraint
 }
@@ -25,11 +25,11 @@ type column struct {
 }
 
 type constraint struct {
-	references string   // the other table of a foreign key
-	reads      []string // the columns in a check
-	notNull    []string // those that it keeps from being NULL
+	references string   // the table that a foreign key refers to
+	reads      []string // the columns that a check reads
+	notNull    []string // the columns that a check keeps from being NULL
 	added      string   // the file that added it
-	validated  string   // the file since when it holds for every row; empty if it need not
+	validated  string   // the file since which it holds for every row; empty if rows may violate it
 }
 
 type index struct {
@@ -45,7 +45,7 @@ func newTable(version int) *table {
 	return &table{version: version, columns: map[string]*column{}, constraints: map[string]*constraint{}}
 }
 
-// addColumn adds the column and the constraints that stand beside it.
+// addColumn adds the column and the constraints in its definition.
 func (t *table) addColumn(tableName, file string, def columnDef) {
 	c := &column{typ: typeOf(def.TypeName)}
 	t.columns[def.Colname] = c
@@ -89,7 +89,7 @@ func (t *table) addConstraint(tableName, file, columnName string, def constraint
 		return
 	}
 	name := def.Conname
-	if name == "" { // as PostgreSQL calls it
+	if name == "" { // PostgreSQL's default name
 		name = strings.Join(slices.Concat([]string{tableName}, columns, []string{suffix}), "_")
 	}
 	t.constraints[name] = c
@@ -124,7 +124,7 @@ func columnName(reference json.RawMessage) string {
 	return fields[len(fields)-1]
 }
 
-// notNullIn returns the columns of which a check says that they are not NULL, alone or by AND.
+// notNullIn returns the columns that a check requires to be not NULL, alone or combined with AND.
 func notNullIn(check json.RawMessage) []string {
 	var expression node
 	if err := json.Unmarshal(check, &expression); err != nil {

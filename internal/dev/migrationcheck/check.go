@@ -1,6 +1,6 @@
-// Package migrationcheck reads migrations with PostgreSQL's own parser and refuses what can hurt a database in use. Only
-// tests use it. It sees statements, not data: whether a change is fast enough for the largest church is for a rehearsal
-// to say. docs/schema-changes.md has the rules, and the safe way for each.
+// Package migrationcheck reads migrations with PostgreSQL's own parser and refuses what can harm a database in use. Only
+// tests use it. It sees statements, not data: a rehearsal shows whether a change is fast enough for the largest church.
+// docs/schema-changes.md has the rules, each with the safe alternative.
 package migrationcheck
 
 import (
@@ -17,10 +17,10 @@ import (
 
 // Schema is a folder of migrations.
 type Schema struct {
-	Name  string     // of the folder, for people
+	Name  string     // of the folder, shown to people
 	Files fs.FS      // NNNNNN_title.up.sql and NNNNNN_title.down.sql
 	From  int        // the rules apply to this version and to those after it
-	Code  []CodeText // what today's code may send to PostgreSQL
+	Code  []CodeText // what the current code may send to PostgreSQL
 }
 
 // Finding is a reason to refuse a migration.
@@ -29,7 +29,7 @@ type Finding struct {
 	Line    int
 	Rule    string // its name in docs/schema-changes.md
 	Says    string // what is wrong
-	Instead string // the safe way
+	Instead string // the safe alternative
 }
 
 func (f Finding) String() string {
@@ -66,10 +66,10 @@ var Rules = []string{
 	ruleRemove, ruleRename, ruleRewrite, ruleSettings, ruleSyntax, ruleTransaction, ruleUnique, ruleUnknown, ruleUnsafe, ruleValidate,
 }
 
-// The runner depends on these: no reason lets anything through.
+// The runner depends on these rules, so they have no exceptions.
 var withoutExceptions = []string{ruleBackfill, ruleSyntax, ruleTransaction, ruleUnsafe}
 
-// file is a migration: one way, up or down, of one version.
+// file is one direction, up or down, of one version's migration.
 type file struct {
 	name       string
 	version    int
@@ -88,8 +88,8 @@ const (
 func (f file) inTransaction() bool { return f.head != outsideTransaction }
 func (f file) isBackfill() bool    { return strings.HasPrefix(f.head, backfillHead) }
 
-// Check returns what is wrong with the schema's migrations, in their order. A down is read as if its own up, and all
-// before it, had run.
+// Check returns the findings for the schema's migrations, in order. It checks a down migration as if its own up, and all
+// before that, had run.
 func Check(s Schema) ([]Finding, error) {
 	files, findings, err := read(s)
 	if err != nil || len(findings) > 0 {
@@ -105,7 +105,7 @@ func Check(s Schema) ([]Finding, error) {
 	return findings, nil
 }
 
-// catalogBefore is what the tables look like when f runs.
+// catalogBefore returns what the tables look like when f runs.
 func catalogBefore(s Schema, files []file, f file) *catalog {
 	before := newCatalog()
 	for _, earlier := range files {
@@ -118,7 +118,7 @@ func catalogBefore(s Schema, files []file, f file) *catalog {
 
 var fileName = regexp.MustCompile(`^(\d{6})_[a-z0-9_]+\.(up|down)\.sql$`)
 
-// read parses all files, in the order of their versions, ups first. A finding is of a file that can't be read so.
+// read parses all files, in the order of their versions, ups first. Its findings are about files that it can't parse.
 func read(s Schema) (files []file, findings []Finding, err error) {
 	entries, err := fs.ReadDir(s.Files, ".")
 	if err != nil {

@@ -14,14 +14,14 @@ import (
 	"strings"
 )
 
-// CodeText is a string constant in Go code, put together where it is a sum of others.
+// CodeText is a string constant in Go code, with concatenations resolved.
 type CodeText struct {
 	File string // relative to the module
 	Line int
 	Text string
 }
 
-// Code returns the string constants of a module's Go files, tests' aside.
+// Code returns the string constants of a module's Go files, without those of tests.
 func Code(root string) (texts []CodeText, err error) {
 	folders := map[string][]*ast.File{}
 	set := token.NewFileSet()
@@ -105,9 +105,9 @@ func textsOf(file *ast.File, constants map[string]ast.Expr) (texts []codeText) {
 	return texts
 }
 
-// fold returns what is known of a string expression.
+// fold returns as much as is known of a string expression's value.
 func fold(expression ast.Expr, constants map[string]ast.Expr, depth int) string {
-	if depth > 20 { // a variable may stand for itself
+	if depth > 20 { // a variable may refer to itself
 		return ""
 	}
 	switch e := expression.(type) {
@@ -128,12 +128,12 @@ func fold(expression ast.Expr, constants map[string]ast.Expr, depth int) string 
 
 var verbs = regexp.MustCompile(`\b(SELECT|INSERT|UPDATE|DELETE|MERGE|TRUNCATE|COPY)\b`)
 
-// mention returns where code names the table, and the column unless that is empty: in one SQL text, or in two texts of
-// one file, from which it may put SQL together. It finds too much rather than too little.
+// mention returns where code names the table, and the column unless that is empty. It looks for both in one SQL text, or
+// in two texts of a file, which the code may join. It prefers finding too much to finding too little.
 func mention(code []CodeText, table, column string) (where string) {
 	var (
 		hasTable   = regexp.MustCompile(`\b` + regexp.QuoteMeta(table) + `\b`)
-		hasColumn  = regexp.MustCompile(`\b` + regexp.QuoteMeta(column) + `\b`) // of no column: any text
+		hasColumn  = regexp.MustCompile(`\b` + regexp.QuoteMeta(column) + `\b`) // matches any text if column is empty
 		allColumns = regexp.MustCompile(`SELECT\s+\*\s+FROM\s+` + regexp.QuoteMeta(table) + `\b|RETURNING\s+\*|\w\.\*`)
 		columnList = regexp.MustCompile(`^[\s\w",.]*$`)
 		tables     = map[string]bool{}

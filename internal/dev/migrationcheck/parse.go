@@ -19,12 +19,12 @@ func (n *node) UnmarshalJSON(data []byte) error {
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return err
 	}
-	for n.kind, n.body = range fields { // there is one
+	for n.kind, n.body = range fields { // there is only one
 	}
 	return nil
 }
 
-// as reads a node as what PostgreSQL calls it. The types below have the fields that the rules look at.
+// as decodes a node into the type of its kind. The types below have the fields that the rules look at.
 func as[T any](n node) (v T) {
 	if n.body == nil {
 		return v
@@ -78,8 +78,8 @@ func parse(text string) ([]statement, error) {
 	return statements, nil
 }
 
-// skipComments returns where the statement after from begins, and the comments on the way: those on the line on which
-// the statement before it ends, and those above it.
+// skipComments returns where the next statement after from begins, and the comments before it: those on the line where
+// the previous statement ends, and those above the next one.
 func skipComments(text string, from int) (first int, above, behind []string) {
 	sameLine := from > 0
 	for i := from; i < len(text); {
@@ -105,7 +105,7 @@ func skipComments(text string, from int) (first int, above, behind []string) {
 	return len(text), above, behind
 }
 
-// blockComment returns the comment that text begins with. They nest.
+// blockComment returns the block comment that text begins with. Block comments nest.
 func blockComment(text string) string {
 	depth := 0
 	for i := 0; i+1 < len(text); i++ {
@@ -134,7 +134,7 @@ func words(list []word) []string {
 	return all
 }
 
-// dotted is a name as the rules compare it: without the schema public.
+// dotted returns a name in the form that the rules compare: without the schema public.
 func dotted(parts []string) string { return strings.TrimPrefix(strings.Join(parts, "."), "public.") }
 
 type relation struct{ Schemaname, Relname string }
@@ -201,7 +201,7 @@ type drop struct {
 	MissingOk            bool `json:"missing_ok"`
 }
 
-// names are those of the objects, dotted; for those of a table, the table's name comes first.
+// names returns the objects' dotted names. For objects of a table, the table's name comes first.
 func (d drop) names() []string {
 	var all []string
 	for _, object := range d.Objects {
@@ -219,7 +219,7 @@ func (d drop) names() []string {
 	return all
 }
 
-// options are those in parentheses, as of VACUUM (FULL).
+// options are options in parentheses, as in VACUUM (FULL).
 type options []struct{ DefElem struct{ Defname string } }
 
 func (o options) has(name string) bool {

@@ -11,7 +11,7 @@ var (
 	compatibleLine = regexp.MustCompile(`(?m)^-- compatible with: (\d+)\s*$`)
 )
 
-// oldestRelease returns the schema version of the oldest release that is said to work after the file.
+// oldestRelease returns the schema version of the oldest release that, as the file says, works after it.
 func (p *pass) oldestRelease() int {
 	match := compatibleLine.FindStringSubmatch(p.file.text)
 	if match == nil {
@@ -21,8 +21,8 @@ func (p *pass) oldestRelease() int {
 	return oldest
 }
 
-// remove refuses to remove a table, a column of one, or something else that the previous release may use, unless the
-// file says since when nothing has used it. A down removes what its own up has made.
+// remove refuses to remove a table, a column, or anything else that the previous release may use, unless the file says
+// since when nothing has used it. A down migration may remove what its own up has made.
 func (p *pass) remove(object, column string) {
 	if p.file.down {
 		return

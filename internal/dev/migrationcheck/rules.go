@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// pass goes through one file.
+// pass is the check of one file.
 type pass struct {
 	schema Schema
 	cat    *catalog
@@ -14,14 +14,14 @@ type pass struct {
 
 	now       statement
 	found     []Finding // of the statement
-	locks     []string  // the tables in use that it keeps others from writing to
+	locks     []string  // the tables in use to which the statement blocks writes
 	findings  []Finding
-	locked    []string // what the statements before it have locked
-	validated bool     // one of them reads all rows of a table
+	locked    []string // what earlier statements have locked
+	validated bool     // an earlier statement reads all rows of a table
 	newValues []string // of enum types
 }
 
-// run checks a file, and brings the catalog to what the file leaves.
+// run checks a file, and applies its changes to the catalog.
 func run(s Schema, cat *catalog, f file) []Finding {
 	p := &pass{schema: s, cat: cat, file: f}
 	p.checkTransactions()
@@ -51,8 +51,8 @@ func (p *pass) say(rule, says, instead string) {
 	p.found = append(p.found, Finding{p.file.name, p.now.line, rule, says, instead})
 }
 
-// existing tells of a table whether others may be using it: what this version has made, nobody reads yet. Tables that
-// the check doesn't know are taken to be in use.
+// existing reports whether others may be using a table. Nobody uses a table yet that this version creates. Tables that
+// the check doesn't know count as in use.
 func (p *pass) existing(name string) bool {
 	t := p.cat.tables[name]
 	return t == nil || t.version != p.file.version
@@ -66,7 +66,7 @@ func (p *pass) lock(names ...string) {
 	}
 }
 
-// report adds what was found of the statement, unless a line lets it through.
+// report adds the findings about the statement, except those that a comment line allows.
 func (p *pass) report() {
 	reason, isUnsafe := p.unsafe()
 	fixed := slices.DeleteFunc(slices.Clone(p.found), func(f Finding) bool { return !slices.Contains(withoutExceptions, f.Rule) })
@@ -90,7 +90,7 @@ func (p *pass) unsafe() (reason string, found bool) {
 	return "", false
 }
 
-// checkLocks refuses a second table: while it waits for that one's lock, nobody can use the first.
+// checkLocks refuses to lock a second table: while the file waits for that lock, nobody can use the first table.
 func (p *pass) checkLocks() {
 	var more []string
 	for _, name := range p.locks {
@@ -108,7 +108,7 @@ func (p *pass) checkLocks() {
 	p.locked = append(p.locked, more...)
 }
 
-// checkValues refuses the use of an enum's new value: the transaction that adds it can't.
+// checkValues refuses the use of a new enum value: the transaction that adds it can't use it.
 func (p *pass) checkValues() {
 	for _, value := range p.newValues {
 		if p.now.kind != "AlterEnumStmt" && strings.Contains(p.now.text, "'"+value+"'") {
@@ -148,7 +148,7 @@ func (p *pass) checkTransactions() {
 	}
 }
 
-// outside names a statement that PostgreSQL runs only outside of a transaction, and tells whether it can be repeated.
+// outside names a statement that PostgreSQL runs only outside a transaction, and reports whether it can be repeated.
 func outside(s statement) (name string, repeatable bool) {
 	switch s.kind {
 	case "IndexStmt":

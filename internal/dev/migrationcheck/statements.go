@@ -6,7 +6,7 @@ import (
 	"strings"
 )
 
-// Safe ways that several rules name.
+// Safe alternatives that several rules name.
 const (
 	newColumn     = "add a new column beside it, fill it by a file `-- backfill:`, read it, and remove the old one two versions later"
 	notValidFirst = "add it NOT VALID, and VALIDATE CONSTRAINT in a later file"
@@ -24,7 +24,7 @@ var dataStatements = []string{"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeSt
 
 func harmless(*pass, node) {}
 
-// rules are the statements that the check knows. What isn't here is refused.
+// rules has the statements that the check knows. All others are refused.
 var rules = map[string]func(*pass, node){
 	"CreateStmt": checkCreateTable, "AlterTableStmt": checkAlterTable, "IndexStmt": checkCreateIndex, "DropStmt": checkDrop,
 
@@ -85,7 +85,7 @@ func checkCreateIndex(p *pass, n node) {
 	p.cat.indexes[create.Idxname] = made
 }
 
-// The last part of the name of what is dropped by its table's name and its own.
+// The kinds of objects that are dropped by their table's name and their own.
 var ofTable = []string{"OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"}
 
 func checkDrop(p *pass, n node) {
@@ -117,7 +117,7 @@ func checkDrop(p *pass, n node) {
 	}
 }
 
-// referencedBy returns the tables to which a table has foreign keys: dropping it locks them.
+// referencedBy returns the tables that a table's foreign keys refer to. Dropping the table locks them.
 func (p *pass) referencedBy(name string) (others []string) {
 	if t := p.cat.tables[name]; t != nil {
 		for _, c := range t.constraints {
@@ -146,7 +146,7 @@ func (p *pass) data(what string) {
 	p.say(ruleData, what+" in a transaction that changes the schema", backfillFile)
 }
 
-// checkDomain remembers a domain: PostgreSQL writes all rows again for a new column that has it.
+// checkDomain remembers a domain. PostgreSQL rewrites all rows when a column of a domain type is added.
 func checkDomain(p *pass, n node) {
 	names := words(as[struct{ Domainname []word }](n).Domainname)
 	p.cat.domains[names[len(names)-1]] = true
@@ -183,7 +183,7 @@ func checkEnum(p *pass, n node) {
 	p.newValues = append(p.newValues, change.NewVal)
 }
 
-// checkOnTable is for what is made on a table, and locks it for a moment.
+// checkOnTable checks statements that create something on a table and lock it for a moment.
 func checkOnTable(p *pass, n node) {
 	on := as[struct{ Relation, Table relation }](n)
 	p.lock(on.Relation.name(), on.Table.name())

@@ -5,7 +5,7 @@ import (
 	"slices"
 )
 
-// columnType is a type with what stands in parentheses behind it, such as varchar(20).
+// columnType is a type with its modifiers in parentheses, such as varchar(20).
 type columnType struct {
 	name  string
 	mods  []int
@@ -28,8 +28,8 @@ func (t columnType) equal(other columnType) bool {
 	return t.name == other.name && t.array == other.array && slices.Equal(t.mods, other.mods)
 }
 
-// keepsRows reports whether PostgreSQL changes a column's type without writing its rows again, or reading them. What it
-// is not sure of it says no to.
+// keepsRows reports whether PostgreSQL changes a column's type without rewriting or reading its rows. If in doubt, it
+// returns false.
 func keepsRows(from, to columnType) bool {
 	if from.name == "" || from.array || to.array {
 		return from.name != "" && from.equal(to)
@@ -40,7 +40,7 @@ func keepsRows(from, to columnType) bool {
 		return unlimited || len(from.mods) == 1 && from.mods[0] <= to.mods[0]
 	case "varchar text", "text varchar", "text text", "cidr inet":
 		return unlimited
-	case "numeric numeric": // more digits, as many of them behind the point
+	case "numeric numeric": // more digits, with the same number after the point
 		return unlimited || len(from.mods) == 2 && len(to.mods) == 2 && from.mods[0] <= to.mods[0] && from.mods[1] == to.mods[1]
 	case "timestamp timestamp", "timestamptz timestamptz", "time time", "timetz timetz":
 		return unlimited || len(from.mods) == 1 && from.mods[0] <= to.mods[0]
@@ -48,10 +48,10 @@ func keepsRows(from, to columnType) bool {
 	return from.equal(to)
 }
 
-// steady are functions that PostgreSQL calls once for all rows when a column is added with them as its default.
+// steady are functions that PostgreSQL calls only once for all rows if they are the default of a new column.
 var steady = []string{"now", "transaction_timestamp", "statement_timestamp", "lower", "upper", "to_timestamp", "make_date", "date_trunc"}
 
-// volatileIn returns a function in a default of which it isn't known that PostgreSQL would call it once for all rows.
+// volatileIn returns a function in a default that PostgreSQL may call more than once, that is, for each row.
 func volatileIn(expression json.RawMessage) (function string) {
 	walk(expression, func(kind string, body json.RawMessage) {
 		if kind != "FuncCall" {

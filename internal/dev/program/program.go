@@ -11,14 +11,14 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Build builds a program of this module, like narthex or narthex-dev, without race instrumentation, and
-// returns the executable's path. `go tool -n` keeps it in Go's build cache: it is linked once, and
-// nothing is left behind.
+// Build builds a program of this module, such as narthex or narthex-dev, without race instrumentation, and
+// returns the executable's path. `go tool -n` keeps it in Go's build cache, so it is linked only once and
+// leaves nothing behind.
 func Build(name string) (path string, err error) { return BuildWith(name, "") }
 
-// BuildWith builds a program as it would be with other files: overlay is a file as `go build -overlay` takes it, or "".
+// BuildWith builds a program with some files replaced: overlay is a file for `go build -overlay`, or "".
 func BuildWith(name, overlay string) (path string, err error) {
-	// One process builds, the others wait; a user's builds do not wait for another's.
+	// One process builds and the others wait. Users do not wait for each other.
 	lock := flock.New(filepath.Join(os.TempDir(), fmt.Sprintf("narthex-test-build-%d.lock", os.Getuid())))
 	if err := lock.Lock(); err != nil {
 		return "", fmt.Errorf("lock the build: %w", err)
@@ -42,7 +42,7 @@ func withoutRace(flags string) string {
 	return strings.Join(strings.Fields(strings.NewReplacer("-race=true", "", "-race", "").Replace(flags)), " ")
 }
 
-// NeutralEnvironment is this process's environment, without what would configure a program of ours.
+// NeutralEnvironment returns this process's environment without the variables that would configure our programs.
 func NeutralEnvironment() (environment []string) {
 	for _, variable := range os.Environ() {
 		name, _, _ := strings.Cut(variable, "=")

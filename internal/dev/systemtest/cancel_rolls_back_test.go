@@ -48,9 +48,9 @@ func TestCancelRollsBack(t *testing.T) {
 	}
 }
 
-// TestCancelOfQuickSteps cancels a signup while a quick step is at work. Temporal hears of the cancel before it
-// hears of the steps, and has the workflow task done anew. Where the church was open by then, the cancel has
-// come too late; where a later step fails for good, nothing is left, of the steps after it either.
+// TestCancelOfQuickSteps cancels a signup while a quick step is running. Temporal hears of the cancel before it
+// hears of the steps, and has the workflow task repeated. If the church is open by then, the cancel is too late.
+// If a later step fails for good, nothing is left, not even of the steps after it.
 func TestCancelOfQuickSteps(t *testing.T) {
 	t.Parallel()
 	for i, step := range signup.Steps {

@@ -84,7 +84,7 @@ func inputOf(s *teststack.Stack, email string) signup.Input {
 	return input
 }
 
-// replay starts a signup anew with its own input, as an operator does, and expects it to succeed.
+// replay starts a signup again with its own input, as an operator does, and expects it to succeed.
 func replay(s *teststack.Stack, input signup.Input) {
 	s.T.Helper()
 	run, err := s.Temporal.ExecuteWorkflow(s.T.Context(), client.StartWorkflowOptions{

@@ -51,8 +51,8 @@ func testZombie(s *teststack.Stack, step string) {
 	wantWhole(s, s.Register(body))
 }
 
-// TestLateCompensationHarmsNoOtherSignup runs a compensation of a rolled-back signup once more after
-// the same email, and then the same input, has signed up anew.
+// TestLateCompensationHarmsNoOtherSignup runs a compensation of a rolled-back signup again after the same
+// email, and then the same input, has signed up again.
 func TestLateCompensationHarmsNoOtherSignup(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)

@@ -179,7 +179,7 @@ func (p planted) rows(s *teststack.Stack, do actions) map[string]orphan.Action {
 	return want
 }
 
-// TestOrphansAreFoundAndRemovedAfterTheirGrace plants orphans of each kind beside what is in use, and moves
+// TestOrphansAreFoundAndRemovedAfterTheirGrace plants orphans of each kind next to what is in use, and moves
 // the clock over the grace and the quarantine.
 func TestOrphansAreFoundAndRemovedAfterTheirGrace(t *testing.T) {
 	t.Parallel()

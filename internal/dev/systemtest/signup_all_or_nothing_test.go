@@ -47,9 +47,9 @@ func allUndos() (names []string) {
 	return names
 }
 
-// TestFaultMatrix makes each step fail in each way, for good. Afterwards nothing is left, all
-// compensations have run in exactly reverse order, and the same email signs up again at once. But what has
-// opened the church has ended well, whatever became of its answer: somebody may be using it.
+// TestFaultMatrix makes each step fail for good, in each way. Afterwards nothing is left, all compensations
+// have run in exactly reverse order, and the same email can sign up again at once. But a signup that has opened
+// the church has succeeded, even if the answer was lost: somebody may be using it.
 func TestFaultMatrix(t *testing.T) {
 	t.Parallel()
 	for i, step := range signup.Steps {

@@ -96,8 +96,8 @@ func outcome(s *teststack.Stack, email any) (outcome string) {
 	return outcome
 }
 
-// TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes has the question before a rollback fail: that is seen as a
-// compensation's failing is, and forgotten where the signup had ended well.
+// TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes makes the question before a rollback fail. That is reported
+// like a failing compensation, and the report is cleared if the signup turns out to have succeeded.
 func TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

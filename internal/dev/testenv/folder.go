@@ -13,19 +13,19 @@ import (
 
 const (
 	memory = "/dev/shm" // Linux's file system in memory
-	usual  = 2 << 30    // bytes that a server of a test, and what runs beside it, may need
+	usual  = 2 << 30    // bytes that a test's server, and what runs next to it, may need
 
 	folderPrefix = "narthex-test-"
 )
 
-// Folder makes an empty folder that other users can reach: tests may run as root, and PostgreSQL then runs
-// as another user. It is removed when the test ends.
+// Folder creates an empty folder that other users can reach, because PostgreSQL runs as another user if the
+// tests run as root. The folder is removed when the test ends.
 func Folder(t testing.TB) string {
 	t.Helper()
 	return FolderFor(t, usual)
 }
 
-// FolderFor does as Folder does, for a server that may need so many bytes.
+// FolderFor is like Folder, for a server that may need size bytes.
 func FolderFor(t testing.TB, size uint64) string {
 	t.Helper()
 	dir, err := makeFolder(size)
@@ -36,8 +36,8 @@ func FolderFor(t testing.TB, size uint64) string {
 	return dir
 }
 
-// makeFolder makes a folder in memory, if there is room for so many bytes. A database consists of hundreds of files, and
-// making them there takes a fifth of the processor time.
+// makeFolder creates a folder in memory, if there is room for size bytes. A database consists of hundreds of files, and
+// creating them in memory takes a fifth of the processor time.
 func makeFolder(size uint64) (string, error) {
 	parent := os.TempDir()
 	var free syscall.Statfs_t
@@ -52,7 +52,7 @@ func makeFolder(size uint64) (string, error) {
 	return dir, err
 }
 
-// removeLeftovers removes what test processes that were killed have left in memory.
+// removeLeftovers removes what killed test processes have left in memory.
 func removeLeftovers() {
 	left, _ := filepath.Glob(filepath.Join(memory, folderPrefix+"*"))
 	for _, dir := range left {

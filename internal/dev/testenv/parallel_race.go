@@ -4,6 +4,6 @@ package testenv
 
 const (
 	race = true
-	// parallel is lower with the race detector, with which tests wait for themselves too.
+	// parallel is lower with the race detector, because tests then need more processor time themselves.
 	parallel = "6"
 )

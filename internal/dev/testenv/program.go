@@ -19,7 +19,7 @@ import (
 
 const patience = 3 * time.Minute // with a program, on a loaded machine
 
-// Run is a program that a test runs as a process of its own.
+// Run is a program that a test runs as a separate process.
 type Run struct {
 	t      testing.TB
 	cmd    *exec.Cmd
@@ -27,14 +27,14 @@ type Run struct {
 	done   chan struct{}
 }
 
-// Start runs one of this module's programs. Of Narthex's, Temporal's, OpenTelemetry's and PostgreSQL's variables it gets
-// those in environment (NAME=value) alone. It is killed when the test ends before it does.
+// Start runs one of this module's programs. Of the variables of Narthex, Temporal, OpenTelemetry and PostgreSQL, it gets
+// only those in environment (NAME=value). If it is still running when the test ends, it is killed.
 func Start(t testing.TB, environment []string, name string, arguments ...string) *Run {
 	t.Helper()
 	return StartReading(t, nil, environment, name, arguments...)
 }
 
-// StartReading does as Start does, with input on the program's standard input.
+// StartReading is like Start, with input on the program's standard input.
 func StartReading(t testing.TB, input io.Reader, environment []string, name string, arguments ...string) *Run {
 	t.Helper()
 	path, err := program.Build(name)
@@ -44,8 +44,8 @@ func StartReading(t testing.TB, input io.Reader, environment []string, name stri
 	return startProgram(t, path, input, environment, arguments...)
 }
 
-// NextRelease builds a program as a later release has it, whose tenant schema has more migrations: their text by file name.
-// The function that it returns starts the program as Start does.
+// NextRelease builds a program as a later release would be: its tenant schema has more migrations, given as text by file
+// name. The returned function starts the program as Start does.
 func NextRelease(
 	t testing.TB, name string, migrations map[string]string,
 ) func(t testing.TB, environment []string, arguments ...string) *Run {
@@ -104,7 +104,7 @@ func startProgram(t testing.TB, path string, input io.Reader, environment []stri
 	return r
 }
 
-// dependOnSources lets go test's cache know that the result depends on the whole module: it watches the
+// dependOnSources makes go test's cache treat the whole module as an input of the test. The cache watches the
 // folders that a test reads, but not the programs that it runs.
 func dependOnSources() error {
 	root, err := moduleRoot()
@@ -143,7 +143,7 @@ func (r *Run) Signal(signal os.Signal) {
 // Output returns what the process has printed so far, on either stream.
 func (r *Run) Output() string { return r.output.String() }
 
-// WaitFor waits until the process has printed text, and fails the test if it ends without.
+// WaitFor waits until the process has printed text, and fails the test if the process ends before that.
 func (r *Run) WaitFor(text string) {
 	r.t.Helper()
 	for deadline := time.After(patience); !strings.Contains(r.Output(), text); {

@@ -18,15 +18,15 @@ const temporalPatience = time.Minute // with its stop
 
 var temporal = &shared{start: startTemporal}
 
-// Cluster says whether tests run against a cluster: Temporal's services as processes of their own, on
-// the process's PostgreSQL server, and more than one API and worker where a test starts them.
+// Cluster reports whether tests run against a cluster: Temporal's services as separate processes, on the
+// test process's PostgreSQL server, and more than one API and worker if a test starts them.
 func Cluster() bool { return os.Getenv("NARTHEX_TEST_CLUSTER") == "1" }
 
 // TemporalAddress returns the host:port of the process's Temporal server, namespace "default".
 func TemporalAddress(t testing.TB) string {
 	t.Helper()
 	if Cluster() {
-		PostgresURL(t) // runs before Temporal, and after it
+		PostgresURL(t) // must start before Temporal, and stop after it
 	}
 	return temporal.get(t)
 }

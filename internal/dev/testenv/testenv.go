@@ -1,5 +1,5 @@
-// Package testenv gives tests a real PostgreSQL and a real Temporal server of their own: one of each a
-// test process, started when a test first asks, stopped and removed when the process's tests are done.
+// Package testenv gives tests a real PostgreSQL server and a real Temporal server. Each test process has
+// one of each. A server starts when a test first asks for it; it is removed when the tests are done.
 package testenv
 
 import (
@@ -34,8 +34,8 @@ func Main(m *testing.M) {
 	os.Exit(code)
 }
 
-// MainOfPrograms does as Main does, for a package whose tests run this module's programs as processes. Those
-// are built without the race detector, which has nothing to look at then: with it the tests are skipped.
+// MainOfPrograms is like Main, for a package whose tests run this module's programs as processes. These are
+// built without the race detector, which would have nothing to check, so with it the tests are skipped.
 func MainOfPrograms(m *testing.M) {
 	if race {
 		fmt.Println("skipped: the programs that these tests run are built without the race detector")
@@ -49,7 +49,7 @@ func given(name string) (found bool) {
 	return found
 }
 
-// shared is a server that is started once a process.
+// shared is a server that is started once per process.
 type shared struct {
 	start func(dir string) (address string, stop func() error, err error)
 
@@ -99,7 +99,7 @@ func PostgresURL(t testing.TB) string {
 	return postgres.get(t)
 }
 
-// NewDatabase makes an empty database on the process's server and returns its superuser's URL. It is
+// NewDatabase creates an empty database on the process's server and returns its superuser's URL. It is
 // dropped when the test ends.
 func NewDatabase(t testing.TB) string {
 	t.Helper()

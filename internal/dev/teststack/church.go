@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// Church is a signed-up church, seen by one of its admins.
+// Church is a signed-up church, as one of its admins sees it.
 type Church struct {
 	*Stack
 	Token string
@@ -19,7 +19,7 @@ func (s *Stack) Church() Church {
 	return Church{Stack: s, Token: s.Register(Applicant())["accessToken"].(string)}
 }
 
-// Call sends a request with a JSON body, where there is one, and headers ("Name: value").
+// Call sends a request with headers ("Name: value") and, unless body is nil, a JSON body.
 func (c Church) Call(method, path string, body any, headers ...string) Answer {
 	c.T.Helper()
 	var content io.Reader
@@ -74,13 +74,13 @@ func (c Church) TenantID() string {
 	return c.Want(http.StatusOK, http.MethodGet, "/api/auth/me", nil).JSON(c.T)["tenantId"].(string)
 }
 
-// Invitee returns an invitation of somebody with an email of their own.
+// Invitee returns an invitation for somebody with a unique email.
 func Invitee() map[string]any {
 	person := Applicant()
 	return map[string]any{"email": person["email"], "firstName": "Kim", "lastName": "Other"}
 }
 
-// Join invites somebody and accepts; it returns the church as the new admin sees it, and their id.
+// Join invites somebody and accepts for them. It returns the church as the new admin sees it, and the admin's id.
 func (c Church) Join(role string) (other Church, id string) {
 	c.T.Helper()
 	person := Invitee()
@@ -95,7 +95,7 @@ func (c Church) Join(role string) (other Church, id string) {
 	return other, invited["adminId"].(string)
 }
 
-// Accept accepts an invitation with a password of the invitee's.
+// Accept accepts an invitation with a fixed password.
 func (s *Stack) Accept(token any) Answer {
 	s.T.Helper()
 	return s.AcceptWith(token, "a password of mine")

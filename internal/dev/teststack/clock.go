@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Clock is the workers': a test moves it.
+// Clock is the workers' clock, which a test can move.
 type Clock struct{ ahead atomic.Int64 }
 
 func (c *Clock) now() time.Time { return time.Now().Add(time.Duration(c.ahead.Load())) }

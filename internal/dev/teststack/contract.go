@@ -54,8 +54,8 @@ var contract = sync.OnceValues(func() (routers.Router, error) {
 	return gorillamux.NewRouter(document)
 })
 
-// holdToContract checks a request and its response against the contract. A request that was refused may
-// be as wrong as it likes.
+// holdToContract checks a request and its response against the contract. A refused request may violate
+// it.
 func holdToContract(t *testing.T, request *http.Request, body []byte, got Answer) {
 	t.Helper()
 	router, err := contract()

@@ -11,7 +11,7 @@ import (
 	"narthex/internal/secrets"
 )
 
-// WantNothingOf checks that a dump does not hold a secret, in any case of letters.
+// WantNothingOf checks that a dump does not contain a secret, in upper or lower case.
 func WantNothingOf(t *testing.T, where, dump, secret string) {
 	t.Helper()
 	if secret == "" || strings.Contains(strings.ToLower(dump), strings.ToLower(secret)) {

@@ -14,8 +14,8 @@ import (
 	"narthex/internal/signup"
 )
 
-// Fault is what becomes of an attempt of an activity: it decides whether the activity runs at all and
-// what Temporal hears of it.
+// Fault is what happens to an attempt of an activity. It decides whether the activity runs at all and
+// what Temporal is told.
 type Fault func(run func() error) error
 
 // ErrInjected is the cause of every injected failure.
@@ -32,12 +32,12 @@ var (
 		_ = run()
 		return temporal.NewNonRetryableApplicationError(ErrInjected.Error(), "Injected", nil)
 	}
-	// AnswerLost does the work, and Temporal never hears of it, as when a worker is cut off.
+	// AnswerLost does the work, but Temporal never learns of it, as if the worker lost its connection.
 	AnswerLost Fault = func(run func() error) error {
 		_ = run()
 		return activity.ErrResultPending
 	}
-	// FailsRetryably fails in a way that is worth another attempt.
+	// FailsRetryably fails with a retryable error.
 	FailsRetryably Fault = func(func() error) error { return ErrInjected }
 )
 
@@ -46,8 +46,8 @@ type Faults struct {
 	interceptor.WorkerInterceptorBase
 
 	mu       sync.Mutex
-	plan     map[string]func(attempt int) Fault // by activity; nil for an attempt runs it as it is
-	done     []string                           // activities that ended well, in order
+	plan     map[string]func(attempt int) Fault // by activity; for an attempt, nil means no fault
+	done     []string                           // activities that succeeded, in order
 	attempts map[string]int
 	tenants  []string
 }
@@ -78,8 +78,8 @@ func (f *Faults) First(n int, name string, what Fault) {
 	})
 }
 
-// AsActivity has a step's quick attempt fail, and injects a fault into the first attempt of the activity that
-// it becomes.
+// AsActivity makes a step's quick attempt fail, and injects a fault into the first attempt of the activity that
+// replaces it.
 func (f *Faults) AsActivity(name string, what Fault) {
 	attempt := 0
 	f.Set(name, func(int) Fault {
@@ -95,7 +95,7 @@ func (f *Faults) Set(name string, plan func(attempt int) Fault) {
 	f.plan[name] = plan
 }
 
-// Succeeded returns the activities of these names that ended well, in order.
+// Succeeded returns the activities with these names that succeeded, in order.
 func (f *Faults) Succeeded(names ...string) []string {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -143,7 +143,7 @@ func (a *activityFaults) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	if what == nil {
 		what = func(run func() error) error { return run() }
 	} else {
-		ctx = context.WithoutCancel(ctx) // a worker that is cut off is not told that its time is over
+		ctx = context.WithoutCancel(ctx) // a disconnected worker is not told that its time is over
 	}
 	var result any
 	err := what(func() (err error) {

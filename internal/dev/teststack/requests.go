@@ -24,7 +24,7 @@ func Field(session map[string]any, object, name string) string {
 	return session[object].(map[string]any)[name].(string)
 }
 
-// Applicant returns a register request with an email of its own.
+// Applicant returns a register request with a unique email.
 func Applicant() map[string]any {
 	return map[string]any{
 		"churchName": "Grace Chapel",
@@ -74,7 +74,7 @@ func JSONBody(t *testing.T, body any) io.Reader {
 	return bytes.NewReader(content)
 }
 
-// Get reads as the bearer of a token, or of none.
+// Get sends a GET request as the bearer of a token, or without one.
 func (s *Stack) Get(path, token string) Answer {
 	s.T.Helper()
 	return s.Send(http.MethodGet, path, token, nil)
@@ -86,7 +86,7 @@ func (s *Stack) Send(method, path, token string, body io.Reader) Answer {
 	return s.Do(s.Request(method, path, token, body))
 }
 
-// Request makes a request. On a cluster every other one goes to the second API.
+// Request makes a request. On a cluster, every other request goes to the second API.
 func (s *Stack) Request(method, path, token string, body io.Reader) *http.Request {
 	s.T.Helper()
 	base := s.URL
@@ -106,7 +106,7 @@ func (s *Stack) Request(method, path, token string, body io.Reader) *http.Reques
 	return request
 }
 
-// Do sends a request, and holds it and its answer to the contract.
+// Do sends a request, and checks it and its answer against the contract.
 func (s *Stack) Do(request *http.Request) Answer {
 	s.T.Helper()
 	var sent []byte
@@ -157,7 +157,7 @@ func WantProblem(t *testing.T, got Answer, status int, kind string) map[string]a
 	return problem
 }
 
-// AtOnce posts a body n times at once, in turn to the processes, and counts the statuses.
+// AtOnce calls ask n times at once and counts the statuses of the answers.
 func AtOnce(n int, ask func(i int) Answer) map[int]int {
 	statuses := map[int]int{}
 	var mu sync.Mutex

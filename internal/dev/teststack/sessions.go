@@ -4,7 +4,7 @@ import (
 	"net/http"
 )
 
-// LogIn logs in with what somebody has registered with, and expects it to work.
+// LogIn logs in with the credentials of a register request, and expects it to work.
 func (s *Stack) LogIn(body map[string]any) map[string]any {
 	s.T.Helper()
 	got := s.Post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]})
@@ -30,7 +30,7 @@ func (s *Stack) WantRefresh(token any) map[string]any {
 	return got.JSON(s.T)
 }
 
-// WantEnded expects that a refresh token is refused because its session has ended.
+// WantEnded expects a refresh token to be refused because its session has ended.
 func (s *Stack) WantEnded(token any) {
 	s.T.Helper()
 	WantProblem(s.T, s.Refresh(token), http.StatusUnauthorized, "session-ended")

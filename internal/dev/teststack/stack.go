@@ -1,5 +1,5 @@
-// Package teststack runs Narthex for tests: API and worker on one client, whose steps a test makes fail, and whose traffic is
-// held to the contract.
+// Package teststack runs Narthex for tests, API and worker on one client. Tests can make its steps fail, and its traffic is
+// checked against the contract.
 package teststack
 
 import (
@@ -48,13 +48,13 @@ import (
 // ReadySize is how many databases a stack's workers keep ready. None are made unless a test says so.
 const ReadySize = 3
 
-// Stack is Narthex as it runs, API and worker on one client, on a registry of its own. The PostgreSQL
-// and the Temporal server are shared by the package's tests. On a cluster a second worker runs beside
-// the first, and a second API answers every other request.
+// Stack is a running Narthex, API and worker on one client, with its own registry. The package's tests
+// share the PostgreSQL server and the Temporal server. On a cluster there is also a second worker, and a
+// second API answers every other request.
 type Stack struct {
 	T           *testing.T
 	URL         string
-	Second      string        // URL of the second API; empty where there is one alone
+	Second      string        // URL of the second API; empty if there is only one
 	sent        *atomic.Int64 // requests
 	RegistryURL string
 	Queue       string // Temporal's task queue
@@ -66,17 +66,17 @@ type Stack struct {
 	Tokens      *tokens.Issuer
 	Faults      *Faults
 	Clock       *Clock                 // of the workers
-	Tenants     []*tenantserver.Server // as the workers see it
+	Tenants     []*tenantserver.Server // as the workers see them
 	Log         *syncBuffer
 	Watch       *telemetry.Telemetry
 }
 
 const readLimit = 10 * time.Second // of a request
 
-// StuckAfter is how long a compensation may fail before it is called stuck.
+// StuckAfter is how long a compensation may fail before it counts as stuck.
 const StuckAfter = 10 * time.Second
 
-// Unhurried is for what only a loaded machine makes slow.
+// Unhurried is a limit for what is slow only on a loaded machine.
 const Unhurried = 5 * time.Minute
 
 // Option changes an API's options.
@@ -87,8 +87,8 @@ func WithWait(wait time.Duration) Option {
 	return func(o *httpapi.Options) { o.SignupWait = wait }
 }
 
-// WithRealPasswords hashes passwords at the cost that Narthex hashes them at. It takes 60 ms each, and with the race
-// detector several times that: other stacks hash at the lowest.
+// WithRealPasswords hashes passwords at Narthex's real cost. Each hash takes 60 ms, and several times that with the race
+// detector, so other stacks hash at the lowest cost.
 func WithRealPasswords(o *httpapi.Options) { o.Passwords = realPasswords() }
 
 var (
@@ -96,7 +96,7 @@ var (
 	cheapPasswords = hasher(bcrypt.MinCost)
 )
 
-// hasher returns a function that returns the process's hasher of a cost.
+// hasher returns a function that returns the process's hasher for a cost.
 func hasher(cost int) func() *password.Hasher {
 	return sync.OnceValue(func() *password.Hasher {
 		h, err := password.NewHasher(cost)
@@ -110,13 +110,13 @@ func hasher(cost int) func() *password.Hasher {
 // WithThrottle counts attempts from this machine too.
 func WithThrottle(o *httpapi.Options) { o.SpareLoopback = false }
 
-// New runs Narthex on a registry of its own.
+// New runs Narthex with its own registry.
 func New(t *testing.T, options ...Option) *Stack {
 	t.Helper()
 	return NewOn(t, testenv.PostgresURL(t), options...)
 }
 
-// NewOn makes the tenants' databases on a PostgreSQL server of the caller's.
+// NewOn is like New, but creates the tenants' databases on the caller's PostgreSQL server.
 func NewOn(t *testing.T, serverURL string, options ...Option) *Stack {
 	t.Helper()
 	ctx := t.Context()
@@ -186,8 +186,8 @@ func (s *Stack) work(temporal client.Client, serviceURL string) {
 	s.T.Cleanup(w.Stop)
 }
 
-// serve runs an API process of the stack, which shares nothing with others but the servers and the keys,
-// and returns its URL.
+// serve runs an API of the stack and returns its URL. It shares only the servers and the keys with other
+// APIs.
 func (s *Stack) serve(options ...Option) (url string) {
 	s.T.Helper()
 	logger := s.Logger()
@@ -216,7 +216,7 @@ func (s *Stack) serve(options ...Option) (url string) {
 	return api.URL
 }
 
-// Another is the same stack seen through another API process.
+// Another returns the same stack as seen through another API.
 func (s *Stack) Another(options ...Option) *Stack {
 	s.T.Helper()
 	other := *s
@@ -230,7 +230,7 @@ func (s *Stack) Logger() *slog.Logger {
 	return telemetry.NewLogger(s.Log, config.Log{LogLevel: slog.LevelDebug})
 }
 
-// StartWatch starts the measuring of a process.
+// StartWatch starts a process's telemetry.
 func (s *Stack) StartWatch() *telemetry.Telemetry {
 	s.T.Helper()
 	watch, err := telemetry.Start(s.T.Context(), s.Logger())
@@ -251,7 +251,7 @@ func (s *Stack) OpenRegistry() *registry.Registry {
 	return reg
 }
 
-// showErrors prints what was logged as an error, if the test has failed.
+// showErrors prints the logged errors if the test has failed.
 func (s *Stack) showErrors() {
 	if !s.T.Failed() {
 		return
@@ -263,7 +263,7 @@ func (s *Stack) showErrors() {
 	}
 }
 
-// makeService makes a role like the one that Narthex works as, and a registry database of its own.
+// makeService creates a role like the one that Narthex works as, with its own registry database.
 func (s *Stack) makeService(serverURL string) (registryURL, serviceURL string) {
 	s.T.Helper()
 	name := "service_" + strings.ToLower(rand.Text())
@@ -279,8 +279,8 @@ func (s *Stack) makeService(serverURL string) (registryURL, serviceURL string) {
 	return u.String(), serviceURL
 }
 
-// dropDatabasesLater drops the registry and the tenants' databases when the test ends: all that its service role and the
-// roles that it has made own. A server of the caller's goes with the test.
+// dropDatabasesLater drops the registry and the tenants' databases when the test ends: everything that is owned by the
+// service role and the roles that it has created. A caller's own server is removed with the test anyway.
 func (s *Stack) dropDatabasesLater() {
 	s.T.Helper()
 	registryURL, err := url.Parse(s.RegistryURL)
@@ -353,7 +353,7 @@ func DialAt(t *testing.T, address string, logger *slog.Logger, keys *secrets.Key
 	return c
 }
 
-// Eventually waits until ok, for something that nothing announces.
+// Eventually waits until ok returns true, for events that nothing announces.
 func Eventually(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(Unhurried); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {

@@ -20,12 +20,12 @@ const (
 		SELECT tenant_id, now() - @over::interval, requests FROM unnest(@tenants::text[], @requests::int[]) AS failed (tenant_id, requests)
 		ON CONFLICT ON CONSTRAINT failed_requests_pkey DO UPDATE
 		SET requests = failed_requests.requests + excluded.requests, updated_at = now()`
-	// A canary is compared with what it was before its change for as long as its run goes on.
+	// While a run goes on, its canaries' failures are compared with those before the change, so they are kept.
 	deleteFailed = `
 		DELETE FROM failed_requests f WHERE created_at < now() - interval '2 hours' AND NOT EXISTS (
 			SELECT FROM fleet_runs r JOIN fleet_changes c ON c.run_id = r.id
 			WHERE r.state IN ('running', 'paused', 'halted') AND c.tenant_id = f.tenant_id AND c.wave = 0)`
-	// What was counted over the moment of the change is on neither side of it. At most an hour is compared: what is older is gone.
+	// A count that spans the moment of the change belongs to neither side. At most an hour is compared: older counts are gone.
 	selectCanaries = `
 		SELECT t.id AS tenant_id, t.signup_id,
 			(SELECT coalesce(sum(requests), 0) FROM failed_requests f
@@ -41,17 +41,17 @@ const (
 		WHERE c.run_id = $1 AND c.wave = 0 ORDER BY random() LIMIT 1`
 )
 
-// Canary is a church of wave 0 that was changed.
+// Canary is a changed church of wave 0.
 type Canary struct {
 	TenantID string
 	SignupID string
 
 	FailedSince  int // requests since its change,
-	FailedBefore int // and in the same time before, at least in 5 minutes
+	FailedBefore int // and in the same time before it, at least 5 minutes
 }
 
-// Canaries returns a run's canaries. If the run was resumed later than they were changed, what failed is compared with the time
-// before that.
+// Canaries returns a run's canaries. If the run was resumed after their change, failures are compared before and after the
+// resume.
 func (l *Ledger) Canaries(ctx context.Context, runID string, resumed time.Time) ([]Canary, error) {
 	canaries, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Canary], selectCanaries, pgx.NamedArgs{"run": runID, "resumed": resumed})
 	if err != nil {
@@ -80,7 +80,7 @@ type FailedRequests struct {
 	counts map[string]int
 }
 
-// NewFailedRequests counts for the registry database. Keep enters what was counted.
+// NewFailedRequests counts for the registry database. Keep writes the counts.
 func NewFailedRequests(registry *postgres.Pool, log *slog.Logger) *FailedRequests {
 	return &FailedRequests{db: registry, log: log, since: time.Now(), counts: map[string]int{}}
 }
@@ -88,10 +88,10 @@ func NewFailedRequests(registry *postgres.Pool, log *slog.Logger) *FailedRequest
 const (
 	reportPause  = 10 * time.Second
 	reportLimit  = 3 * time.Second
-	mostChurches = 10_000 // that a report names: if more fail at once, it isn't because of their schema
+	mostChurches = 10_000 // in a report: if more fail at once, their schema isn't the cause
 )
 
-// Count counts a request of a church.
+// Count counts a church's failed request.
 func (f *FailedRequests) Count(tenantID string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -100,7 +100,7 @@ func (f *FailedRequests) Count(tenantID string) {
 	}
 }
 
-// Keep enters the counts until ctx ends.
+// Keep writes the counts until ctx ends.
 func (f *FailedRequests) Keep(ctx context.Context) {
 	for {
 		select {
@@ -112,8 +112,8 @@ func (f *FailedRequests) Keep(ctx context.Context) {
 	}
 }
 
-// Report enters what was counted since the last time. What can't be entered is forgotten: while the registry is away, no church
-// is served as usual.
+// Report writes what was counted since the last report. Counts that can't be written are dropped: while the registry is away,
+// no church is served normally anyway.
 func (f *FailedRequests) Report(ctx context.Context) {
 	f.mu.Lock()
 	counts, over := f.counts, time.Since(f.since)
@@ -135,7 +135,7 @@ func (f *FailedRequests) Report(ctx context.Context) {
 	}
 }
 
-// Tidy forgets what failed hours ago. Idempotent.
+// Tidy deletes counts that are hours old. Idempotent.
 func (f *FailedRequests) Tidy(ctx context.Context) error {
 	if _, err := f.db.Exec(ctx, deleteFailed); err != nil {
 		return fmt.Errorf("tidy failed requests: %w", err)

@@ -1,5 +1,5 @@
-// Package ledger keeps, in the registry database, what runs over the fleet do and did with each church. What a run is,
-// and in which order it goes on, is decided elsewhere.
+// Package ledger records in the registry database what runs over the fleet do with each church. What a run is, and in
+// which order it proceeds, is decided elsewhere.
 package ledger
 
 import (
@@ -18,7 +18,7 @@ import (
 	"narthex/internal/sqlstate"
 )
 
-// ErrBusy means that another run goes on over the same server's churches.
+// ErrBusy means that another run over the same server's churches is active.
 var ErrBusy = errors.New("another run goes on over this server's churches")
 
 // ErrNotFound means that there is no such run.
@@ -43,7 +43,7 @@ const (
 	oneRun     = selectRun + ` WHERE id = $1`
 	recentRuns = selectRun + ` ORDER BY created_at DESC LIMIT $1`
 
-	// The churches of a run: those that are behind, or those of another run that changed or that failed.
+	// The churches of a run: those that are behind, or the changed or failed ones of another run.
 	churchesBehind = `
 		SELECT id, schema_version, @version::int AS to_version, last_accessed_at FROM tenants
 		WHERE database_host = @host AND database_port = @port AND schema_version < @version AND status <> 'deleted'`
@@ -55,7 +55,7 @@ const (
 		SELECT t.id, t.schema_version, @version::int AS to_version, t.last_accessed_at
 		FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
 		WHERE c.run_id = @retries AND c.state = 'failed' AND t.schema_version < @version`
-	// The least used come first, and the canaries before all.
+	// The canaries come first, then the least used churches.
 	insertChanges = `
 		WITH chosen AS (
 			SELECT *, CASE WHEN @canaries::text[] = '{}' THEN row_number() OVER (ORDER BY last_accessed_at NULLS FIRST, id) <= @few
@@ -72,7 +72,7 @@ const (
 		INSERT INTO fleet_changes (run_id, tenant_id, from_version, to_version, wave, position)
 		SELECT @run, id, schema_version, to_version, @last_wave, row_number() OVER (ORDER BY id) FROM (%s) churches ON CONFLICT DO NOTHING`
 
-	// What a request waits for is first, in whichever wave it is; but not before the canaries are done.
+	// Churches that a request waits for come first, whatever their wave, but not before the canaries are done.
 	claim = `
 		WITH wanted AS (
 			SELECT tenant_id FROM fleet_changes WHERE run_id = @run AND state = 'waiting' AND wanted_at IS NOT NULL AND @wave > 0
@@ -87,8 +87,8 @@ const (
 		AND EXISTS (SELECT FROM fleet_runs WHERE id = @run AND state = 'running')
 		AND (SELECT count(*) FROM fleet_changes WHERE run_id = @run AND state = 'failed') < @budget
 		RETURNING c.tenant_id, c.from_version, c.to_version, c.attempts, coalesce(t.signup_id, '') AS signup_id`
-	// The registry hears of the new version in the same statement, and by it the routers. What fails because its church was
-	// removed meanwhile has not failed.
+	// The same statement updates the version in the registry, which notifies the routers. A change that failed because its
+	// church was removed doesn't count as failed.
 	finish = `
 		WITH done AS (
 			UPDATE fleet_changes SET sqlstate = @sqlstate, error = @error, updated_at = now(),
@@ -145,7 +145,7 @@ func (l *Ledger) Open(ctx context.Context, in fleet.Input) error {
 	return nil
 }
 
-// Extend adds to a run the churches that are behind its version by now, at the end. Idempotent.
+// Extend adds to the end of a run the churches that are now behind its version. Idempotent.
 func (l *Ledger) Extend(ctx context.Context, in fleet.Input) error {
 	args, err := arguments(in)
 	if err != nil {
@@ -176,7 +176,7 @@ func arguments(in fleet.Input) (pgx.NamedArgs, error) {
 	}, nil
 }
 
-// Enter writes where a run is. Idempotent.
+// Enter records a run's position. Idempotent.
 func (l *Ledger) Enter(ctx context.Context, at fleet.Progress) error {
 	if _, err := l.db.Exec(ctx, updateRun, at.RunID, at.Stage, at.State, at.Reason); err != nil {
 		return fmt.Errorf("enter fleet run: %w", err)
@@ -195,14 +195,14 @@ func (l *Ledger) Say(ctx context.Context, runID, reason string) error {
 // Claimed is a church whose turn it is.
 type Claimed struct {
 	TenantID    string
-	SignupID    string // empty where the church is gone
+	SignupID    string // empty if the church is gone
 	FromVersion int
 	ToVersion   int
 	Attempts    int
 }
 
-// Claim takes the next church of a wave. It reports false if there is none left, if the run is not running, or if as
-// many have failed as its budget allows.
+// Claim takes the next church of a wave. It reports false if none is left, if the run is not running, or if the
+// budget of failures is used up.
 func (l *Ledger) Claim(ctx context.Context, slice fleet.Slice) (claimed Claimed, ok bool, err error) {
 	claimed, err = postgres.One(ctx, l.db, pgx.RowToStructByName[Claimed], claim, pgx.NamedArgs{
 		"run": slice.RunID, "wave": slice.Wave, "budget": slice.Budget,
@@ -216,8 +216,8 @@ func (l *Ledger) Claim(ctx context.Context, slice fleet.Slice) (claimed Claimed,
 	return claimed, true, nil
 }
 
-// Changed records that a church has its new version, and tells the registry, also the oldest version whose release works
-// with it.
+// Changed records that a church has its new version. It also writes to the registry the version and the oldest version
+// whose release works with it.
 func (l *Ledger) Changed(ctx context.Context, runID, tenantID string, serves int) error {
 	return l.finish(ctx, runID, tenantID, pgx.NamedArgs{"state": "changed", "serves": serves, "sqlstate": "", "error": ""})
 }
@@ -237,7 +237,7 @@ func (l *Ledger) finish(ctx context.Context, runID, tenantID string, args pgx.Na
 	return nil
 }
 
-// GiveBack lets a claimed church wait again, or, without a tenant id, all that an interrupted attempt had claimed.
+// GiveBack puts a claimed church back in the queue or, without a tenant id, all that an interrupted attempt had claimed.
 func (l *Ledger) GiveBack(ctx context.Context, runID, tenantID string) error {
 	statement, args := giveBack, []any{runID, tenantID}
 	if tenantID == "" {
@@ -249,7 +249,7 @@ func (l *Ledger) GiveBack(ctx context.Context, runID, tenantID string) error {
 	return nil
 }
 
-// Requeue lets a run's failed churches wait again.
+// Requeue puts a run's failed churches back in the queue.
 func (l *Ledger) Requeue(ctx context.Context, runID string) error {
 	if _, err := l.db.Exec(ctx, requeue, runID); err != nil {
 		return fmt.Errorf("requeue failed churches: %w", err)
@@ -257,7 +257,7 @@ func (l *Ledger) Requeue(ctx context.Context, runID string) error {
 	return nil
 }
 
-// Want moves a church to the head of the queue, where a run has it in one. Idempotent.
+// Want moves a church to the head of the queue, if it is in a run's queue. Idempotent.
 func (l *Ledger) Want(ctx context.Context, tenantID string) error {
 	if _, err := l.db.Exec(ctx, want, tenantID); err != nil {
 		return fmt.Errorf("want church: %w", err)
@@ -274,7 +274,7 @@ func (l *Ledger) Tally(ctx context.Context, runID string) (fleet.Tally, error) {
 	return counted, nil
 }
 
-// Span returns the versions between which an undo of a run goes.
+// Span returns the versions that an undo of a run starts from and ends at.
 func (l *Ledger) Span(ctx context.Context, runID string) (from, to int, err error) {
 	if err := l.db.QueryRow(ctx, selectSpan, runID).Scan(&from, &to); err != nil {
 		return 0, 0, fmt.Errorf("look between which versions a run went: %w", err)
@@ -282,7 +282,7 @@ func (l *Ledger) Span(ctx context.Context, runID string) (from, to int, err erro
 	return from, to, nil
 }
 
-// Left returns how many churches up to a wave still wait.
+// Left returns how many churches of a wave and earlier ones still wait.
 func (l *Ledger) Left(ctx context.Context, runID string, wave int) (left int, err error) {
 	if err := l.db.QueryRow(ctx, leftOfWave, runID, wave).Scan(&left); err != nil {
 		return 0, fmt.Errorf("count what is left of a wave: %w", err)
@@ -290,7 +290,7 @@ func (l *Ledger) Left(ctx context.Context, runID string, wave int) (left int, er
 	return left, nil
 }
 
-// Run is a run as the ledger knows it.
+// Run is a run as recorded in the ledger.
 type Run struct {
 	ID        string      `json:"id"`
 	Server    string      `json:"server"`
@@ -316,7 +316,7 @@ func (l *Ledger) Run(ctx context.Context, id string) (Run, error) {
 	return run, nil
 }
 
-// Runs returns the newest runs, newest first.
+// Runs returns the newest runs, newest first, at most most.
 func (l *Ledger) Runs(ctx context.Context, most int) ([]Run, error) {
 	runs, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Run], recentRuns, most)
 	if err != nil {
@@ -334,7 +334,7 @@ type Failure struct {
 	UpdatedAt time.Time `json:"updatedAt"`
 }
 
-// Failures returns a run's failed churches, at most so many.
+// Failures returns a run's failed churches, at most most.
 func (l *Ledger) Failures(ctx context.Context, runID string, most int) ([]Failure, error) {
 	failures, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Failure], selectFailed, runID, most)
 	if err != nil {
@@ -349,10 +349,10 @@ type Versions struct {
 	DatabasePort  int
 	SchemaVersion int
 	Churches      int
-	Since         time.Time // when the first of them got it
+	Since         time.Time // when the first of them got this version
 }
 
-// Server is the server's host:port.
+// Server returns the server's host:port.
 func (v Versions) Server() string {
 	return net.JoinHostPort(v.DatabaseHost, strconv.Itoa(v.DatabasePort))
 }

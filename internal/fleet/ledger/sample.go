@@ -10,7 +10,7 @@ import (
 	"narthex/internal/postgres"
 )
 
-// Sample is a church on a copy of which a run is rehearsed.
+// Sample is a church whose copy is used to rehearse a run.
 type Sample struct {
 	TenantID      string
 	SignupID      string
@@ -18,7 +18,7 @@ type Sample struct {
 	Why           string
 }
 
-// One church has one reason.
+// Each church gets only one reason.
 const selectSamples = `
 	WITH behind AS (
 		SELECT t.id AS tenant_id, t.signup_id, t.schema_version, t.created_at FROM tenants t JOIN (` + churchesBehind + `) b ON b.id = t.id),
@@ -29,8 +29,8 @@ const selectSamples = `
 		UNION ALL (SELECT *, 'random', 3 FROM behind ORDER BY random() LIMIT 1))
 	SELECT DISTINCT ON (tenant_id) tenant_id, signup_id, schema_version, why FROM chosen ORDER BY tenant_id, rank`
 
-// Samples chooses churches for a rehearsal: the first of the largest that is behind, the oldest and one at random, and
-// returns how many churches are behind. There are none if no church is behind.
+// Samples chooses churches for a rehearsal: the first of largest that is behind, the oldest and a random one. It also
+// returns how many churches are behind. If no church is behind, there are no samples.
 func (l *Ledger) Samples(ctx context.Context, in fleet.Input, largest []string) (samples []Sample, behind int, err error) {
 	args, err := arguments(in)
 	if err != nil {

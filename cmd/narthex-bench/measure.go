@@ -20,9 +20,10 @@ const (
 	figureRead   = "read"
 	figureGrowth = "growth"
 	figureMemory = "memory"
+	figureFleet  = "fleet"
 )
 
-var figureNames = []string{figureAlone, figureEngine, figureBurst, figureLogin, figureRead, figureGrowth, figureMemory}
+var figureNames = []string{figureAlone, figureEngine, figureBurst, figureLogin, figureRead, figureGrowth, figureMemory, figureFleet}
 
 const (
 	fewTenants       = 10 // on the server when the first signups are measured
@@ -76,6 +77,7 @@ func measure(ctx context.Context, f flags, stack *stack, progress func(string, .
 		{[]string{figureRead}, b.measureReads},
 		{[]string{figureGrowth}, b.measureGrowth},
 		{[]string{figureMemory}, b.measureMemory},
+		{[]string{figureFleet}, b.measureFleet}, // last: another release is current then
 	}
 	for _, p := range phases {
 		if p.figures != nil && !slices.ContainsFunc(p.figures, b.wanted) {

@@ -34,6 +34,8 @@ import (
 const (
 	startPatience = 3 * time.Minute
 	stopPatience  = time.Minute
+
+	taskQueue = "signups"
 )
 
 // stack is PostgreSQL and Temporal as the development stack runs them, and `narthex serve`, the production
@@ -50,6 +52,7 @@ type stack struct {
 	narthexDev, narthex string // executables
 
 	folder string
+	log    string // of Narthex's newest process
 	stops  []func()
 }
 
@@ -154,30 +157,45 @@ func (s *stack) startTemporal(ctx context.Context) error {
 // startNarthex runs `narthex serve`. Throttling is on, but it trusts this program to name its clients, and
 // each request comes from a different client.
 func (s *stack) startNarthex(ctx context.Context) error {
-	logPath := filepath.Join(s.folder, "narthex.log")
-	logFile, err := os.Create(logPath)
+	serve, err := s.startProgram(ctx, s.narthex, "serve", nil)
+	s.serve, s.api, s.operations = serve.process, "http://"+serve.HTTP, "http://"+serve.Operations
+	return err
+}
+
+// running is a process of ours that is ready.
+type running struct {
+	process          *children.Process
+	HTTP, Operations string // addresses
+}
+
+// startProgram runs one of Narthex's programs, and returns once it is ready.
+func (s *stack) startProgram(ctx context.Context, path, command string, more map[string]string) (running, error) {
+	s.log = filepath.Join(s.folder, fmt.Sprintf("narthex-%d.log", len(s.stops)))
+	logFile, err := os.Create(s.log)
 	if err != nil {
-		return err
+		return running{}, err
 	}
 	defer logFile.Close()
-	cmd := exec.Command(s.narthex, "serve")
+	cmd := exec.Command(path, command)
 	cmd.Stderr, cmd.Env = logFile, program.NeutralEnvironment()
-	for name, value := range s.variables() {
+	variables := s.variables()
+	maps.Copy(variables, more)
+	for name, value := range variables {
 		cmd.Env = append(cmd.Env, name+"="+value)
 	}
-	if s.serve, err = children.Start(cmd, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("start narthex serve: %w", err)
+	process, err := children.Start(cmd, syscall.SIGKILL)
+	if err != nil {
+		return running{}, fmt.Errorf("start narthex %s: %w", command, err)
 	}
-	s.stops = append(s.stops, func() { s.serve.End(stopPatience) })
-	s.api, s.operations, err = s.awaitReady(ctx, logPath)
-	return err
+	s.stops = append(s.stops, func() { process.End(stopPatience) })
+	return awaitReady(ctx, process, s.log)
 }
 
 func (s *stack) variables() map[string]string {
 	all := maps.Clone(map[string]string(s.keys))
 	maps.Copy(all, map[string]string{
 		"REGISTRY_URL": s.databases.RegistryURL, "TENANT_SERVER_URL": s.databases.TenantServerURL,
-		"TEMPORAL_ADDRESS": s.temporalAddress, "TEMPORAL_NAMESPACE": client.DefaultNamespace,
+		"TEMPORAL_ADDRESS": s.temporalAddress, "TEMPORAL_NAMESPACE": client.DefaultNamespace, "TASK_QUEUE": taskQueue,
 		"HTTP_ADDRESS": "127.0.0.1:0", "OPERATIONS_ADDRESS": "127.0.0.1:0", "TRUSTED_PROXIES": "127.0.0.1/32",
 		"DATABASE_POOL_SIZE": strconv.Itoa(readySize),
 		"SIGNUP_WAIT":        "60s", // slow signups are measured instead of answered with 202
@@ -185,32 +203,33 @@ func (s *stack) variables() map[string]string {
 	return all
 }
 
-// awaitReady waits until the log of `narthex serve` says where it listens.
-func (s *stack) awaitReady(ctx context.Context, logPath string) (api, operations string, err error) {
+// awaitReady waits until a program's log says that it is ready, and where it listens.
+func awaitReady(ctx context.Context, process *children.Process, logPath string) (running, error) {
+	r := running{process: process}
 	for {
 		content, err := os.ReadFile(logPath)
 		if err != nil {
-			return "", "", err
+			return r, err
 		}
 		for line := range bytes.Lines(content) {
-			var said struct{ Msg, HTTP, Operations string }
+			var said struct{ Msg string }
 			if json.Unmarshal(line, &said) == nil && said.Msg == "ready" {
-				return "http://" + said.HTTP, "http://" + said.Operations, nil
+				return r, json.Unmarshal(line, &r)
 			}
 		}
 		select {
-		case <-s.serve.Done():
-			return "", "", fmt.Errorf("narthex serve did not start: %s", bytes.TrimSpace(content))
+		case <-process.Done():
+			return r, fmt.Errorf("narthex did not start: %s", bytes.TrimSpace(content))
 		case <-ctx.Done():
-			return "", "", errors.New("narthex serve did not get ready in time")
+			return r, errors.New("narthex did not get ready in time")
 		case <-time.After(20 * time.Millisecond):
 		}
 	}
 }
 
-// logTail returns the last warnings of `narthex serve`, to report with an error.
+// logTail returns the last warnings of Narthex's newest process, to report with an error.
 func (s *stack) logTail() string {
-	content, _ := os.ReadFile(filepath.Join(s.folder, "narthex.log"))
+	content, _ := os.ReadFile(s.log)
 	var last []string
 	for line := range strings.Lines(string(content)) {
 		if !strings.Contains(line, `"level":"INFO"`) {

@@ -2,6 +2,8 @@
 package program
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -11,27 +13,68 @@ import (
 	"github.com/gofrs/flock"
 )
 
-// Build builds a program of this module, such as narthex or narthex-dev, without race instrumentation, and
-// returns the executable's path. `go tool -n` keeps it in Go's build cache, so it is linked only once and
-// leaves nothing behind.
-func Build(name string) (path string, err error) { return BuildWith(name, "") }
+// Build builds a program of this module, like narthex or narthex-dev, without race instrumentation, and
+// returns the executable's path. `go tool -n` keeps it in Go's build cache: it is linked once, and
+// nothing is left behind.
+func Build(name string) (path string, err error) { return build(name, "") }
 
-// BuildWith builds a program with some files replaced: overlay is a file for `go build -overlay`, or "".
-func BuildWith(name, overlay string) (path string, err error) {
-	// One process builds and the others wait. Users do not wait for each other.
+// BuildNext builds a program as a later release has it, whose tenant schema has more migrations: their text by file name.
+// Their files are kept in folder, which must be there.
+func BuildNext(name, folder string, migrations map[string]string) (path string, err error) {
+	root, err := Root()
+	if err != nil {
+		return "", err
+	}
+	replace := map[string]string{}
+	for file, text := range migrations {
+		there := filepath.Join(folder, file)
+		if err := os.WriteFile(there, []byte(text), 0o600); err != nil {
+			return "", err
+		}
+		replace[filepath.Join(root, "migrations", "tenant", file)] = there
+	}
+	overlay, err := json.Marshal(map[string]any{"Replace": replace})
+	if err != nil {
+		return "", err
+	}
+	at := filepath.Join(folder, "overlay.json")
+	if err := os.WriteFile(at, overlay, 0o600); err != nil {
+		return "", err
+	}
+	return build(name, at)
+}
+
+// Root is the folder of this module, in which the process works, or in a folder of it.
+func Root() (string, error) {
+	root, err := filepath.Abs(".")
+	if err != nil {
+		return "", err
+	}
+	for _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil; _, err = os.Stat(filepath.Join(root, "go.mod")) {
+		if root == filepath.Dir(root) {
+			return "", errors.New("there is no go.mod: run it in the module's folder")
+		}
+		root = filepath.Dir(root)
+	}
+	return root, nil
+}
+
+// build builds a program as it would be with other files: overlay is a file as `go build -overlay` takes it, or "".
+func build(name, overlay string) (path string, err error) {
+	// One process builds, the others wait; a user's builds do not wait for another's.
 	lock := flock.New(filepath.Join(os.TempDir(), fmt.Sprintf("narthex-test-build-%d.lock", os.Getuid())))
 	if err := lock.Lock(); err != nil {
 		return "", fmt.Errorf("lock the build: %w", err)
 	}
 	defer func() { _ = lock.Unlock() }()
-	build := exec.Command("go", "tool", "-n", "narthex/cmd/"+name)
+	command := exec.Command("go", "tool", "-n", "narthex/cmd/"+name)
 	flags := withoutRace(os.Getenv("GOFLAGS"))
 	if overlay != "" {
 		flags += " -overlay=" + overlay
 	}
-	build.Env = append(os.Environ(), "GOFLAGS="+flags)
-	build.Stderr = os.Stderr
-	output, err := build.Output()
+	command.Env = append(os.Environ(), "GOFLAGS="+flags)
+	command.Stderr = os.Stderr
+	output, err := command.Output()
 	if err != nil {
 		return "", fmt.Errorf("build %s: %w", name, err)
 	}

@@ -1,7 +1,6 @@
 package testenv
 
 import (
-	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
@@ -50,26 +49,7 @@ func NextRelease(
 	t testing.TB, name string, migrations map[string]string,
 ) func(t testing.TB, environment []string, arguments ...string) *Run {
 	t.Helper()
-	root, err := moduleRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
-	folder, replace := Folder(t), map[string]string{}
-	for file, text := range migrations {
-		there := filepath.Join(folder, file)
-		if err := os.WriteFile(there, []byte(text), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		replace[filepath.Join(root, "migrations", "tenant", file)] = there
-	}
-	overlay, err := json.Marshal(map[string]any{"Replace": replace})
-	if err == nil {
-		err = os.WriteFile(filepath.Join(folder, "overlay.json"), overlay, 0o600)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	path, err := program.BuildWith(name, filepath.Join(folder, "overlay.json"))
+	path, err := program.BuildNext(name, Folder(t), migrations)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +87,7 @@ func startProgram(t testing.TB, path string, input io.Reader, environment []stri
 // dependOnSources makes go test's cache treat the whole module as an input of the test. The cache watches the
 // folders that a test reads, but not the programs that it runs.
 func dependOnSources() error {
-	root, err := moduleRoot()
+	root, err := program.Root()
 	if err != nil {
 		return err
 	}
@@ -117,17 +97,6 @@ func dependOnSources() error {
 		}
 		return err
 	})
-}
-
-func moduleRoot() (string, error) {
-	root, err := filepath.Abs(".")
-	if err != nil {
-		return "", err
-	}
-	for _, err := os.Stat(filepath.Join(root, "go.mod")); err != nil; _, err = os.Stat(filepath.Join(root, "go.mod")) {
-		root = filepath.Dir(root)
-	}
-	return root, nil
 }
 
 // ProcessID returns the process's id.

@@ -81,6 +81,7 @@ var arrows = []struct{ from, to, reason string }{
 
 	// Development and tests.
 	{"cmd/narthex-dev cmd/narthex-bench", "dev/children dev/localpg dev/devstack", "Both run servers on this machine."},
+	{"cmd/narthex-bench", "fleet schema", "It runs over a fleet, beside golang-migrate's loop over the same churches."},
 	{"cmd/narthex-dev cmd/narthex-bench", "config registry secrets searchattributes", "Both prepare a registry and a namespace."},
 	{"cmd/narthex-dev", "dev/localtemporal telemetry", "The stack has a Temporal server, and a log."},
 	{"cmd/narthex-bench", "dev/program signup migrations", "It measures the program, beside a plain one that makes the same databases."},

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -45,7 +44,7 @@ func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Ta
 		}
 	}
 	err = a.Ledger.Open(ctx, in)
-	if errors.Is(err, ledger.ErrBusy) {
+	if errors.Is(err, fleet.ErrBusy) {
 		return fleet.Tally{}, refuse(err.Error())
 	}
 	if err != nil {
@@ -201,7 +200,7 @@ func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server
 		change := tenantserver.Change{From: claimed.FromVersion, To: claimed.ToVersion}
 		cause = server.ChangeSchema(ctx, d, change, a.limits())
 	}
-	if isAway(cause) && claimed.Attempts < mostAttempts && server.Ping(ctx) != nil {
+	if claimed.Attempts < mostAttempts && isDown(ctx, server, cause) {
 		return false, errors.Join(cause, a.Ledger.GiveBack(ctx, slice.RunID, claimed.TenantID))
 	}
 	return true, a.enterChange(ctx, server, slice.RunID, claimed, cause)
@@ -233,6 +232,11 @@ func isAway(err error) bool {
 	return err != nil && sqlstate.Outage(err)
 }
 
+// isDown reports whether the server is to blame for an error, and still doesn't answer.
+func isDown(ctx context.Context, server *tenantserver.Server, err error) bool {
+	return isAway(err) && server.Ping(ctx) != nil
+}
+
 func (a *Activities) limits() tenantserver.Limits {
 	if a.FleetLimits == (tenantserver.Limits{}) {
 		return tenantserver.DefaultLimits
@@ -242,11 +246,10 @@ func (a *Activities) limits() tenantserver.Limits {
 
 // fleetServer returns the server with this name. Another worker may know a server that this one doesn't.
 func (a *Activities) fleetServer(name string) (*tenantserver.Server, error) {
-	servers := a.servers()
-	i := slices.IndexFunc(servers, func(s *tenantserver.Server) bool { return s.Name() == name })
-	if i < 0 {
+	server := a.serverNamed(name)
+	if server == nil {
 		message := "this worker is not told of the server " + name + ": see OTHER_TENANT_SERVER_URLS"
 		return nil, temporal.NewApplicationError(message, saga.ErrorDatabase)
 	}
-	return servers[i], nil
+	return server, nil
 }

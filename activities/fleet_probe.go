@@ -45,7 +45,7 @@ func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Watch) (problem
 func (a *Activities) probe(ctx context.Context, server *tenantserver.Server, canary ledger.Canary) (problems []string, err error) {
 	d := tenantserver.Database{TenantID: canary.TenantID, SignupID: canary.SignupID}
 	refused, err := server.Probe(ctx, d, a.Statements)
-	if isAway(err) && server.Ping(ctx) != nil {
+	if isDown(ctx, server, err) {
 		return nil, err
 	}
 	if err != nil {

@@ -38,7 +38,7 @@ func (a *Activities) RehearseFleet(ctx context.Context, in fleet.Input) (fleet.R
 		if errors.Is(err, tenantserver.ErrNoPrograms) {
 			return fleet.Rehearsal{}, refuse(err.Error() + ": install PostgreSQL's client programs, or leave the rehearsal out")
 		}
-		if err != nil && isAway(err) && server.Ping(ctx) != nil {
+		if isDown(ctx, server, err) {
 			return fleet.Rehearsal{}, undo("rehearse", err)
 		}
 		if err != nil {

@@ -86,6 +86,16 @@ func (a *Activities) servers() []*tenantserver.Server {
 	return append([]*tenantserver.Server{a.Server}, a.Others...)
 }
 
+// serverNamed returns the server with this name, nil if this worker knows none.
+func (a *Activities) serverNamed(name string) *tenantserver.Server {
+	for _, server := range a.servers() {
+		if server.Name() == name {
+			return server
+		}
+	}
+	return nil
+}
+
 // serverLimit keeps a server that hangs from delaying the search of the others.
 const serverLimit = time.Minute
 

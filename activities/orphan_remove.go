@@ -3,7 +3,6 @@ package activities
 import (
 	"context"
 	"errors"
-	"slices"
 
 	"narthex/internal/orphan"
 	"narthex/internal/registry"
@@ -50,11 +49,10 @@ func (a *Activities) removeOrphan(ctx context.Context, o orphan.Orphan, due orph
 // removeDatabase renames a database or drops it. Before that, under the tenant's lock, it checks the orphan again and
 // writes a tombstone, so that its signup makes nothing more.
 func (a *Activities) removeDatabase(ctx context.Context, o orphan.Orphan, due orphan.Action) error {
-	i := slices.IndexFunc(a.servers(), func(s *tenantserver.Server) bool { return s.Name() == o.Server })
-	if i < 0 {
+	server, database := a.serverNamed(o.Server), tenantserver.Database{TenantID: o.TenantID, SignupID: o.SignupID}
+	if server == nil {
 		return errSpared
 	}
-	server, database := a.servers()[i], tenantserver.Database{TenantID: o.TenantID, SignupID: o.SignupID}
 	permit := func(ctx context.Context) error {
 		if err := a.secondLook(ctx, o); err != nil {
 			return err

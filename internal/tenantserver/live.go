@@ -3,8 +3,6 @@ package tenantserver
 import (
 	"context"
 	"errors"
-	"fmt"
-	"maps"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -14,7 +12,6 @@ import (
 	"narthex/internal/postgres"
 	"narthex/internal/schema"
 	"narthex/internal/sqlstate"
-	"narthex/internal/sqltrace"
 )
 
 // Limits bound how long a change of a database in use may delay others.
@@ -55,23 +52,13 @@ func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, li
 
 // connectAsOwner opens a session in a tenant's database that acts as the role with the database's name.
 func (s *Server) connectAsOwner(ctx context.Context, name string, limits Limits) (*pgx.Conn, error) {
-	config := s.pool.Config().ConnConfig
-	config.Database = name
-	config.Tracer = sqltrace.Tracer{}
-	config.DefaultQueryExecMode = pgx.QueryExecModeExec
-	maps.Copy(config.RuntimeParams, map[string]string{
+	return s.connect(ctx, name, map[string]string{
 		"role":                                name,
 		"search_path":                         "public",
 		"lock_timeout":                        milliseconds(limits.Lock),
 		"statement_timeout":                   milliseconds(limits.Statement),
-		"idle_session_timeout":                postgres.IdleLimit,
 		"idle_in_transaction_session_timeout": postgres.IdleLimit,
 	})
-	conn, err := pgx.ConnectConfig(ctx, config)
-	if err != nil {
-		return nil, fmt.Errorf("connect to tenant database: %w", err)
-	}
-	return conn, nil
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }

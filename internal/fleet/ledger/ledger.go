@@ -18,9 +18,6 @@ import (
 	"narthex/internal/sqlstate"
 )
 
-// ErrBusy means that another run over the same server's churches is active.
-var ErrBusy = errors.New("another run goes on over this server's churches")
-
 // ErrNotFound means that there is no such run.
 var ErrNotFound = errors.New("no such run")
 
@@ -116,7 +113,7 @@ const (
 		FROM tenants WHERE status <> 'deleted' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`
 )
 
-// Open enters a run and its churches. Idempotent. Errors: ErrBusy.
+// Open enters a run and its churches. Idempotent. Errors: fleet.ErrBusy.
 func (l *Ledger) Open(ctx context.Context, in fleet.Input) error {
 	args, err := arguments(in)
 	if err != nil {
@@ -137,7 +134,7 @@ func (l *Ledger) Open(ctx context.Context, in fleet.Input) error {
 		return err
 	})
 	if sqlstate.Of(err) == sqlstate.UniqueViolation {
-		return ErrBusy
+		return fleet.ErrBusy
 	}
 	if err != nil {
 		return fmt.Errorf("open fleet run: %w", err)

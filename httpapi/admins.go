@@ -67,4 +67,4 @@ func requirePrimary(c *gin.Context, tenant *tenantdb.Tenant, who tokens.Subject)
 	return nil
 }
 
-var errForbidden = newProblem(http.StatusForbidden, "forbidden", "You may not do this", "Only a PRIMARY admin may.")
+var errForbidden = newProblem(http.StatusForbidden, "forbidden", "You are not allowed to do this", "Only a PRIMARY admin is.")

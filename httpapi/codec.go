@@ -32,9 +32,9 @@ const maxCodecBody = 8 << 20
 
 var (
 	errCodecToken = newUnauthorized("invalid-token", "The codec token is missing or wrong", "", "Bearer")
-	errCodecHost  = newProblem(http.StatusMisdirectedRequest, "misdirected", "This host is not served here", "Ask 127.0.0.1 or localhost.")
+	errCodecHost  = newProblem(http.StatusMisdirectedRequest, "misdirected", "Wrong host", "Use 127.0.0.1 or localhost.")
 	errCodecBody  = newProblem(http.StatusBadRequest, "malformed-body", "The body is not a list of payloads", "")
-	errCodecKeys  = newProblem(http.StatusUnprocessableEntity, "not-readable", "A payload cannot be opened with this service's keys", "")
+	errCodecKeys  = newProblem(http.StatusUnprocessableEntity, "not-readable", "A payload cannot be decrypted with this service's keys", "")
 )
 
 // NewCodec returns the endpoint through which Temporal's UI shows operators the contents of a signup's history.

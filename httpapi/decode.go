@@ -77,7 +77,7 @@ func readBody(c *gin.Context, limit int64) ([]byte, error) {
 	case errors.Is(err, os.ErrDeadlineExceeded):
 		return nil, errSlowBody
 	case err != nil:
-		return nil, errMalformed("The body could not be read to its end.")
+		return nil, errMalformed("The body is incomplete.")
 	}
 	restart(c)
 	return body, nil
@@ -122,7 +122,7 @@ func checkMembers(body []byte, known []bodyField) (wrong Fields, err error) {
 		case i < 0:
 			wrong.Check(printable(name), "is not a field of this request")
 		case seen[name]:
-			wrong.Check(name, "is given more than once")
+			wrong.Check(name, "appears more than once")
 		case known[i].required && string(value) == "null":
 			wrong.Check(name, "must not be null")
 		}

@@ -10,13 +10,14 @@ import (
 )
 
 var (
-	errNoIfMatch = newProblem(http.StatusPreconditionRequired, "precondition-required", "The change needs an If-Match",
-		"Send the ETag of what you have seen, so that nobody else's change is lost.")
-	errIfMatch = newProblem(http.StatusBadRequest, "malformed-if-match", "The If-Match is malformed",
-		"Send one ETag as it was given out, or *.")
+	errNoIfMatch = newProblem(http.StatusPreconditionRequired, "precondition-required", "The If-Match header is missing",
+		"Send the ETag that you received, so that you don't overwrite somebody else's change.")
+	errIfMatch = newProblem(http.StatusBadRequest, "malformed-if-match", "The If-Match header is malformed",
+		"Send one ETag exactly as you received it, or *.")
 
 	// ErrChanged says that a row has changed since the client read it.
-	ErrChanged = newProblem(http.StatusPreconditionFailed, "changed-meanwhile", "It was changed meanwhile", "Read it again, and decide anew.")
+	ErrChanged = newProblem(http.StatusPreconditionFailed, "changed-meanwhile", "It has changed since you fetched it",
+		"Fetch it again and retry.")
 )
 
 // ETag is a row's version: when it was last changed.

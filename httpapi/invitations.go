@@ -38,12 +38,12 @@ type acceptRequest struct {
 }
 
 var (
-	errInviting = newProblem(http.StatusConflict, "invitation-in-progress", "An invitation of this email is under way",
-		"Wait until it has ended.")
+	errInviting = newProblem(http.StatusConflict, "invitation-in-progress", "An invitation for this email is in progress",
+		"Wait until it has finished.")
 	errNotInvited = newProblem(http.StatusInternalServerError, "invitation-rolled-back", "The invitation failed and was undone",
-		"Nothing was kept; the same request can be sent again.")
-	errInvitation = newProblem(http.StatusNotFound, "invitation-not-found", "There is no such invitation",
-		"It may have expired, or been accepted or taken back: ask for another.")
+		"Nothing was kept. Send the request again.")
+	errInvitation = newProblem(http.StatusNotFound, "invitation-not-found", "Invitation not found",
+		"It may have expired, or it was accepted or withdrawn. Ask for a new one.")
 	acceptLimits = limits{"accept", loginLimits.address, loginLimits.account} // here an account is a link, valid or not
 )
 

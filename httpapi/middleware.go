@@ -8,7 +8,7 @@ import (
 	"github.com/gin-gonic/gin"
 )
 
-var errInternal = newProblem(http.StatusInternalServerError, "internal", "Something went wrong here", "")
+var errInternal = newProblem(http.StatusInternalServerError, "internal", "Internal error", "")
 
 // secureHeaders tells browsers to treat answers as plain data, and caches not to store them.
 func secureHeaders(c *gin.Context) {

@@ -19,9 +19,9 @@ const (
 
 var (
 	errLimit = newProblem(http.StatusBadRequest, "malformed-query", "The query is malformed",
-		fmt.Sprintf("limit is a number from 1 to %d.", maxPage))
+		fmt.Sprintf("limit must be a number from 1 to %d.", maxPage))
 	errCursor = newProblem(http.StatusBadRequest, "malformed-query", "The query is malformed",
-		"cursor is not one that was given out: follow the next link as it is.")
+		"cursor is not valid. Follow the next link exactly as you received it.")
 )
 
 // Page is the part of a list that a request asks for: at most Limit rows, with ids after After. Ids are
@@ -58,7 +58,7 @@ func PageOf(c *gin.Context) (Page, error) {
 func QueryID(c *gin.Context, name string) (string, error) {
 	id, given := c.GetQuery(name)
 	if given && !ids.Valid(id) {
-		return "", newProblem(http.StatusBadRequest, "malformed-query", "The query is malformed", name+" is not an id.")
+		return "", newProblem(http.StatusBadRequest, "malformed-query", "The query is malformed", name+" must be an id.")
 	}
 	return id, nil
 }

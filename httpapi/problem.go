@@ -79,39 +79,40 @@ func (p *problem) in(signupID string) *problem {
 }
 
 var (
-	errNoRoute  = newProblem(http.StatusNotFound, "not-found", "There is nothing here", "")
-	errNoMethod = newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "This method is not allowed here", "")
-	errEncoding = newProblem(http.StatusUnsupportedMediaType, "unsupported-encoding", "The body must not be encoded",
-		"Send it as it is, without Content-Encoding.")
+	errNoRoute  = newProblem(http.StatusNotFound, "not-found", "Not found", "")
+	errNoMethod = newProblem(http.StatusMethodNotAllowed, "method-not-allowed", "Method not allowed", "")
+	errEncoding = newProblem(http.StatusUnsupportedMediaType, "unsupported-encoding", "Content-Encoding is not supported",
+		"Send the body without Content-Encoding.")
 	errSlowBody   = newProblem(http.StatusRequestTimeout, "body-too-slow", "The body did not arrive in time", "")
 	errEmailTaken = newProblem(http.StatusConflict, "email-taken", "This email is already in use", "Log in, or sign up with another email.")
-	errInProgress = newProblem(http.StatusConflict, "signup-in-progress", "A signup for this email is under way", "Wait until it has ended.")
+	errInProgress = newProblem(http.StatusConflict, "signup-in-progress", "A signup with this email is in progress",
+		"Wait until it has finished.")
 	errRolledBack = newProblem(http.StatusInternalServerError, "signup-rolled-back", "The signup failed and was undone",
-		"Nothing was kept; the same request can be sent again, with another Idempotency-Key if it had one.")
-	errUnfinished = newProblem(http.StatusInternalServerError, "signup-failed", "The signup was stopped from outside",
-		"What it had made may not all be removed yet; support can tell by the signup id.")
-	errCredentials = newProblem(http.StatusUnauthorized, "invalid-credentials", "Email or password is wrong", "")
+		"Nothing was kept. Send the request again, with a new Idempotency-Key if it had one.")
+	errUnfinished = newProblem(http.StatusInternalServerError, "signup-failed", "The signup was terminated",
+		"Some of what it created may still exist. Give support the signupId.")
+	errCredentials = newProblem(http.StatusUnauthorized, "invalid-credentials", "Wrong email or password", "")
 	errInactive    = newProblem(http.StatusForbidden, "tenant-inactive", "This church's account is not active", "")
-	errNoSignup    = newProblem(http.StatusNotFound, "signup-not-found", "There is no such signup", "")
+	errNoSignup    = newProblem(http.StatusNotFound, "signup-not-found", "Signup not found", "")
 	errPassword    = newProblem(http.StatusForbidden, "wrong-password", "The current password is wrong", "")
 	errSession     = newProblem(http.StatusUnauthorized, "session-ended", "The session has ended", "Log in again.")
-	errKeyReused   = newProblem(http.StatusUnprocessableEntity, "idempotency-key-reused", "This Idempotency-Key belongs to another request",
-		"Send each new request with a key of its own.")
+	errKeyReused   = newProblem(http.StatusUnprocessableEntity, "idempotency-key-reused",
+		"This Idempotency-Key was sent with another request before", "Use a new key for each new request.")
 	errKeySyntax = newProblem(http.StatusBadRequest, "malformed-idempotency-key", "The Idempotency-Key is malformed",
-		"Send one of 1 to 255 visible ASCII characters, such as a UUID.")
+		"Use 1 to 255 visible ASCII characters, such as a UUID.")
 	errBusy        = newUnavailable("busy", "The service is busy", "", 2)
 	errNotReady    = newUnavailable("not-ready", "The service is not ready", "", 2)
-	errDown        = newUnavailable("database-unavailable", "The church's database does not answer", "", 5)
+	errDown        = newUnavailable("database-unavailable", "The church's database is unavailable", "", 5)
 	errSchemaAhead = newUnavailable("schema-ahead", "The church's database is newer than this release of the service",
 		"The service is being updated. Try again in a minute.", 60)
-	errSchemaBehind = newUnavailable("schema-behind", "The church's database is being brought to this release of the service",
+	errSchemaBehind = newUnavailable("schema-behind", "The church's database has not been upgraded yet",
 		"It is next in the queue. Try again in a few seconds.", 5)
 	errNotStarted = newUnavailable("unavailable", "The signup could not be started",
 		"Try again in a few seconds. It may have started; retrying is safe.", 5)
 	errNotSent = newUnavailable("unavailable", "The invitation could not be started",
 		"Try again in a few seconds. It may have started; retrying is safe.", 5)
-	errUnavailable = newUnavailable("unavailable", "The service cannot answer right now", "Try again in a few seconds.", 5)
-	errToken       = newUnauthorized("invalid-token", "The access token is missing or not valid",
+	errUnavailable = newUnavailable("unavailable", "The service is unavailable", "Try again in a few seconds.", 5)
+	errToken       = newUnauthorized("invalid-token", "The access token is missing or invalid",
 		"Send Authorization: Bearer followed by a current access token.", `Bearer error="invalid_token"`)
 )
 
@@ -123,20 +124,20 @@ func errTooMany(wait time.Duration) *problem {
 }
 
 func errMediaType(want string) *problem {
-	return newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "The body is of another type than this route reads",
+	return newProblem(http.StatusUnsupportedMediaType, "unsupported-media-type", "Unsupported content type",
 		"Send Content-Type: "+want+".")
 }
 
 func errTooLarge(limit int64) *problem {
 	return newProblem(http.StatusRequestEntityTooLarge, "body-too-large", "The body is too large",
-		fmt.Sprintf("At most %d bytes are read.", limit))
+		fmt.Sprintf("The limit is %d bytes.", limit))
 }
 
 // Malformed says why a body cannot be read at all.
 func Malformed(detail string) error { return errMalformed(detail) }
 
 func errMalformed(detail string) *problem {
-	return newProblem(http.StatusBadRequest, "malformed-body", "The body is not what this route reads", detail)
+	return newProblem(http.StatusBadRequest, "malformed-body", "The body is malformed", detail)
 }
 
 // Fields collects the problems of a request's fields.
@@ -157,7 +158,7 @@ func (f Fields) ErrOf(count int) error {
 	if count == 0 {
 		return nil
 	}
-	p := newProblem(http.StatusUnprocessableEntity, "invalid-fields", "Some fields are not valid", "")
+	p := newProblem(http.StatusUnprocessableEntity, "invalid-fields", "Some fields are invalid", "")
 	p.Errors = f
 	if count > len(f) {
 		p.Detail, p.ErrorCount = fmt.Sprintf("There are %d errors; the first %d are listed.", count, len(f)), count

@@ -236,7 +236,7 @@ func alreadyMembers(
 	}
 	for _, r := range requests {
 		if seen[r.key()] {
-			wrong.add(httpapi.FieldError{Row: r.row, Field: "phone", Detail: "is already a member of this name, or an earlier row"})
+			wrong.add(httpapi.FieldError{Row: r.row, Field: "phone", Detail: "duplicates a member, or an earlier row"})
 		}
 		seen[r.key()] = true
 	}

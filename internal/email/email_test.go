@@ -26,7 +26,7 @@ func TestCheck(t *testing.T) {
 		"": "must not be empty", strings.Repeat("a", 250) + "@example.org": "must have 1 to 254 characters",
 		"pat": "is not an email address", "pat <pat@example.org>": "is not an email address",
 		"a@example.org,b@example.org": "is not an email address",
-		"a b@example.org":             "is not an email address", "pa\u00adt@example.org": "must not hold invisible characters",
+		"a b@example.org":             "is not an email address", "pa\u00adt@example.org": "must not contain invisible characters",
 	} {
 		if got := email.Check(given); got != want {
 			t.Errorf("%q: %q, want %q", given, got, want)

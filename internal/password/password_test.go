@@ -17,7 +17,7 @@ func TestCheck(t *testing.T) {
 	for given, want := range map[string]string{
 		"12345678": "", strings.Repeat("ü", 36): "",
 		"1234567": "must have 8 to 72 bytes", strings.Repeat("ü", 37): "must have 8 to 72 bytes",
-		"12345678\x00": "must not hold control characters",
+		"12345678\x00": "must not contain control characters",
 	} {
 		if got := password.Check(given); got != want {
 			t.Errorf("%q: %q, want %q", given, got, want)

@@ -11,7 +11,7 @@ import (
 
 var (
 	// ErrKeyReused means that the idempotency key was first used with another request.
-	ErrKeyReused = errors.New("the idempotency key belongs to another request")
+	ErrKeyReused = errors.New("the idempotency key was sent with another request before")
 	// ErrNoReservation means that nothing is kept under the idempotency key.
 	ErrNoReservation = errors.New("nothing is kept under the idempotency key")
 )

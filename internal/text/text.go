@@ -12,7 +12,7 @@ import (
 func Check(text string, least, most int) string {
 	switch n := utf8.RuneCountInString(text); {
 	case strings.ContainsFunc(text, unwanted):
-		return "must not hold control characters"
+		return "must not contain control characters"
 	case n < least && least == 1:
 		return "must not be empty"
 	case n < least || n > most:
@@ -28,10 +28,10 @@ func CheckName(name string, least, most int) string {
 		return problem
 	}
 	if strings.ContainsFunc(name, invisible) {
-		return "must not hold invisible characters"
+		return "must not contain invisible characters"
 	}
 	if !strings.ContainsFunc(name, visible) {
-		return "must hold a letter, a digit or a sign"
+		return "must contain a letter, a digit or a sign"
 	}
 	return ""
 }

@@ -12,11 +12,11 @@ func TestCheckName(t *testing.T) {
 	for name, want := range map[string]string{
 		"Grace Chapel": "", strings.Repeat("ß", 20): "", "می\u200cخواهم": "", "ක්\u200dෂ": "",
 		"": "must not be empty", strings.Repeat("x", 21): "must have 1 to 20 characters",
-		"a\x00b":   "must not hold control characters",
-		"a\u0085b": "must not hold control characters", "a\ufffdb": "must not hold control characters",
-		"a\u200bb": "must not hold invisible characters",
-		"a\u202eb": "must not hold invisible characters", "\u3164": "must not hold invisible characters",
-		"\u200d": "must hold a letter, a digit or a sign",
+		"a\x00b":   "must not contain control characters",
+		"a\u0085b": "must not contain control characters", "a\ufffdb": "must not contain control characters",
+		"a\u200bb": "must not contain invisible characters",
+		"a\u202eb": "must not contain invisible characters", "\u3164": "must not contain invisible characters",
+		"\u200d": "must contain a letter, a digit or a sign",
 	} {
 		if got := text.CheckName(name, 1, 20); got != want {
 			t.Errorf("%q: %q, want %q", name, got, want)

@@ -61,7 +61,7 @@ func checkVersion(server *tenantserver.Server, in fleet.Input) error {
 	return nil
 }
 
-// checkUndo refuses to take a run back if a migration's way back may lose data.
+// checkUndo refuses to undo a run if one of its down migrations may lose data.
 func (a *Activities) checkUndo(ctx context.Context, server *tenantserver.Server, runID string) error {
 	from, to, err := a.Ledger.Span(ctx, runID)
 	if err != nil {
@@ -107,15 +107,15 @@ func (a *Activities) tally(ctx context.Context, runID string) (fleet.Tally, erro
 	return counted, forward("count the run's churches", err)
 }
 
-// ChangeChurches changes the schema of one church of a wave after the other, until none is left, the run is not running
-// any more, too many have failed, or fleet.SliceTime is over. It slows down while the server suffers. It fails if the server is
-// away; a church that fails alone is entered as failed.
+// ChangeChurches changes a wave's churches until none is left, the run is no longer running, too many have failed, or
+// fleet.SliceTime is over. It slows down while the server is under strain. It fails if the server is down; if only one
+// church fails, the ledger records it.
 func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fleet.Result, error) {
 	server, err := a.fleetServer(slice.Server)
 	if err != nil {
 		return fleet.Result{}, err
 	}
-	if err := server.Ping(ctx); err != nil { // before a church is claimed: an outage must not count as an attempt
+	if err := server.Ping(ctx); err != nil { // before a church is claimed, because an outage must not count as an attempt
 		return fleet.Result{}, undo("reach the server", err)
 	}
 	if err := a.Ledger.GiveBack(ctx, slice.RunID, ""); err != nil {
@@ -136,7 +136,7 @@ func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fle
 	return result, err
 }
 
-// changeAtOnce changes churches at the pace that the server bears, until the slice is over.
+// changeAtOnce changes churches at the pace that the server can take, until the slice is over.
 func (a *Activities) changeAtOnce(ctx context.Context, p *pace) error {
 	limiter := rate.NewLimiter(rate.Inf, 1)
 	if p.slice.Rate > 0 {
@@ -181,12 +181,12 @@ func (a *Activities) result(ctx context.Context, slice fleet.Slice) (fleet.Resul
 }
 
 const (
-	changeLimit  = 5 * time.Minute // for one church, with all its files and waits for locks
+	changeLimit  = 5 * time.Minute // for one church, including all its files and waits for locks
 	mostAttempts = 5               // for a church that breaks its connection every time
 )
 
 // changeNext claims a church and changes it, and reports whether there was one. It finishes a change that has begun even if
-// the slice ends. It fails only if the server is away; the church then goes back to the queue.
+// the slice ends. It fails only if the server is down; the church then goes back to the queue.
 func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server, slice fleet.Slice) (more bool, err error) {
 	claimed, ok, err := a.Ledger.Claim(ctx, slice)
 	if err != nil || !ok {
@@ -222,7 +222,7 @@ func (a *Activities) enterChange(
 	return a.Ledger.Failed(ctx, runID, claimed.TenantID, cause)
 }
 
-// isAway reports whether the server is to blame, not the church: the connection broke, or could not be made.
+// isAway reports whether the cause is the server and not the church: the connection broke or could not be opened.
 func isAway(err error) bool {
 	for _, own := range []error{tenantserver.ErrGone, tenantserver.ErrNotOwned, schema.ErrDirty, schema.ErrVersion} {
 		if errors.Is(err, own) {
@@ -232,7 +232,7 @@ func isAway(err error) bool {
 	return err != nil && sqlstate.Outage(err)
 }
 
-// isDown reports whether the server is to blame for an error, and still doesn't answer.
+// isDown reports whether the server caused an error and still doesn't answer.
 func isDown(ctx context.Context, server *tenantserver.Server, err error) bool {
 	return isAway(err) && server.Ping(ctx) != nil
 }

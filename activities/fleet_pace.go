@@ -15,15 +15,15 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// lookPause is how often a run looks how the server is, and heldPause how often a change that is held back looks whether it
-// still is.
+// lookPause is the time between two checks of the server's health. heldPause is how often a change that is held back checks
+// whether it may start.
 const (
 	lookPause = 5 * time.Second
 	heldPause = 200 * time.Millisecond
 )
 
-// pace is how many churches of a slice may be changed at once: half as many each time that a look finds the server suffering,
-// down to none, and twice as many each time that it doesn't.
+// pace limits how many churches of a slice are changed at once. Each check that finds the server under strain halves the
+// limit, down to zero; each other check doubles it.
 type pace struct {
 	do     *Activities
 	server *tenantserver.Server
@@ -32,11 +32,11 @@ type pace struct {
 	mu     sync.Mutex
 	held   int // how many of slice.AtOnce must wait
 	reason string
-	said   string // what the ledger was told
+	said   string // the reason that is in the ledger
 	done   bool   // there is nothing left to change
 }
 
-// watch looks how the server is, again and again until ctx ends, and tells Temporal that the slice goes on.
+// watch checks the server's health until ctx ends, and sends Temporal heartbeats.
 func (p *pace) watch(ctx context.Context) {
 	for ctx.Err() == nil {
 		activity.RecordHeartbeat(ctx)
@@ -73,7 +73,7 @@ func (p *pace) look(ctx context.Context) {
 	}
 }
 
-// adjust changes the pace. At least so many go on, whatever the server suffers from.
+// adjust changes the pace. It leaves at least least changes running, however much the server suffers.
 func (p *pace) adjust(suffers string, least int) {
 	allowed := p.slice.AtOnce - p.held
 	if suffers == "" {
@@ -94,12 +94,12 @@ func (p *pace) adjust(suffers string, least int) {
 	}
 }
 
-// strain says in words what the server suffers from, and how many churches may be changed even so. A vacuum that prevents
-// wraparound may run for hours, and must not stop a run.
+// strain describes what strains the server, and returns how many churches may still be changed at once. A vacuum that
+// prevents wraparound may run for hours, so it must not stop a run.
 func (p *pace) strain(ctx context.Context) (words string, least int) {
 	canary, err := p.do.Ledger.Sample(ctx, p.slice.RunID)
 	if err != nil {
-		return "", 0 // the registry is away: no church is claimed
+		return "", 0 // the registry is down, so no church is claimed
 	}
 	h, err := p.server.Health(ctx, tenantserver.Database{TenantID: canary.TenantID, SignupID: canary.SignupID})
 	if err != nil {
@@ -116,7 +116,7 @@ func (p *pace) strain(ctx context.Context) (words string, least int) {
 	return words + ", " + vacuums, 0
 }
 
-// exceeded says which bounds a server's health exceeds, but for vacuums.
+// exceeded says which bounds a server's health exceeds, except the one for vacuums.
 func exceeded(h tenantserver.Health, most fleet.Bounds) string {
 	var words []string
 	if h.Lag > most.MaxLag {
@@ -131,7 +131,8 @@ func exceeded(h tenantserver.Health, most fleet.Bounds) string {
 	return strings.Join(words, ", ")
 }
 
-// await waits until the change number i of a slice's AtOnce is not held back, and reports whether the slice goes on by then.
+// await waits until change number i of the slice's AtOnce is no longer held back. It returns false if the slice is over by
+// then.
 func (p *pace) await(ctx context.Context, i int, until time.Time) (on bool, err error) {
 	for time.Now().Before(until) {
 		p.mu.Lock()
@@ -149,7 +150,7 @@ func (p *pace) await(ctx context.Context, i int, until time.Time) (on bool, err 
 	return false, nil
 }
 
-// finish lets nobody wait any longer.
+// finish ends all waits: there is no church left to change.
 func (p *pace) finish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -12,8 +12,8 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// ProbeCanaries describes what has got worse for the canaries: which of the services' statements their
-// databases refuse, and whether more of their requests fail.
+// ProbeCanaries describes the canaries' problems: statements of the services that their databases refuse, and more failed
+// requests than before.
 func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Watch) (problems []string, err error) {
 	server, err := a.fleetServer(in.Server)
 	if err != nil {
@@ -41,7 +41,7 @@ func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Watch) (problem
 	return problems, nil
 }
 
-// probe says which statements a canary's database refuses. It fails if the server is away: that says nothing about the canary.
+// probe says which statements a canary's database refuses. It fails if the server is down, which says nothing about the canary.
 func (a *Activities) probe(ctx context.Context, server *tenantserver.Server, canary ledger.Canary) (problems []string, err error) {
 	d := tenantserver.Database{TenantID: canary.TenantID, SignupID: canary.SignupID}
 	refused, err := server.Probe(ctx, d, a.Statements)

@@ -63,7 +63,7 @@ func (a *Activities) rehearseOn(
 
 const beat = 5 * time.Second
 
-// keepBeating records heartbeats until it is stopped, for work that is one long step.
+// keepBeating sends heartbeats during work that is one long step, until it is stopped.
 func keepBeating(ctx context.Context) (stop func()) {
 	done := make(chan struct{})
 	go func() {

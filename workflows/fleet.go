@@ -11,10 +11,10 @@ import (
 	"narthex/internal/fleet"
 )
 
-// FleetMigration brings one server's churches to one version of the schema: first the template for new ones, then a few
-// canaries, which are watched for a while, then the others in growing waves, and last those that signups have created
-// in the meantime. It has no compensations: a church works at both versions, so a run can stop anywhere, and an operator
-// undoes it with another run.
+// FleetMigration brings one server's churches to one version of the schema: first the template for new churches, then a few
+// canaries, which are watched for a while, then the others in growing waves, and last those that signups have created in
+// the meantime. It has no compensations: churches work at both versions, so a run can stop anywhere, and an operator can
+// undo it with another run.
 func (w *Workflows) FleetMigration(ctx workflow.Context, in fleet.Input) (fleet.Progress, error) {
 	r, err := newFleetRun(ctx, in)
 	if err != nil {
@@ -116,7 +116,7 @@ func (r *fleetRun) changeWaves(ctx workflow.Context) error {
 	return nil
 }
 
-// changeWave changes the churches of a wave and those before it, slice by slice, while the run is running.
+// changeWave changes what is left of a wave and of earlier ones, slice by slice, while the run is running.
 func (r *fleetRun) changeWave(ctx workflow.Context, wave int) error {
 	for {
 		if err := r.awaitRunning(ctx); err != nil {
@@ -218,7 +218,8 @@ func (r *fleetRun) listen(ctx workflow.Context) {
 	}
 }
 
-// resume lets a paused or halted run go on. It renews the limits for failed churches and for failed requests of canaries.
+// resume continues a paused or halted run. From then on, it allows as many failures again, and compares the canaries'
+// failed requests with those before.
 func (r *fleetRun) resume(ctx workflow.Context) error {
 	r.Patience, r.ResumedAt = r.Progress.Tally.Failed+r.in.Options.Budget(r.Progress.Tally.All()), workflow.Now(ctx)
 	return r.enter(ctx, fleet.Running, "")
@@ -228,7 +229,7 @@ func (r *fleetRun) halt(ctx workflow.Context, reason string) error {
 	return r.enter(ctx, fleet.Halted, reason)
 }
 
-// awaitRunning waits until the run may go on. If its history is long by then, it continues as new.
+// awaitRunning waits until the run is running. If its history is long by then, the run continues as new.
 func (r *fleetRun) awaitRunning(ctx workflow.Context) error {
 	err := workflow.Await(ctx, func() bool { return r.Progress.State == fleet.Running })
 	if err != nil || r.slices < slicesOfAHistory {
@@ -259,7 +260,7 @@ func sleep(ctx workflow.Context, d time.Duration, summary string) error {
 	return workflow.NewTimerWithOptions(ctx, d, workflow.TimerOptions{Summary: summary}).Get(ctx, nil)
 }
 
-// do runs one of the run's activities for as long as it takes. A cancel waits until the activity has finished.
+// do runs one of the run's activities, however long it takes. A cancel waits until the activity has finished.
 func do(ctx workflow.Context, activity string, in, out any, summary string) error {
 	options := fleetWork
 	options.Summary = summary

@@ -24,16 +24,16 @@ import (
 
 const (
 	fleetSize      = 200 // churches that are changed in a round
-	fewChurches    = 100 // whose run takes as much memory as one over many
+	fewChurches    = 100 // a run over them should need as much memory as a run over all
 	currentRuns    = 5   // over churches that are all current
-	samplesPerTurn = 20  // a round for so many samples
+	samplesPerTurn = 20  // samples for which there is one round
 
 	nextBuild   = "next" // greater, as text, than a time
 	fleetPolled = 20 * time.Millisecond
 )
 
-// nextMigrations are what the measured change is: a column and its index, which is built without a lock that keeps
-// writers waiting, and so has a file of its own.
+// nextMigrations are the change that is measured: a column and its index. The index has its own file because it is built
+// CONCURRENTLY.
 var nextMigrations = map[string]string{
 	fmt.Sprintf("%06d_planted.up.sql", migrations.TenantVersion()+1): addColumn,
 	fmt.Sprintf("%06d_planted.down.sql", migrations.TenantVersion()+1): `
@@ -47,7 +47,7 @@ const (
 	addColumn = `ALTER TABLE branches ADD COLUMN planted date`
 	addIndex  = `CREATE INDEX CONCURRENTLY branches_planted_idx ON branches (planted)`
 
-	// What is not measured: a church is where it was before.
+	// Not measured: reverts a church to the old schema.
 	takeBack  = `ALTER TABLE branches DROP COLUMN IF EXISTS planted; UPDATE narthex_migrations.versions SET version = %d, dirty = false`
 	isChanged = `SELECT version = $1 AND NOT dirty FROM narthex_migrations.versions`
 
@@ -61,7 +61,7 @@ const (
 		FROM fleet_changes WHERE run_id = $1`
 )
 
-// fleetBench changes the churches' schema, by a run of the next release's worker, or otherwise.
+// fleetBench changes the churches' schema, by a run of the next release's worker or in another way.
 type fleetBench struct {
 	*bench
 	program  string // the next release's
@@ -72,8 +72,7 @@ type fleetBench struct {
 	churches []string // ids
 }
 
-// measureFleet compares runs over the fleet with a loop over its databases. Before each round all databases are taken back
-// to where they were.
+// measureFleet compares runs over the fleet with a loop over its databases. Before each round, all databases are reverted.
 func (b *bench) measureFleet(ctx context.Context) error {
 	if err := b.fill(ctx, b.tenants); err != nil {
 		return err
@@ -118,7 +117,7 @@ func (b *bench) newFleet() (*fleetBench, error) {
 	return f, nil
 }
 
-// startWorker starts the next release's worker, which keeps no database ready: that would disturb.
+// startWorker starts the next release's worker. It keeps no databases ready, because making them would disturb the measurement.
 func (f *fleetBench) startWorker(ctx context.Context) error {
 	if f.worker != nil {
 		f.worker.End(stopPatience)
@@ -128,8 +127,8 @@ func (f *fleetBench) startWorker(ctx context.Context) error {
 	return err
 }
 
-// warmUp is a run that makes the next release's template. It returns once all is dropped that was ready for churches of the
-// older schema.
+// warmUp is a run that makes the next release's template. It returns when all ready databases with the older schema have
+// been dropped.
 func (f *fleetBench) warmUp(ctx context.Context) error {
 	if err := f.takeBack(ctx, f.churches[:1]); err != nil {
 		return err
@@ -157,7 +156,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// compare changes some churches in each way, in turn.
+// compare changes some churches in each of the ways, which take turns.
 func (f *fleetBench) compare(ctx context.Context) error {
 	churches := f.churches[:min(fleetSize, len(f.churches))]
 	rounds := max(1, f.samples/samplesPerTurn)
@@ -205,8 +204,8 @@ func (f *fleetBench) compare(ctx context.Context) error {
 	return nil
 }
 
-// measureSizes looks how much memory a worker has after a run over few churches, and after one over all, and how long a
-// run takes when all are current.
+// measureSizes measures how much memory a worker uses after a run over few churches and after one over all, and how long a
+// run takes if all churches are current.
 func (f *fleetBench) measureSizes(ctx context.Context) error {
 	few := f.churches[:min(fewChurches, len(f.churches))]
 	f.progress("Runs over %d and over %d churches, each by a worker that has just started.", len(few), len(f.churches))
@@ -250,8 +249,8 @@ func (f *fleetBench) input(options fleet.Options) fleet.Input {
 	return fleet.Input{RunID: ids.New(), Server: f.server, Version: migrations.Newest(f.files), Options: options}
 }
 
-// run brings the churches that are behind to the next release's schema, and returns how long that took, from the start of
-// the run until the ledger has the last church. What is left then is to wait for signups, and so it is cancelled.
+// run brings the churches that are behind to the next release's schema. It returns the time from its start until the ledger
+// has the last church. After that, the run would only wait for signups, so it is cancelled.
 func (f *fleetBench) run(ctx context.Context, atOnce int) (took time.Duration, err error) {
 	in := f.input(fleet.Options{AtOnce: atOnce})
 	begun := time.Now()
@@ -267,11 +266,11 @@ func (f *fleetBench) run(ctx context.Context, atOnce int) (took time.Duration, e
 	if err := fleet.Cancel(ctx, f.stack.temporal, f.server); err != nil {
 		return 0, err
 	}
-	_ = f.stack.temporal.GetWorkflow(ctx, fleet.WorkflowID(f.server), "").Get(ctx, nil) // says that it was cancelled
+	_ = f.stack.temporal.GetWorkflow(ctx, fleet.WorkflowID(f.server), "").Get(ctx, nil) // its error only says that it was cancelled
 	return took, ctx.Err()
 }
 
-// lookAt waits a moment, and returns how long the run took, or 0 if it isn't over.
+// lookAt waits a moment, then returns how long the run took, or 0 if it isn't over.
 func (f *fleetBench) lookAt(ctx context.Context, runID string, begun time.Time) (took time.Duration, err error) {
 	if err := pause(ctx, fleetPolled); err != nil {
 		return 0, err
@@ -295,7 +294,7 @@ func (f *fleetBench) runToEnd(ctx context.Context) error {
 	return f.stack.temporal.GetWorkflow(ctx, fleet.WorkflowID(f.server), "").Get(ctx, nil)
 }
 
-// migrateEach is what one would write without a ledger: golang-migrate on one database after the other.
+// migrateEach is what one would write without a ledger: a loop that runs golang-migrate on each database.
 func (f *fleetBench) migrateEach(ctx context.Context, churches []string) error {
 	for _, id := range churches {
 		config, err := f.config(id)
@@ -309,7 +308,7 @@ func (f *fleetBench) migrateEach(ctx context.Context, churches []string) error {
 	return nil
 }
 
-// config leads to a church's database, as its role.
+// config returns how to connect to a church's database as its role.
 func (f *fleetBench) config(id string) (*pgx.ConnConfig, error) {
 	config, err := pgx.ParseConfig(f.stack.databases.TenantServerURL)
 	if err != nil {
@@ -319,7 +318,7 @@ func (f *fleetBench) config(id string) (*pgx.ConnConfig, error) {
 	return config, nil
 }
 
-// changeBare runs the statements and nothing else: the least that a change can take on this machine.
+// changeBare runs only the statements: no change can be faster on this machine.
 func (f *fleetBench) changeBare(ctx context.Context, churches []string, atOnce int) error {
 	return f.onEach(ctx, churches, atOnce, func(conn *pgx.Conn) error {
 		_, err := conn.Exec(ctx, addColumn+fmt.Sprintf(`; UPDATE narthex_migrations.versions SET version = %d`, migrations.Newest(f.files)))
@@ -330,7 +329,7 @@ func (f *fleetBench) changeBare(ctx context.Context, churches []string, atOnce i
 	})
 }
 
-// takeBack brings these churches to where they were, and has the registry call all others current.
+// takeBack reverts these churches, and marks all others as current in the registry.
 func (f *fleetBench) takeBack(ctx context.Context, churches []string) error {
 	before := migrations.TenantVersion()
 	err := f.onEach(ctx, churches, atOnce, func(conn *pgx.Conn) error {

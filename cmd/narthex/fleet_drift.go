@@ -112,7 +112,7 @@ func findDrift(cmd *cobra.Command, check fleet.DriftCheck, asJSON bool) error {
 	return nil
 }
 
-// driftPrinter prints differing churches one by one: there may be more than fit into memory.
+// driftPrinter prints differing churches one by one, because there may be more than fit into memory.
 type driftPrinter struct {
 	out    io.Writer
 	asJSON bool

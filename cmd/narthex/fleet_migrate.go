@@ -268,7 +268,7 @@ func runEnd(id string, err error) error {
 
 const followPause = 200 * time.Millisecond
 
-// outcome returns an error unless everything that was asked for is done.
+// outcome returns an error unless the run has done everything that it was asked to do.
 func outcome(p fleet.Progress) error {
 	switch {
 	case p.State == fleet.Halted || p.State == fleet.Paused:

@@ -1,6 +1,6 @@
 // Package catalog reads a database's schema as a set of facts, and describes how two schemas differ. The facts leave out
-// what must not make a difference: the order of columns, comments, the name of the owning role, PostgreSQL's version.
-// It changes nothing, and knows no table by name.
+// what must not count as a difference: the order of columns, comments, the name of the owning role, PostgreSQL's version.
+// The package changes nothing, and knows no table by name.
 package catalog
 
 import (
@@ -33,7 +33,7 @@ type Fact struct {
 	Value    string `json:"value"`
 }
 
-// Read reads the catalog of db's database with one query. The database's role is the one of the same name. If the
+// Read reads the catalog of db's database with one query. It expects the owner to be the role with the database's name. If the
 // fingerprint equals known, the facts are not sent. db's session must have Settings.
 func Read(ctx context.Context, db *pgx.Conn, known string) (Catalog, error) {
 	var c Catalog

@@ -105,7 +105,7 @@ func compareProperties(key object, p *pair) (differences []Difference) {
 	return differences
 }
 
-// without returns the privileges in these that are not in others.
+// without returns those privileges in these that are not in others.
 func without(these, others string) string {
 	had := strings.Split(others, ", ")
 	return strings.Join(slices.DeleteFunc(strings.Split(these, ", "), func(p string) bool { return slices.Contains(had, p) }), ", ")
@@ -120,7 +120,7 @@ var (
 // String says what differs, as in "branches.name: type text, want character varying(200)".
 func (d Difference) String() string {
 	subject, kind := d.Name, d.Kind+" "
-	if slices.Contains([]string{"database", "schema", "setting", "extension", "default privileges"}, d.Kind) { // their names alone say little
+	if slices.Contains([]string{"database", "schema", "setting", "extension", "default privileges"}, d.Kind) { // the name alone says little
 		subject, kind = strings.TrimSpace(d.Kind+" "+d.Name), ""
 	}
 	role, grants := strings.CutPrefix(d.Property, grantsTo)

@@ -2,8 +2,8 @@ package catalog
 
 import "strings"
 
-// The query reads only system catalogs, so that it runs nothing that a church's role has made. It leaves out what an
-// extension implies, and the functions that a type implies. Names in public have no prefix.
+// The query reads only system catalogs, so it runs nothing that a church's role has made. It leaves out what belongs to an
+// extension, and functions that belong to a type. Names in public have no prefix.
 var (
 	schemas = `
 		SELECT oid, nspname, nspowner, nspacl, CASE nspname WHEN 'public' THEN '' ELSE nspname || '.' END AS prefix

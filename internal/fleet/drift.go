@@ -15,7 +15,7 @@ const (
 	driftLimit  = 15 * time.Second // for each of them
 )
 
-// Church is what the registry says about a church's database: where it is and which schema it has.
+// Church is what the registry knows about a church's database: where it is and which schema it has.
 type Church struct {
 	ID       string `json:"tenantId"`
 	Database string `json:"database"` // its name
@@ -53,7 +53,8 @@ type DriftCount struct {
 func (c DriftCount) Same() int { return c.All - c.Differing - c.Uncompared }
 
 // FindDrift compares all churches' databases with the newest schema, and counts them. A church that can't be compared
-// doesn't stop the others. For one with another version, only that is reported. Errors: Churches', Report's, ctx's.
+// doesn't stop the others. If a church has another version, only the version is reported. Errors: those of Churches, Report
+// and ctx.
 func FindDrift(ctx context.Context, check DriftCheck) (count DriftCount, err error) {
 	var reporting sync.Mutex
 	group, ctx := errgroup.WithContext(ctx)

@@ -94,12 +94,12 @@ type Options struct {
 	Bounds
 }
 
-// Bounds are what a server may bear before a run over its churches slows down.
+// Bounds are the load above which a run over a server's churches slows down.
 type Bounds struct {
 	MaxLag         time.Duration `json:"maxLag,omitempty"`         // of a standby; 0 is DefaultMaxLag
-	MaxConnections float64       `json:"maxConnections,omitempty"` // share of those that it takes; 0 is DefaultMaxConnections
-	MaxRead        time.Duration `json:"maxRead,omitempty"`        // that 95 % of reads take; 0 is DefaultMaxRead
-	MaxVacuums     int           `json:"maxVacuums,omitempty"`     // that prevent wraparound
+	MaxConnections float64       `json:"maxConnections,omitempty"` // share of max_connections in use; 0 is DefaultMaxConnections
+	MaxRead        time.Duration `json:"maxRead,omitempty"`        // p95 of reads; 0 is DefaultMaxRead
+	MaxVacuums     int           `json:"maxVacuums,omitempty"`     // number of autovacuums that prevent wraparound
 }
 
 // The defaults of a run's options.
@@ -113,14 +113,14 @@ const (
 	DefaultMaxConnections = 0.8
 	DefaultMaxRead        = 250 * time.Millisecond
 
-	leastFailures = 3 // that halt a run, however few churches there are
+	leastFailures = 3 // failures that halt a run, however few churches it has
 )
 
 // Input is what a run starts with.
 type Input struct {
 	RunID   string  `json:"runId"`             // a ULID; the run's id in the ledger
 	Server  string  `json:"server"`            // host:port
-	Version int     `json:"version"`           // the target; 0 for an undo, which takes each church back to its earlier version
+	Version int     `json:"version"`           // the target; 0 for an undo, which returns each church to its earlier version
 	Undoes  string  `json:"undoes,omitempty"`  // the run to undo, for its changed churches only
 	Retries string  `json:"retries,omitempty"` // the run to repeat, for its failed churches only
 	Options Options `json:"options"`
@@ -147,7 +147,7 @@ type Progress struct {
 	Server string `json:"server"`
 	Stage  Stage  `json:"stage"`
 	State  State  `json:"state"`
-	Reason string `json:"reason,omitempty"` // why it is paused or halted, or slower than it may be
+	Reason string `json:"reason,omitempty"` // why it is paused, halted or slowed
 	Tally  Tally  `json:"tally"`
 
 	Rehearsal *Rehearsal `json:"rehearsal,omitempty"`
@@ -184,7 +184,7 @@ func (o Options) WithDefaults() Options {
 	return o
 }
 
-// WithDefaults returns the bounds with what was left out.
+// WithDefaults returns the bounds with defaults for what was left out.
 func (b Bounds) WithDefaults() Bounds {
 	b.MaxLag = cmp.Or(b.MaxLag, DefaultMaxLag)
 	b.MaxConnections = cmp.Or(b.MaxConnections, DefaultMaxConnections)
@@ -217,14 +217,14 @@ type Result struct {
 type Watch struct {
 	RunID     string    `json:"runId"`
 	Server    string    `json:"server"`
-	ResumedAt time.Time `json:"resumedAt,omitzero"` // an operator has seen what was wrong before that
+	ResumedAt time.Time `json:"resumedAt,omitzero"` // problems before that are known to the operator who resumed the run
 }
 
 // SliceTime is how long one activity runs, so that the next can run on another release's worker.
 const SliceTime = time.Minute
 
-// ProbePause is the time between two probes of the soaking canaries. SignupTime is how long a signup may go on after the
-// last wave on a worker that doesn't know the new schema.
+// ProbePause is the time between two probes of the soaking canaries. SignupTime is how long after the last wave a signup
+// may still run on a worker that doesn't know the new schema.
 const (
 	ProbePause = 30 * time.Second
 	SignupTime = 30 * time.Second
@@ -242,7 +242,7 @@ func (t Tally) Words() string {
 	return words
 }
 
-// Words say how far a run is, and why it is no further.
+// Words says how far a run is, and why it doesn't proceed.
 func (p Progress) Words() string {
 	if p.Reason == "" {
 		return p.Tally.Words()

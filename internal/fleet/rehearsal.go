@@ -18,7 +18,7 @@ type Copy struct {
 	Why      string        `json:"why"`  // why this church: largest, oldest or random
 	Size     int64         `json:"size"` // bytes, before
 	Took     time.Duration `json:"took"`
-	Locks    []string      `json:"locks,omitempty"`    // on the church's tables, which make others wait
+	Locks    []string      `json:"locks,omitempty"`    // on the church's tables, for which others wait
 	Rewrites []string      `json:"rewrites,omitempty"` // tables that are rewritten
 	WAL      int64         `json:"wal"`                // bytes, including what others have written in the meantime
 	Disk     int64         `json:"disk"`               // bytes by which it has grown
@@ -52,5 +52,5 @@ func (r *Rehearsal) Predict(options Options) {
 	}
 }
 
-// overhead is the time for a church in addition to its change: a connection, a lock, and its row in the ledger.
+// overhead is the time that a church takes in addition to its change: for a connection, a lock, and its row in the ledger.
 const overhead = 20 * time.Millisecond

@@ -51,7 +51,7 @@ const (
 	selectKeyType = `SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = $2`
 )
 
-// backfill takes a step that changes rows. An interrupted backfill continues where it stopped.
+// backfill runs a step that changes rows. An interrupted backfill continues where it stopped.
 func backfill(ctx context.Context, conn *pgx.Conn, step Step) error {
 	due := false
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) {

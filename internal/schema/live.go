@@ -36,8 +36,8 @@ type Step struct {
 	BeforeCommit func(context.Context, pgx.Tx) error
 }
 
-// Steps returns the steps from one version to another, in the order in which they are taken.
-// Errors: files lack a version, or a migration has no down file.
+// Steps returns the steps from one version to another, in the order in which they run. Errors: a version has no file, or a
+// migration has no down file.
 func Steps(files fs.FS, from, to int) ([]Step, error) {
 	low, high, direction := from, to, "up"
 	if from > to {
@@ -122,10 +122,10 @@ const (
 	dropIndex = `DROP INDEX CONCURRENTLY IF EXISTS `
 )
 
-// ErrVersion means that the database is not at the version from which the step begins.
+// ErrVersion means that the database is not at the version at which the step starts.
 var ErrVersion = errors.New("the schema has another version")
 
-// Take takes a step on conn's database, which may be in use. A step in a transaction commits together with its version or
+// Take runs a step on conn's database, which may be in use. A step in a transaction commits together with its version or
 // not at all. Any other step is marked dirty while it runs, and leftovers of an interrupted attempt are removed first.
 // Idempotent. Errors: ErrVersion, or what PostgreSQL said.
 func Take(ctx context.Context, conn *pgx.Conn, step Step) error {
@@ -186,8 +186,9 @@ func takeOutside(ctx context.Context, conn *pgx.Conn, step Step) error {
 	return err
 }
 
-// isDue locks the version and reports whether the step still has to be taken, and whether an interrupted attempt has left the
-// version dirty: one outside a transaction, or one of golang-migrate, which sets the version before and after a migration.
+// isDue locks the version. It reports whether the step still has to run, and whether an interrupted attempt has left the
+// version dirty: an attempt outside a transaction, or one of golang-migrate, which sets the version before and after a
+// migration.
 func isDue(ctx context.Context, tx pgx.Tx, step Step) (due, dirty bool, err error) {
 	var version int
 	if err := tx.QueryRow(ctx, lockVersion).Scan(&version, &dirty); err != nil {
@@ -206,7 +207,7 @@ func isDue(ctx context.Context, tx pgx.Tx, step Step) (due, dirty bool, err erro
 	return true, false, nil
 }
 
-// execAll runs the statements of a file, as they are.
+// execAll runs the statements of a file unchanged.
 func execAll(ctx context.Context, conn *pgx.Conn, sql string) error {
 	_, err := conn.PgConn().Exec(ctx, sql).ReadAll()
 	return err

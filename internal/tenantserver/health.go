@@ -11,12 +11,12 @@ import (
 	"narthex/internal/sqlstate"
 )
 
-// Health is how a server bears what it has to do.
+// Health is how a server copes with its load.
 type Health struct {
-	Lag         time.Duration // of the standby that is the furthest behind; 0 without pg_read_all_stats
-	Connections float64       // share of those that the server takes
-	Vacuums     int           // that prevent wraparound, which nothing interrupts; 0 without pg_read_all_stats
-	Read        time.Duration // 95 % of trivial reads in a church's database take no longer
+	Lag         time.Duration // of the standby that is furthest behind; 0 without pg_read_all_stats
+	Connections float64       // share of max_connections in use
+	Vacuums     int           // autovacuums that prevent wraparound, which nothing interrupts; 0 without pg_read_all_stats
+	Read        time.Duration // p95 of trivial reads in a church's database
 }
 
 const (
@@ -25,13 +25,13 @@ const (
 			(SELECT count(*) FROM pg_stat_activity WHERE datid IS NOT NULL) / current_setting('max_connections')::float8 AS connections,
 			(SELECT count(*) FROM pg_stat_activity
 				WHERE backend_type = 'autovacuum worker' AND query LIKE 'autovacuum: %(to prevent wraparound)') AS vacuums`
-	trivialRead = `SELECT count(*) FROM pg_class WHERE relname = 'admins'` // by an index
+	trivialRead = `SELECT count(*) FROM pg_class WHERE relname = 'admins'` // uses an index
 	reads       = 20
 	healthLimit = 10 * time.Second
 )
 
-// Health looks how the server is, by connections of its own: those of the pool may all be in use. Reads are timed in d's
-// database, if it is there. Errors: why the server could not be asked.
+// Health measures the server's health on new connections, because those of the pool may all be in use. It times reads in
+// d's database, if that exists. Errors: why the server could not be asked.
 func (s *Server) Health(ctx context.Context, d Database) (Health, error) {
 	ctx, cancel := context.WithTimeout(ctx, healthLimit)
 	defer cancel()
@@ -47,7 +47,7 @@ func (s *Server) Health(ctx context.Context, d Database) (Health, error) {
 	}
 	h.Lag = time.Duration(lag * float64(time.Second))
 	h.Read, err = s.timeReads(ctx, conn, d)
-	if err != nil && !sqlstate.Outage(err) { // which says something of that database, and nothing of the server
+	if err != nil && !sqlstate.Outage(err) { // that is a problem of the database, not of the server
 		err = nil
 	}
 	return h, err

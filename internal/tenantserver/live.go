@@ -28,8 +28,9 @@ var DefaultLimits = Limits{Lock: 500 * time.Millisecond, Statement: time.Minute,
 type Change struct{ From, To int }
 
 // ChangeSchema changes the schema of d's database, which may be in use, under the tenant's lock. Objects belong to the
-// church's role, as in a new database. Idempotent: it continues from the version that the database has reached.
-// Errors: ErrGone, ErrNotOwned, schema.ErrDirty, or what PostgreSQL said: sqlstate.LockNotAvailable once patience is over.
+// church's role, as in a new database. Idempotent: it continues from the version that the database has reached. Errors:
+// ErrGone, ErrNotOwned, schema.ErrDirty, or what PostgreSQL said, which is sqlstate.LockNotAvailable when limits' patience
+// is over.
 func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, limits Limits) error {
 	l := tenantLock(d.TenantID)
 	l.idle = milliseconds(limits.Statement + limits.Patience) // the session that holds the lock is idle during the change
@@ -86,7 +87,7 @@ func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, l
 	return nil
 }
 
-// LosesData names the down migrations between two versions that do not say why they lose no data.
+// LosesData names the down migrations between two versions that may lose data: they don't state why they lose none.
 func (s *Server) LosesData(from, to int) (files []string, err error) {
 	steps, err := schema.Steps(s.files, from, to)
 	if err != nil {
@@ -105,7 +106,8 @@ const (
 	mostPause  = 2 * time.Second
 )
 
-// patiently retries do while a lock is taken, with growing random pauses, so that others who wait for the lock get their turn.
+// patiently retries do while a lock is taken. Its pauses are random and grow, so that others who wait for the lock get
+// their turn.
 func patiently(ctx context.Context, patience time.Duration, do func() error) error {
 	deadline := time.Now().Add(patience)
 	for pause := firstPause; ; pause = min(2*pause, mostPause) {

@@ -106,7 +106,7 @@ func (s *Server) client(ctx context.Context, program, database string, arguments
 			cmd.Env = append(cmd.Env, variable+"="+value)
 		}
 	}
-	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard // what they say may quote rows
+	cmd.Stdout, cmd.Stderr = io.Discard, io.Discard // their output may quote rows
 	return cmd, nil
 }
 

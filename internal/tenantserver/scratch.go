@@ -13,14 +13,14 @@ import (
 	"narthex/internal/schema"
 )
 
-// Scratch is a short-lived database to inspect or to try something in. Like a tenant's, it is owned by a role with its
-// name, but that role cannot log in: only Narthex's role can connect. The role's comment says when it expires.
+// Scratch is a short-lived database in which something is inspected or tried out. Like a tenant's, it is owned by a role
+// with its name, but that role cannot log in: only Narthex's role can connect. The role's comment says when it expires.
 type Scratch struct {
 	Life  time.Duration // after this, others drop it if the process that made it didn't
 	Empty bool          // otherwise it has the newest schema
 }
 
-const scratchDropLimit = 30 * time.Second // it waits for a checkpoint
+const scratchDropLimit = 30 * time.Second // DROP DATABASE waits for a checkpoint
 
 const (
 	scratchPrefix = "scratch_"

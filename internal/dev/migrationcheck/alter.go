@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// The locks that those parts of ALTER TABLE take that need no rule.
+// Whether the parts of ALTER TABLE that have no rule lock the table.
 var (
 	locking = []string{
 		"AT_ColumnDefault", "AT_DropNotNull", "AT_SetStorage", "AT_SetCompression", "AT_AlterConstraint", "AT_AddIdentity", "AT_SetIdentity",
@@ -25,7 +25,7 @@ func checkAlterTable(p *pass, n node) {
 		p.say(ruleUnknown, "the check knows only tables to alter", "find out what it locks, and say it in a line `-- unsafe: reason`")
 		return
 	}
-	if a.table == nil { // its file is not among the checked ones
+	if a.table == nil { // no file that was read creates it
 		a.table = newTable(0)
 	}
 	commands := alter.Cmds

@@ -88,8 +88,8 @@ const (
 func (f file) inTransaction() bool { return f.head != outsideTransaction }
 func (f file) isBackfill() bool    { return strings.HasPrefix(f.head, backfillHead) }
 
-// Check returns the findings for the schema's migrations, in order. It checks a down migration as if its own up, and all
-// before that, had run.
+// Check returns the findings for the schema's migrations, in order. It checks a down migration as if its own up migration
+// and all before it had run.
 func Check(s Schema) ([]Finding, error) {
 	files, findings, err := read(s)
 	if err != nil || len(findings) > 0 {
@@ -118,7 +118,7 @@ func catalogBefore(s Schema, files []file, f file) *catalog {
 
 var fileName = regexp.MustCompile(`^(\d{6})_[a-z0-9_]+\.(up|down)\.sql$`)
 
-// read parses all files, in the order of their versions, ups first. Its findings are about files that it can't parse.
+// read parses all files in the order of their versions, up before down. Its findings are about files that it can't parse.
 func read(s Schema) (files []file, findings []Finding, err error) {
 	entries, err := fs.ReadDir(s.Files, ".")
 	if err != nil {

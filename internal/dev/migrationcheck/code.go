@@ -21,7 +21,7 @@ type CodeText struct {
 	Text string
 }
 
-// Code returns the string constants of a module's Go files, without those of tests.
+// Code returns the string constants of a module's Go files, except those of tests.
 func Code(root string) (texts []CodeText, err error) {
 	folders := map[string][]*ast.File{}
 	set := token.NewFileSet()
@@ -105,7 +105,7 @@ func textsOf(file *ast.File, constants map[string]ast.Expr) (texts []codeText) {
 	return texts
 }
 
-// fold returns as much as is known of a string expression's value.
+// fold returns the parts of a string expression's value that are known.
 func fold(expression ast.Expr, constants map[string]ast.Expr, depth int) string {
 	if depth > 20 { // a variable may refer to itself
 		return ""

@@ -40,7 +40,7 @@ type statement struct {
 	node
 	line  int
 	text  string
-	notes []string // the comments above it and behind it
+	notes []string // the comments above and after it
 }
 
 // parse splits a file into its statements.

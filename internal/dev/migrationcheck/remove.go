@@ -11,7 +11,7 @@ var (
 	compatibleLine = regexp.MustCompile(`(?m)^-- compatible with: (\d+)\s*$`)
 )
 
-// oldestRelease returns the schema version of the oldest release that, as the file says, works after it.
+// oldestRelease returns the schema version of the oldest release that works after the file has run, as the file itself says.
 func (p *pass) oldestRelease() int {
 	match := compatibleLine.FindStringSubmatch(p.file.text)
 	if match == nil {
@@ -22,7 +22,7 @@ func (p *pass) oldestRelease() int {
 }
 
 // remove refuses to remove a table, a column, or anything else that the previous release may use, unless the file says
-// since when nothing has used it. A down migration may remove what its own up has made.
+// since when nothing has used it. A down migration may remove what its up migration has created.
 func (p *pass) remove(object, column string) {
 	if p.file.down {
 		return

@@ -51,8 +51,8 @@ func (p *pass) say(rule, says, instead string) {
 	p.found = append(p.found, Finding{p.file.name, p.now.line, rule, says, instead})
 }
 
-// existing reports whether others may be using a table. Nobody uses a table yet that this version creates. Tables that
-// the check doesn't know count as in use.
+// existing reports whether a table may be in use. A table that this version creates isn't yet. One that the check doesn't
+// know counts as in use.
 func (p *pass) existing(name string) bool {
 	t := p.cat.tables[name]
 	return t == nil || t.version != p.file.version
@@ -90,7 +90,7 @@ func (p *pass) unsafe() (reason string, found bool) {
 	return "", false
 }
 
-// checkLocks refuses to lock a second table: while the file waits for that lock, nobody can use the first table.
+// checkLocks refuses to lock a second table, because nobody can use the first one while the file waits for that lock.
 func (p *pass) checkLocks() {
 	var more []string
 	for _, name := range p.locks {
@@ -108,7 +108,7 @@ func (p *pass) checkLocks() {
 	p.locked = append(p.locked, more...)
 }
 
-// checkValues refuses the use of a new enum value: the transaction that adds it can't use it.
+// checkValues refuses the use of a new enum value in the transaction that adds it: PostgreSQL doesn't allow that.
 func (p *pass) checkValues() {
 	for _, value := range p.newValues {
 		if p.now.kind != "AlterEnumStmt" && strings.Contains(p.now.text, "'"+value+"'") {
@@ -122,7 +122,7 @@ func firstWords(text string) string {
 	return strings.Join(fields[:min(4, len(fields))], " ")
 }
 
-// checkTransactions checks that a file has a transaction unless its first line says that it has none.
+// checkTransactions checks that a file's first line says so if it can't run in a transaction, and only then.
 func (p *pass) checkTransactions() {
 	first := func(says, instead string) {
 		p.findings = append(p.findings, Finding{p.file.name, 1, ruleTransaction, says, instead})

@@ -85,7 +85,7 @@ func checkCreateIndex(p *pass, n node) {
 	p.cat.indexes[create.Idxname] = made
 }
 
-// The kinds of objects that are dropped by their table's name and their own.
+// Kinds of objects that DROP names together with their table.
 var ofTable = []string{"OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"}
 
 func checkDrop(p *pass, n node) {

@@ -40,7 +40,7 @@ func keepsRows(from, to columnType) bool {
 		return unlimited || len(from.mods) == 1 && from.mods[0] <= to.mods[0]
 	case "varchar text", "text varchar", "text text", "cidr inet":
 		return unlimited
-	case "numeric numeric": // more digits, with the same number after the point
+	case "numeric numeric": // more digits, but the same number after the point
 		return unlimited || len(from.mods) == 2 && len(to.mods) == 2 && from.mods[0] <= to.mods[0] && from.mods[1] == to.mods[1]
 	case "timestamp timestamp", "timestamptz timestamptz", "time time", "timetz timetz":
 		return unlimited || len(from.mods) == 1 && from.mods[0] <= to.mods[0]
@@ -48,10 +48,10 @@ func keepsRows(from, to columnType) bool {
 	return from.equal(to)
 }
 
-// steady are functions that PostgreSQL calls only once for all rows if they are the default of a new column.
+// steady are functions that PostgreSQL calls once for all rows, not for each, if they are the default of a new column.
 var steady = []string{"now", "transaction_timestamp", "statement_timestamp", "lower", "upper", "to_timestamp", "make_date", "date_trunc"}
 
-// volatileIn returns a function in a default that PostgreSQL may call more than once, that is, for each row.
+// volatileIn returns a function in a default that PostgreSQL may call for each row.
 func volatileIn(expression json.RawMessage) (function string) {
 	walk(expression, func(kind string, body json.RawMessage) {
 		if kind != "FuncCall" {

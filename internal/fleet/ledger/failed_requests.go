@@ -20,12 +20,13 @@ const (
 		SELECT tenant_id, now() - @over::interval, requests FROM unnest(@tenants::text[], @requests::int[]) AS failed (tenant_id, requests)
 		ON CONFLICT ON CONSTRAINT failed_requests_pkey DO UPDATE
 		SET requests = failed_requests.requests + excluded.requests, updated_at = now()`
-	// While a run goes on, its canaries' failures are compared with those before the change, so they are kept.
+	// While a run is active, its canaries' failures are compared with those before the change, so these are kept.
 	deleteFailed = `
 		DELETE FROM failed_requests f WHERE created_at < now() - interval '2 hours' AND NOT EXISTS (
 			SELECT FROM fleet_runs r JOIN fleet_changes c ON c.run_id = r.id
 			WHERE r.state IN ('running', 'paused', 'halted') AND c.tenant_id = f.tenant_id AND c.wave = 0)`
-	// A count that spans the moment of the change belongs to neither side. At most an hour is compared: older counts are gone.
+	// A count that spans the moment of the change is left out. At most an hour is compared, because older counts may be
+	// deleted.
 	selectCanaries = `
 		SELECT t.id AS tenant_id, t.signup_id,
 			(SELECT coalesce(sum(requests), 0) FROM failed_requests f
@@ -60,7 +61,7 @@ func (l *Ledger) Canaries(ctx context.Context, runID string, resumed time.Time) 
 	return canaries, nil
 }
 
-// Sample returns one of a run's canaries, at random; none if they are gone.
+// Sample returns a random canary of a run, or the zero Canary if all are gone.
 func (l *Ledger) Sample(ctx context.Context, runID string) (canary Canary, err error) {
 	err = l.db.QueryRow(ctx, selectSample, runID).Scan(&canary.TenantID, &canary.SignupID)
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -69,7 +70,7 @@ func (l *Ledger) Sample(ctx context.Context, runID string) (canary Canary, err e
 	return canary, nil
 }
 
-// FailedRequests counts requests of churches that failed, and enters the counts in the registry every few seconds. It is safe for
+// FailedRequests counts churches' failed requests, and writes the counts to the registry every few seconds. It is safe for
 // concurrent use.
 type FailedRequests struct {
 	db  *postgres.Pool
@@ -112,8 +113,8 @@ func (f *FailedRequests) Keep(ctx context.Context) {
 	}
 }
 
-// Report writes what was counted since the last report. Counts that can't be written are dropped: while the registry is away,
-// no church is served normally anyway.
+// Report writes what was counted since the last report. Counts that can't be written are dropped: while the registry is
+// down, no church is served normally anyway.
 func (f *FailedRequests) Report(ctx context.Context) {
 	f.mu.Lock()
 	counts, over := f.counts, time.Since(f.since)

@@ -1,5 +1,5 @@
-// Package ledger records in the registry database what runs over the fleet do with each church. What a run is, and in
-// which order it proceeds, is decided elsewhere.
+// Package ledger records in the registry database what runs over the fleet do with each church. It doesn't decide what a
+// run does or in which order.
 package ledger
 
 import (
@@ -69,7 +69,7 @@ const (
 		INSERT INTO fleet_changes (run_id, tenant_id, from_version, to_version, wave, position)
 		SELECT @run, id, schema_version, to_version, @last_wave, row_number() OVER (ORDER BY id) FROM (%s) churches ON CONFLICT DO NOTHING`
 
-	// Churches that a request waits for come first, whatever their wave, but not before the canaries are done.
+	// Churches with waiting requests come first, whatever their wave, but not before the canaries are done.
 	claim = `
 		WITH wanted AS (
 			SELECT tenant_id FROM fleet_changes WHERE run_id = @run AND state = 'waiting' AND wanted_at IS NOT NULL AND @wave > 0
@@ -181,7 +181,7 @@ func (l *Ledger) Enter(ctx context.Context, at fleet.Progress) error {
 	return nil
 }
 
-// Say records why a run that is running is slower than it may be; empty if it isn't. Idempotent.
+// Say records why a running run is slowed; an empty reason means that it isn't. Idempotent.
 func (l *Ledger) Say(ctx context.Context, runID, reason string) error {
 	if _, err := l.db.Exec(ctx, sayWhy, runID, reason); err != nil {
 		return fmt.Errorf("say why a run is slow: %w", err)
@@ -213,7 +213,7 @@ func (l *Ledger) Claim(ctx context.Context, slice fleet.Slice) (claimed Claimed,
 	return claimed, true, nil
 }
 
-// Changed records that a church has its new version. It also writes to the registry the version and the oldest version
+// Changed records that a church has its new version. It also writes to the registry this version and the oldest version
 // whose release works with it.
 func (l *Ledger) Changed(ctx context.Context, runID, tenantID string, serves int) error {
 	return l.finish(ctx, runID, tenantID, pgx.NamedArgs{"state": "changed", "serves": serves, "sqlstate": "", "error": ""})
@@ -279,7 +279,7 @@ func (l *Ledger) Span(ctx context.Context, runID string) (from, to int, err erro
 	return from, to, nil
 }
 
-// Left returns how many churches of a wave and earlier ones still wait.
+// Left returns how many churches of a wave and of earlier ones are still waiting.
 func (l *Ledger) Left(ctx context.Context, runID string, wave int) (left int, err error) {
 	if err := l.db.QueryRow(ctx, leftOfWave, runID, wave).Scan(&left); err != nil {
 		return 0, fmt.Errorf("count what is left of a wave: %w", err)
@@ -313,7 +313,7 @@ func (l *Ledger) Run(ctx context.Context, id string) (Run, error) {
 	return run, nil
 }
 
-// Runs returns the newest runs, newest first, at most most.
+// Runs returns the newest runs, newest first, up to most of them.
 func (l *Ledger) Runs(ctx context.Context, most int) ([]Run, error) {
 	runs, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Run], recentRuns, most)
 	if err != nil {

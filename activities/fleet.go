@@ -128,7 +128,11 @@ func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fle
 	slice.Bounds = slice.Bounds.WithDefaults()
 	p := &pace{do: a, server: server, slice: slice, held: slice.Held}
 	p.look(ctx)
-	if err := a.changeAtOnce(ctx, p); err != nil {
+	err = a.changeAtOnce(ctx, p)
+	if err == nil {
+		err = a.Ledger.Flush(ctx, slice.RunID)
+	}
+	if err != nil {
 		return fleet.Result{}, undo("change churches", err)
 	}
 	result, err := a.result(ctx, slice)

@@ -115,6 +115,8 @@ const (
 	lockVersion = `SELECT version, dirty FROM narthex_migrations.versions FOR UPDATE`
 	setVersion  = `UPDATE narthex_migrations.versions SET version = $1, dirty = $2`
 
+	flush = `RESET synchronous_commit; UPDATE narthex_migrations.versions SET version = version`
+
 	// The invalid indexes that an interrupted CREATE INDEX CONCURRENTLY leaves behind.
 	selectInvalidIndexes = `
 		SELECT format('%I.%I', n.nspname, c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
@@ -132,6 +134,14 @@ func Take(ctx context.Context, conn *pgx.Conn, step Step) error {
 	err := takeWithVersion(ctx, conn, step)
 	if err != nil {
 		return fmt.Errorf("%s: %w", step.File, err)
+	}
+	return nil
+}
+
+// Flush returns once all that conn has committed is on disk, though it may not have waited for the disk at the time.
+func Flush(ctx context.Context, conn *pgx.Conn) error {
+	if err := execAll(ctx, conn, flush); err != nil {
+		return fmt.Errorf("wait for the disk: %w", err)
 	}
 	return nil
 }

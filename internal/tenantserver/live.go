@@ -79,13 +79,20 @@ func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, l
 	if err != nil {
 		return err
 	}
+	if _, err := conn.Exec(ctx, commitSoon); err != nil {
+		return err
+	}
 	for _, step := range steps {
 		if err := patiently(ctx, limits.Patience, func() error { return schema.Take(ctx, conn, step) }); err != nil {
 			return err
 		}
 	}
-	return nil
+	return schema.Flush(ctx, conn)
 }
+
+// A change has six commits or more, and each would wait for the disk. PostgreSQL writes them in their order, so a crash loses
+// only the newest, and the next attempt continues from there: it is enough to wait for the last.
+const commitSoon = `SET synchronous_commit = off`
 
 // LosesData names the down migrations between two versions that may lose data: they don't state why they lose none.
 func (s *Server) LosesData(from, to int) (files []string, err error) {

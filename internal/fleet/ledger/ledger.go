@@ -69,6 +69,10 @@ const (
 		INSERT INTO fleet_changes (run_id, tenant_id, from_version, to_version, wave, position)
 		SELECT @run, id, schema_version, to_version, @last_wave, row_number() OVER (ORDER BY id) FROM (%s) churches ON CONFLICT DO NOTHING`
 
+	// Makes a statement commit without waiting for the disk.
+	withoutWaiting = `(SELECT set_config('synchronous_commit', 'off', true)) without_waiting`
+	flush          = `UPDATE fleet_runs SET updated_at = now() WHERE id = $1`
+
 	// Churches with waiting requests come first, whatever their wave, but not before the canaries are done.
 	claim = `
 		WITH wanted AS (
@@ -79,7 +83,7 @@ const (
 			ORDER BY wave, position LIMIT 1 FOR UPDATE SKIP LOCKED),
 		one AS (SELECT tenant_id FROM wanted UNION ALL SELECT tenant_id FROM next)
 		UPDATE fleet_changes c SET state = 'changing', attempts = attempts + 1, updated_at = now()
-		FROM one LEFT JOIN tenants t ON t.id = one.tenant_id
+		FROM one LEFT JOIN tenants t ON t.id = one.tenant_id CROSS JOIN ` + withoutWaiting + `
 		WHERE c.run_id = @run AND c.tenant_id = one.tenant_id
 		AND EXISTS (SELECT FROM fleet_runs WHERE id = @run AND state = 'running')
 		AND (SELECT count(*) FROM fleet_changes WHERE run_id = @run AND state = 'failed') < @budget
@@ -90,7 +94,7 @@ const (
 		WITH done AS (
 			UPDATE fleet_changes SET sqlstate = @sqlstate, error = @error, updated_at = now(),
 				state = CASE WHEN @state = 'failed' AND NOT EXISTS (SELECT FROM tenants WHERE id = @tenant) THEN 'gone' ELSE @state END
-			WHERE run_id = @run AND tenant_id = @tenant AND state = 'changing' RETURNING to_version)
+			FROM ` + withoutWaiting + ` WHERE run_id = @run AND tenant_id = @tenant AND state = 'changing' RETURNING to_version)
 		UPDATE tenants SET schema_version = to_version, schema_serves = @serves, schema_changed_at = now(), updated_at = now() FROM done
 		WHERE id = @tenant AND @state = 'changed' AND schema_version <> to_version`
 	giveBack    = `UPDATE fleet_changes SET state = 'waiting', updated_at = now() WHERE run_id = $1 AND tenant_id = $2 AND state = 'changing'`
@@ -230,6 +234,15 @@ func (l *Ledger) finish(ctx context.Context, runID, tenantID string, args pgx.Na
 	args["run"], args["tenant"] = runID, tenantID
 	if _, err := l.db.Exec(ctx, finish, args); err != nil {
 		return fmt.Errorf("enter church as %s: %w", args["state"], err)
+	}
+	return nil
+}
+
+// Flush returns once all that was claimed and entered for a run is on disk. Claim, Changed and Failed do not wait for that: if
+// the registry crashes, the newest are lost, and the slice's next attempt changes their churches again, which finds nothing to do.
+func (l *Ledger) Flush(ctx context.Context, runID string) error {
+	if _, err := l.db.Exec(ctx, flush, runID); err != nil {
+		return fmt.Errorf("wait for the registry's disk: %w", err)
 	}
 	return nil
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
 	"net/http"
 	"net/url"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
+	"narthex/internal/postgres"
 	"narthex/internal/runs"
 )
 
@@ -84,10 +84,10 @@ func (o *operated) list(newest string) (entries []runs.Entry) {
 	}
 }
 
-// host is the PostgreSQL server on which tenants' databases are made, as host:port.
+// host is the name of the PostgreSQL server on which tenants' databases are made.
 func (o *operated) host() string {
 	config := o.server.Config()
-	return net.JoinHostPort(config.Host, fmt.Sprint(config.Port))
+	return postgres.ServerName(config.Host, int(config.Port))
 }
 
 // own keeps the entries of signups that this registry's audit log, or its rows, know.

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
@@ -47,6 +45,6 @@ func scanFleetChurch(row pgx.CollectableRow) (c fleet.Church, err error) {
 	var host string
 	var port int
 	err = row.Scan(&c.ID, &c.Database, &host, &port, &c.Version)
-	c.Server = net.JoinHostPort(host, strconv.Itoa(port))
+	c.Server = postgres.ServerName(host, port)
 	return c, err
 }

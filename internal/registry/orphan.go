@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -64,10 +62,8 @@ type Location struct {
 	Status       string
 }
 
-// Server returns the server's host:port, as the tenantserver names it.
-func (p Location) Server() string {
-	return net.JoinHostPort(p.DatabaseHost, strconv.Itoa(p.DatabasePort))
-}
+// Server returns the server's name.
+func (p Location) Server() string { return postgres.ServerName(p.DatabaseHost, p.DatabasePort) }
 
 // Open reports whether there is a church and it was opened at some time.
 func (p Location) Open() bool { return p.ID != "" && p.Status != StatusProvisioning }

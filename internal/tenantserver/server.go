@@ -8,7 +8,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"net"
 	"net/url"
 	"strconv"
 	"strings"
@@ -67,10 +66,10 @@ func Open(ctx context.Context, adminURL, installation string, files fs.FS) (*Ser
 	return &Server{pool: pool, base: *base, installation: installation, files: files, templateName: name}, nil
 }
 
-// Name returns the server's host:port, or folder:port if it is reached through a socket.
+// Name returns the server's name, as postgres.ServerName has it.
 func (s *Server) Name() string {
 	_, host, port, _ := s.Location(Database{})
-	return net.JoinHostPort(host, strconv.Itoa(port))
+	return postgres.ServerName(host, port)
 }
 
 // SchemaVersion returns the version of the newest schema that the server's databases can have.

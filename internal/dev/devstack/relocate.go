@@ -3,12 +3,11 @@ package devstack
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/url"
-	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/postgres"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 )
@@ -28,8 +27,8 @@ func Relocate(ctx context.Context, registryURL string, keys *secrets.Keys, host 
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		hostPort := net.JoinHostPort(host, strconv.Itoa(port))
-		if _, err := tx.Exec(ctx, relocateReady, hostPort); err != nil {
+		server := postgres.ServerName(host, port)
+		if _, err := tx.Exec(ctx, relocateReady, server); err != nil {
 			return err
 		}
 		rows, _ := tx.Query(ctx, selectElsewhere, host, port)
@@ -39,7 +38,7 @@ func Relocate(ctx context.Context, registryURL string, keys *secrets.Keys, host 
 		}
 		moved = len(elsewhere)
 		for _, t := range elsewhere {
-			sealed, err := t.urlAt(keys, hostPort)
+			sealed, err := t.urlAt(keys, server)
 			if err != nil {
 				return err
 			}
@@ -60,8 +59,8 @@ type tenant struct {
 	DatabaseURL []byte // sealed
 }
 
-// urlAt returns the tenant's database URL with another host and port, sealed.
-func (t tenant) urlAt(keys *secrets.Keys, hostPort string) ([]byte, error) {
+// urlAt returns the tenant's database URL on another server, sealed.
+func (t tenant) urlAt(keys *secrets.Keys, server string) ([]byte, error) {
 	place := registry.DatabaseURLPlace(t.ID)
 	plain, err := keys.Open(t.DatabaseURL, place)
 	if err != nil {
@@ -71,6 +70,6 @@ func (t tenant) urlAt(keys *secrets.Keys, hostPort string) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("tenant %s: %w", t.ID, secrets.ErrSealed) // not err: it may quote the URL
 	}
-	u.Host = hostPort
+	u.Host = server
 	return keys.Seal([]byte(u.String()), place)
 }

@@ -6,8 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -159,13 +157,9 @@ func (l *Ledger) Extend(ctx context.Context, in fleet.Input) error {
 }
 
 func arguments(in fleet.Input) (pgx.NamedArgs, error) {
-	host, portText, err := net.SplitHostPort(in.Server)
+	host, port, err := postgres.ParseServerName(in.Server)
 	if err != nil {
-		return nil, fmt.Errorf("the server %q is not host:port", in.Server)
-	}
-	port, err := strconv.Atoi(portText)
-	if err != nil {
-		return nil, fmt.Errorf("the server %q is not host:port", in.Server)
+		return nil, err
 	}
 	canaries := in.Options.Canaries
 	if canaries == nil {
@@ -362,10 +356,8 @@ type Versions struct {
 	Since         time.Time // when the first of them got this version
 }
 
-// Server returns the server's host:port.
-func (v Versions) Server() string {
-	return net.JoinHostPort(v.DatabaseHost, strconv.Itoa(v.DatabasePort))
-}
+// Server returns the server's name.
+func (v Versions) Server() string { return postgres.ServerName(v.DatabaseHost, v.DatabasePort) }
 
 // Versions counts the churches on each version, server by server.
 func (l *Ledger) Versions(ctx context.Context) ([]Versions, error) {

@@ -26,9 +26,8 @@ type Activities struct {
 	Temporal client.Client // tells which signups are running
 	Ledger   *ledger.Ledger
 
-	FleetLimits tenantserver.Limits     // of a change of a church's schema; zero for the default
-	FleetPause  time.Duration           // between two looks at how the server bears a run; zero for the default
-	Statements  tenantserver.Statements // the services' own, with which canaries are probed
+	FleetPause time.Duration           // between two looks at how the server bears a run; zero for the default
+	Statements tenantserver.Statements // the services' own, with which canaries are probed
 
 	ReadyDatabases int // how many are kept ready on Server; with 0 none are kept or claimed
 

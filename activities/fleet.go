@@ -202,7 +202,7 @@ func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server
 	if claimed.SignupID != "" {
 		d := tenantserver.Database{TenantID: claimed.TenantID, SignupID: claimed.SignupID}
 		change := tenantserver.Change{From: claimed.FromVersion, To: claimed.ToVersion}
-		cause = server.ChangeSchema(ctx, d, change, a.limits())
+		cause = server.ChangeSchema(ctx, d, change, limits(slice.Limits))
 	}
 	if claimed.Attempts < mostAttempts && isDown(ctx, server, cause) {
 		return false, errors.Join(cause, a.Ledger.GiveBack(ctx, slice.RunID, claimed.TenantID))
@@ -241,12 +241,7 @@ func isDown(ctx context.Context, server *tenantserver.Server, err error) bool {
 	return isAway(err) && server.Ping(ctx) != nil
 }
 
-func (a *Activities) limits() tenantserver.Limits {
-	if a.FleetLimits == (tenantserver.Limits{}) {
-		return tenantserver.DefaultLimits
-	}
-	return a.FleetLimits
-}
+func limits(l fleet.Limits) tenantserver.Limits { return tenantserver.Limits(l.WithDefaults()) }
 
 // fleetServer returns the server with this name. Another worker may know a server that this one doesn't.
 func (a *Activities) fleetServer(name string) (*tenantserver.Server, error) {

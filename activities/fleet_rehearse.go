@@ -54,7 +54,7 @@ func (a *Activities) rehearseOn(
 	ctx context.Context, server *tenantserver.Server, in fleet.Input, sample ledger.Sample,
 ) (fleet.Copy, error) {
 	d := tenantserver.Database{TenantID: sample.TenantID, SignupID: sample.SignupID}
-	did, err := server.Rehearse(ctx, d, tenantserver.Change{From: sample.SchemaVersion, To: in.Version}, a.limits())
+	did, err := server.Rehearse(ctx, d, tenantserver.Change{From: sample.SchemaVersion, To: in.Version}, limits(in.Options.Limits))
 	return fleet.Copy{
 		TenantID: sample.TenantID, Why: sample.Why, Size: did.Size, Took: did.Took, Locks: did.Locks, Rewrites: did.Rewrites,
 		WAL: did.WAL, Disk: did.Disk,

@@ -38,13 +38,14 @@ type testFleet struct {
 	old *tenantserver.Server // the same, as the last release has it
 }
 
+var briefLimits = fleet.Limits{Lock: 20 * time.Millisecond, Statement: 10 * time.Second, Patience: 100 * time.Millisecond}
+
 func newTestFleet(t *testing.T, churches int) (f *testFleet, tenantIDs []string) {
 	t.Helper()
 	f = &testFleet{bundle: setup(t)}
 	f.old = f.serverOf(oldSchema)
 	f.server = f.serverOf(newSchema)
 	f.do.Server = f.server
-	f.do.FleetLimits = tenantserver.Limits{Lock: 20 * time.Millisecond, Statement: 10 * time.Second, Patience: 100 * time.Millisecond}
 	var group sync.WaitGroup
 	ids := make([]string, churches)
 	for i := range ids {
@@ -111,7 +112,7 @@ func (f *testFleet) open(in fleet.Input) (tally fleet.Tally) {
 
 func (f *testFleet) change(runID string) (result fleet.Result) {
 	f.t.Helper()
-	slice := fleet.Slice{RunID: runID, Server: f.server.Name(), Wave: fleet.LastWave, AtOnce: 4, Budget: 3}
+	slice := fleet.Slice{RunID: runID, Server: f.server.Name(), Wave: fleet.LastWave, AtOnce: 4, Budget: 3, Limits: briefLimits}
 	value, err := f.env.ExecuteActivity(f.do.ChangeChurches, slice)
 	if err == nil {
 		err = value.Get(&result)
@@ -369,7 +370,7 @@ func TestCanariesAreProbed(t *testing.T) {
 	}
 	run := f.run()
 	f.open(run)
-	slice := fleet.Slice{RunID: run.RunID, Server: run.Server, Wave: 0, AtOnce: 1, Budget: 3}
+	slice := fleet.Slice{RunID: run.RunID, Server: run.Server, Wave: 0, AtOnce: 1, Budget: 3, Limits: briefLimits}
 	if _, err := f.env.ExecuteActivity(f.do.ChangeChurches, slice); err != nil {
 		t.Fatal(err)
 	}

@@ -124,7 +124,8 @@ func (r *fleetRun) changeWave(ctx workflow.Context, wave int) error {
 		}
 		slice := fleet.Slice{
 			RunID: r.in.RunID, Server: r.in.Server, Wave: wave, Budget: r.Patience,
-			AtOnce: r.in.Options.AtOnce, Rate: r.in.Options.Rate, Held: r.Held, Bounds: r.in.Options.Bounds,
+			AtOnce: r.in.Options.AtOnce, Rate: r.in.Options.Rate, Held: r.Held,
+			Limits: r.in.Options.Limits, Bounds: r.in.Options.Bounds,
 		}
 		var result fleet.Result
 		if err := do(ctx, fleet.Change, slice, &result, "change churches: "+r.Progress.Tally.Words()); err != nil {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -29,9 +30,8 @@ type launch struct {
 }
 
 func (l *launch) flags(cmd *cobra.Command) {
+	l.speedFlags(cmd)
 	flags := cmd.Flags()
-	flags.IntVar(&l.options.AtOnce, "at-once", fleet.DefaultAtOnce, "change at most `N` databases at a time")
-	flags.Float64Var(&l.options.Rate, "rate", 0, "change at most `N` churches a second; 0 is no limit")
 	flags.StringVar(&l.haltAtPercent, "halt-at", "2%", "halt when this `SHARE` of the churches has failed, and at least 3")
 	flags.DurationVar(&l.options.MaxLag, "max-lag", fleet.DefaultMaxLag, "slow down while a standby lags by more than this `DURATION`")
 	flags.StringVar(&l.mostPercent, "max-connections", "80%", "slow down while more than this `SHARE` of the connections is taken")
@@ -42,26 +42,48 @@ func (l *launch) flags(cmd *cobra.Command) {
 	flags.BoolVar(&l.asJSON, "json", false, "print JSON")
 }
 
+// speedFlags are the flags that a rehearsal has too, because its prediction and its copies depend on them.
+func (l *launch) speedFlags(cmd *cobra.Command) {
+	flags, limits := cmd.Flags(), &l.options.Limits
+	flags.IntVar(&l.options.AtOnce, "at-once", fleet.DefaultAtOnce, "change at most `N` databases at a time")
+	flags.Float64Var(&l.options.Rate, "rate", 0, "change at most `N` churches a second; 0 is no limit")
+	flags.DurationVar(&limits.Lock, "lock-timeout", fleet.DefaultLockTimeout, "let a statement wait for a lock for this `DURATION`")
+	flags.DurationVar(&limits.Statement, "statement-timeout", fleet.DefaultStatementTimeout, "let a statement take this `DURATION`")
+	flags.DurationVar(&limits.Patience, "lock-patience", fleet.DefaultLockPatience, "retry on taken locks for this `DURATION`, then fail")
+}
+
 func (l *launch) check() error {
 	share, err := percent(l.haltAtPercent)
 	switch {
 	case err != nil:
 		return usage("--halt-at takes a share like 2%%, not %q", l.haltAtPercent)
-	case l.options.AtOnce < 1 || l.options.AtOnce > 64:
-		return usage("--at-once must be from 1 to 64")
-	case l.options.Rate < 0:
-		return usage("--rate must not be negative")
 	case l.options.Soak < 0:
 		return usage("--soak must not be negative")
 	}
 	l.options.HaltAt = share
-	if err := l.checkBounds(); err != nil {
+	if err := cmp.Or(l.checkSpeed(), l.checkBounds()); err != nil {
 		return err
 	}
 	for _, id := range l.options.Canaries {
 		if !ids.Valid(id) {
 			return usage("--canary takes tenant ids, and %q is none", id)
 		}
+	}
+	return nil
+}
+
+func (l *launch) checkSpeed() error {
+	switch limits := l.options.Limits; {
+	case l.options.AtOnce < 1 || l.options.AtOnce > 64:
+		return usage("--at-once must be from 1 to 64")
+	case l.options.Rate < 0:
+		return usage("--rate must not be negative")
+	case limits.Lock < time.Millisecond: // PostgreSQL counts in milliseconds, and takes 0 for no limit
+		return usage("--lock-timeout must be at least 1ms")
+	case limits.Statement < time.Millisecond:
+		return usage("--statement-timeout must be at least 1ms")
+	case limits.Patience <= 0:
+		return usage("--lock-patience must be positive")
 	}
 	return nil
 }

@@ -25,9 +25,13 @@ how long it takes, which locks it holds, which tables it rewrites, and how long 
 restored from a dump, and dropped again. No church is touched. The worker needs PostgreSQL's client programs.`,
 		Example: "  narthex fleet rehearse",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := l.checkSpeed(); err != nil {
+				return err
+			}
 			return steerFleet(cmd, func(ctx context.Context, o *fleetOperator) error { return l.rehearse(ctx, cmd, o) })
 		},
 	}
+	l.speedFlags(cmd)
 	cmd.Flags().BoolVar(&l.asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -43,7 +47,9 @@ func (l *launch) rehearse(ctx context.Context, cmd *cobra.Command, o *fleetOpera
 	all := []fleet.Progress{}
 	var failed error
 	for _, s := range servers {
-		in := fleet.Input{RunID: ids.New(), Server: s.name, Version: migrations.TenantVersion(), Rehearse: true, Only: true}
+		in := fleet.Input{
+			RunID: ids.New(), Server: s.name, Version: migrations.TenantVersion(), Options: l.options, Rehearse: true, Only: true,
+		}
 		if err := fleet.Start(ctx, o.Temporal, o.TaskQueue, in); err != nil {
 			return startFailure(ctx, s.name, err)
 		}

@@ -34,6 +34,32 @@ func TestWhatIsMisspeltExitsWith2AndSuggests(t *testing.T) {
 	wantMisused(t, `there is no variable of keys "REGISTRY_URL"`, nil, "keys", "rotate", "REGISTRY_URL")
 }
 
+func TestFleetOptionsOutOfRange(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct{ flag, value, want string }{
+		{"--at-once", "0", "--at-once must be from 1 to 64"},
+		{"--at-once", "65", "--at-once must be from 1 to 64"},
+		{"--rate", "-1", "--rate must not be negative"},
+		{"--soak", "-1s", "--soak must not be negative"},
+		{"--halt-at", "2", `--halt-at takes a share like 2%, not "2"`},
+		{"--halt-at", "0%", `--halt-at takes a share like 2%, not "0%"`},
+		{"--halt-at", "101%", `--halt-at takes a share like 2%, not "101%"`},
+		{"--canary", "grace", `--canary takes tenant ids, and "grace" is none`},
+		{"--lock-timeout", "0", "--lock-timeout must be at least 1ms"},
+		{"--lock-timeout", "10us", "--lock-timeout must be at least 1ms"},
+		{"--statement-timeout", "0", "--statement-timeout must be at least 1ms"},
+		{"--lock-patience", "0", "--lock-patience must be positive"},
+		{"--max-lag", "0", "--max-lag must be positive"},
+		{"--max-read", "-1s", "--max-read must be positive"},
+		{"--max-connections", "80", `--max-connections takes a share like 80%, not "80"`},
+		{"--max-vacuums", "-1", "--max-vacuums must not be negative"},
+	} {
+		wantMisused(t, c.want, nil, "fleet", "migrate", c.flag, c.value)
+	}
+	wantMisused(t, "--at-once must be from 1 to 64", nil, "fleet", "rehearse", "--at-once", "65")
+	wantMisused(t, "--lock-patience must be positive", nil, "fleet", "undo", "01m89x7m6zry4hep2a3rj5z1b8", "--lock-patience", "-1s")
+}
+
 // Whatever command there is refuses what it doesn't know. None of them gets to work here: nothing is configured.
 func TestEveryCommandRefusesWhatItDoesNotKnow(t *testing.T) {
 	t.Parallel()

@@ -91,7 +91,15 @@ type Options struct {
 	AtOnce   int           `json:"atOnce,omitempty"`   // databases that are changed at a time; 0 is DefaultAtOnce
 	Rate     float64       `json:"rate,omitempty"`     // churches a second at most; 0 is no limit
 	HaltAt   float64       `json:"haltAt,omitempty"`   // share of churches whose failure halts the run; 0 is DefaultHaltAt
+	Limits   Limits        `json:"limits,omitzero"`    // of the change of one church
 	Bounds
+}
+
+// Limits bound how long the change of a church may delay its requests.
+type Limits struct {
+	Lock      time.Duration `json:"lock,omitempty"`      // a statement's wait for a lock; 0 is DefaultLockTimeout
+	Statement time.Duration `json:"statement,omitempty"` // a statement's time; 0 is DefaultStatementTimeout
+	Patience  time.Duration `json:"patience,omitempty"`  // waiting for locks, over all attempts; 0 is DefaultLockPatience
 }
 
 // Bounds are the load above which a run over a server's churches slows down.
@@ -108,6 +116,10 @@ const (
 	DefaultSoak     = 15 * time.Minute
 	DefaultAtOnce   = 4
 	DefaultHaltAt   = 0.02
+
+	DefaultLockTimeout      = 500 * time.Millisecond
+	DefaultStatementTimeout = time.Minute
+	DefaultLockPatience     = 30 * time.Second
 
 	DefaultMaxLag         = 10 * time.Second
 	DefaultMaxConnections = 0.8
@@ -184,6 +196,14 @@ func (o Options) WithDefaults() Options {
 	return o
 }
 
+// WithDefaults returns the limits with defaults for what was left out.
+func (l Limits) WithDefaults() Limits {
+	l.Lock = cmp.Or(l.Lock, DefaultLockTimeout)
+	l.Statement = cmp.Or(l.Statement, DefaultStatementTimeout)
+	l.Patience = cmp.Or(l.Patience, DefaultLockPatience)
+	return l
+}
+
 // WithDefaults returns the bounds with defaults for what was left out.
 func (b Bounds) WithDefaults() Bounds {
 	b.MaxLag = cmp.Or(b.MaxLag, DefaultMaxLag)
@@ -201,6 +221,7 @@ type Slice struct {
 	Rate   float64 `json:"rate"`
 	Budget int     `json:"budget"` // failures at which it stops
 	Held   int     `json:"held"`   // how many of AtOnce are held back, because the server suffers
+	Limits Limits  `json:"limits,omitzero"`
 	Bounds
 }
 

@@ -135,7 +135,7 @@ func TestAChurchThatWasBroughtForwardHasNoDrift(t *testing.T) {
 	u := newUpgrader(t)
 	c := u.next.Comparer(t.Context())
 	u.wantDrift(c, u.d, "branches.planted: column missing", "seeds: table missing")
-	if err := u.change(u.there, tenantserver.DefaultLimits); err != nil {
+	if err := u.change(u.there, usualLimits); err != nil {
 		t.Fatal(err)
 	}
 	u.wantDrift(c, u.d)

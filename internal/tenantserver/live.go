@@ -21,9 +21,6 @@ type Limits struct {
 	Patience  time.Duration // for waiting on taken locks, over all attempts
 }
 
-// DefaultLimits are the limits of a change unless an operator sets others.
-var DefaultLimits = Limits{Lock: 500 * time.Millisecond, Statement: time.Minute, Patience: 30 * time.Second}
-
 // Change is a change of a database's schema from one version to another, forward or back.
 type Change struct{ From, To int }
 

@@ -80,13 +80,15 @@ func (u *upgrader) wantVersion(want int) {
 	}
 }
 
+var usualLimits = tenantserver.Limits{Lock: 500 * time.Millisecond, Statement: time.Minute, Patience: 30 * time.Second}
+
 func TestALiveDatabaseIsChangedAndChangedBack(t *testing.T) {
 	t.Parallel()
 	u := newUpgrader(t)
 	back := tenantserver.Change{From: u.there.To, To: u.there.From}
 	before := u.describe(u.d)
 	for _, change := range []tenantserver.Change{u.there, u.there, back, back, u.there} {
-		if err := u.change(change, tenantserver.DefaultLimits); err != nil {
+		if err := u.change(change, usualLimits); err != nil {
 			t.Fatalf("%+v: %v", change, err)
 		}
 		u.wantVersion(change.To)
@@ -111,7 +113,7 @@ func TestAnotherSignupsDatabaseIsNotChanged(t *testing.T) {
 		"another signup's": {tenantserver.Database{TenantID: u.d.TenantID, SignupID: newDatabase().SignupID}, tenantserver.ErrNotOwned},
 		"one that is gone": {newDatabase(), tenantserver.ErrGone},
 	} {
-		if err := u.next.ChangeSchema(t.Context(), c.d, u.there, tenantserver.DefaultLimits); !errors.Is(err, c.want) {
+		if err := u.next.ChangeSchema(t.Context(), c.d, u.there, usualLimits); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
 	}
@@ -171,12 +173,12 @@ func TestAnInterruptedChangeIsTakenOn(t *testing.T) {
 	t.Parallel()
 	u := newUpgrader(t)
 	exec(t, u.conn, `UPDATE narthex_migrations.versions SET version = version + 1, dirty = true`)
-	if err := u.change(u.there, tenantserver.DefaultLimits); err != nil {
+	if err := u.change(u.there, usualLimits); err != nil {
 		t.Fatal(err)
 	}
 	u.wantVersion(u.there.To)
 	exec(t, u.conn, `UPDATE narthex_migrations.versions SET version = version - 1, dirty = true`)
-	if err := u.change(tenantserver.Change{From: u.there.To, To: u.there.From}, tenantserver.DefaultLimits); err != nil {
+	if err := u.change(tenantserver.Change{From: u.there.To, To: u.there.From}, usualLimits); err != nil {
 		t.Fatal(err)
 	}
 	u.wantVersion(u.there.From)

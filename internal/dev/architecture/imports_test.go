@@ -1,4 +1,4 @@
-// Package architecture holds the rules of who may depend on whom, as tests.
+// Package architecture tests which packages may import which.
 package architecture
 
 import (
@@ -25,7 +25,7 @@ type goPackage struct {
 	Deps       []string
 }
 
-// list returns what `go list -json` says of the packages.
+// list returns what `go list -json` says about the packages.
 func list(t *testing.T, patterns ...string) []goPackage {
 	t.Helper()
 	cmd := exec.Command("go", append([]string{"list", "-json=ImportPath,Imports,Deps"}, patterns...)...)
@@ -49,7 +49,7 @@ func list(t *testing.T, patterns ...string) []goPackage {
 
 func within(path, root string) bool { return path == root || strings.HasPrefix(path, root+"/") }
 
-// Some libraries are for some packages alone.
+// Some libraries may be imported by only some packages.
 func TestLibrariesStayWhereTheyBelong(t *testing.T) {
 	t.Parallel()
 	rules := []struct {
@@ -58,9 +58,9 @@ func TestLibrariesStayWhereTheyBelong(t *testing.T) {
 		except    string
 		reason    string
 	}{
-		{"narthex/workflows", []string{"database/sql", "github.com/jackc", "net/http"}, "", "a replay must do the same again"},
-		{"narthex/httpapi", []string{"database/sql", "github.com/jackc"}, "", "SQL stands where the rows are kept"},
-		{"narthex/httpapi/services", []string{"go.temporal.io"}, "", "a service works on its church's database alone"},
+		{"narthex/workflows", []string{"database/sql", "github.com/jackc", "net/http"}, "", "a replay must do exactly the same"},
+		{"narthex/httpapi", []string{"database/sql", "github.com/jackc"}, "", "SQL belongs to the packages that keep the rows"},
+		{"narthex/httpapi/services", []string{"go.temporal.io"}, "", "a service works only on its church's database"},
 		{
 			"narthex", []string{"go.temporal.io/server", "github.com/temporalio/ui-server"}, "narthex/internal/dev/localtemporal",
 			"only development and tests run a Temporal server of their own",
@@ -80,7 +80,7 @@ func TestLibrariesStayWhereTheyBelong(t *testing.T) {
 	}
 }
 
-// Workflows import what signups and invitations are, and with it what one can do with them: none of that may reach a
+// Workflows import the packages of their subjects, which can also start, find and replay runs. None of that may reach a
 // database.
 func TestWorkflowsReachNoDatabase(t *testing.T) {
 	t.Parallel()
@@ -106,8 +106,7 @@ func TestProductionProgramLinksNoTemporalServer(t *testing.T) {
 	}
 }
 
-// Workflow and activities know each other by name alone: each name must be an activity's, and each
-// activity must be used.
+// Workflows and activities know each other only by name. Each name must be an activity's, and each activity must be used.
 func TestStepsAndActivitiesMatch(t *testing.T) {
 	t.Parallel()
 	named := []string{signup.IsTenantOpen, invitation.IsOffered, orphan.Find, orphan.Remove, readydb.Keep,

@@ -11,17 +11,17 @@ import (
 	"testing"
 )
 
-// Canaries are probed with all that the API says to a church's database: a constant with SQL that the list of its package
-// lacks would be left out.
+// Canaries are probed with the statements that the API sends to a church's database. A constant that isn't in its package's
+// list would be left out.
 func TestStatementsAreListed(t *testing.T) {
 	t.Parallel()
 	for dir, exempt := range map[string]map[string]bool{
 		"../../../httpapi/services": {},
-		"../../tenantdb":            {"selectCapacity": true}, // asks the server
+		"../../tenantdb":            {"selectCapacity": true}, // reads the server's settings
 	} {
 		constants, listed := readStatements(t, dir)
 		if len(constants) == 0 || len(listed) == 0 {
-			t.Errorf("%s has %d constants with SQL, and lists %d: want some", dir, len(constants), len(listed))
+			t.Errorf("%s has %d constants with SQL and lists %d: want some of each", dir, len(constants), len(listed))
 		}
 		for name := range constants {
 			if listed[name] == "" && !exempt[name] {
@@ -38,8 +38,8 @@ func TestStatementsAreListed(t *testing.T) {
 
 var isSQL = regexp.MustCompile(`^\s*(SELECT|INSERT|UPDATE|DELETE|WITH)(\s|$)`)
 
-// readStatements returns the constants of a package that hold a statement, and those that its function Statements lists, with
-// their names there.
+// readStatements returns a package's constants that hold a statement, and those that its function Statements lists, with
+// the names in that list.
 func readStatements(t *testing.T, dir string) (constants map[string]bool, listed map[string]string) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(filepath.FromSlash(dir), "*.go"))
@@ -83,7 +83,7 @@ func addSQL(declared *ast.GenDecl, constants map[string]bool) {
 	}
 }
 
-// beginning is the text with which a constant begins.
+// beginning returns the text that a constant begins with.
 func beginning(expression ast.Expr) string {
 	switch e := expression.(type) {
 	case *ast.BinaryExpr:

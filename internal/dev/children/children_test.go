@@ -18,12 +18,12 @@ import (
 	"narthex/internal/dev/children"
 )
 
-// The test program plays the other processes too: NARTHEX_ROLE says which.
+// The test program also plays the other processes: this variable says which one.
 const roleVariable = "NARTHEX_CHILDPROC_ROLE"
 
 func TestMain(m *testing.M) {
 	switch os.Getenv(roleVariable) {
-	case "parent": // starts a child, says its id, and waits to be killed
+	case "parent": // starts a child, prints its id, and waits to be killed
 		p, err := children.Start(exec.Command("sleep", "60"), syscall.SIGTERM)
 		if err != nil {
 			fmt.Println(err)
@@ -31,7 +31,7 @@ func TestMain(m *testing.M) {
 		}
 		fmt.Println(p.PID())
 		time.Sleep(time.Minute)
-	case "go": // stands for `go run`: starts the follower, and waits to be killed
+	case "go": // plays `go run`: starts the follower, and waits to be killed
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), roleVariable+"=follower")
 		cmd.Stdout = os.Stdout
@@ -81,11 +81,11 @@ func start(t *testing.T, program, role string) (*exec.Cmd, *bufio.Scanner) {
 func TestChildDiesWithItsParent(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux tells a child of its parent's death")
+		t.Skip("only Linux tells a child that its parent has died")
 	}
 	parent, lines := start(t, os.Args[0], "parent")
 	if !lines.Scan() {
-		t.Fatal("the parent said nothing")
+		t.Fatal("the parent printed nothing")
 	}
 	child, err := strconv.Atoi(lines.Text())
 	if err != nil {
@@ -102,7 +102,7 @@ func TestChildDiesWithItsParent(t *testing.T) {
 	}
 }
 
-// alive says whether a process runs; one that has ended and that nobody waits for does not.
+// alive reports whether a process runs. A zombie doesn't.
 func alive(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !strings.Contains(string(stat), ") Z ")
@@ -110,7 +110,7 @@ func alive(pid int) bool {
 
 func TestFollowGoRun(t *testing.T) {
 	t.Parallel()
-	goCommand := filepath.Join(t.TempDir(), "go") // a program's name is that of the file it was started by
+	goCommand := filepath.Join(t.TempDir(), "go") // a program is named after the file that was started
 	self, err := os.Executable()
 	if err != nil {
 		t.Fatal(err)
@@ -120,13 +120,13 @@ func TestFollowGoRun(t *testing.T) {
 	}
 	parent, lines := start(t, goCommand, "go")
 	if !lines.Scan() {
-		t.Fatal("the follower said nothing")
+		t.Fatal("the follower printed nothing")
 	}
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if !lines.Scan() || lines.Text() != "ended" {
-		t.Fatalf("the follower said %q", lines.Text())
+		t.Fatalf("the follower printed %q", lines.Text())
 	}
 }
 
@@ -138,7 +138,7 @@ func TestStart(t *testing.T) {
 	}
 	select {
 	case <-p.Done():
-		t.Fatal("the child has ended at once")
+		t.Fatal("the child ended at once")
 	default:
 	}
 	if group, err := syscall.Getpgid(p.PID()); err != nil || group != p.PID() {

@@ -11,7 +11,7 @@ import (
 	"syscall"
 )
 
-// word is the one message of a StartSelf child: that it is ready, or why it is not.
+// word is the only message of a StartSelf child: that it is ready, or why it isn't.
 type word struct{ Address, Error string }
 
 // StartSelf starts this program again with other arguments, as a child that is killed when this process

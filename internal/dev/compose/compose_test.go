@@ -1,4 +1,4 @@
-// Package compose checks docker-compose.temporal.yml as far as that goes without Docker.
+// Package compose checks docker-compose.temporal.yml as far as possible without Docker.
 package compose
 
 import (
@@ -50,8 +50,8 @@ func TestImagesArePinned(t *testing.T) {
 	}
 }
 
-// The cluster runs the very versions that the development stack embeds.
-func TestVersionsAreThoseOfTheModule(t *testing.T) {
+// The cluster runs the same versions that the development stack embeds.
+func TestVersionsMatchGoMod(t *testing.T) {
 	module, err := os.ReadFile("../../../go.mod")
 	if err != nil {
 		t.Fatal(err)
@@ -68,7 +68,7 @@ func TestVersionsAreThoseOfTheModule(t *testing.T) {
 	}
 }
 
-func TestPortsAreOnLoopbackAlone(t *testing.T) {
+func TestPortsAreOnlyOnLoopback(t *testing.T) {
 	for _, service := range load(t).Services {
 		for _, port := range service.Ports {
 			if ip := net.ParseIP(port.HostIP); ip == nil || !ip.IsLoopback() {
@@ -78,16 +78,16 @@ func TestPortsAreOnLoopbackAlone(t *testing.T) {
 	}
 }
 
-func TestWhatOthersWaitForHasAHealthCheck(t *testing.T) {
+func TestDependenciesHaveHealthChecks(t *testing.T) {
 	project := load(t)
 	for _, service := range project.Services {
 		for name, dependency := range service.DependsOn {
 			other, ok := project.Services[name]
 			if !ok {
-				t.Errorf("%s waits for %s, which there is not", service.Name, name)
+				t.Errorf("%s waits for %s, which does not exist", service.Name, name)
 			}
 			if dependency.Condition == types.ServiceConditionHealthy && other.HealthCheck == nil {
-				t.Errorf("%s waits until %s is healthy, which has no health check", service.Name, name)
+				t.Errorf("%s waits until %s is healthy, but that has no health check", service.Name, name)
 			}
 		}
 	}
@@ -98,11 +98,11 @@ func TestWhatOthersWaitForHasAHealthCheck(t *testing.T) {
 	}
 }
 
-// Asked over its socket, PostgreSQL's image answers while it still sets the server up.
-func TestPostgresIsAskedOverTCP(t *testing.T) {
+// PostgreSQL's image already answers on its socket while it sets the server up.
+func TestPostgresIsCheckedOverTCP(t *testing.T) {
 	for _, name := range []string{"temporal-postgres", "tenant-postgres"} {
 		if check := strings.Join(load(t).Services[name].HealthCheck.Test, " "); !strings.Contains(check, "-h 127.0.0.1") {
-			t.Errorf("%s is asked with %q, want -h 127.0.0.1", name, check)
+			t.Errorf("%s is checked with %q, want -h 127.0.0.1", name, check)
 		}
 	}
 }
@@ -122,7 +122,7 @@ func TestNoProcessGetsSecretsThatItDoesNotNeed(t *testing.T) {
 	}
 }
 
-func TestTenantsHaveAServerOfTheirOwn(t *testing.T) {
+func TestTenantsHaveTheirOwnServer(t *testing.T) {
 	services := load(t).Services
 	if seeds := *services["temporal"].Environment["POSTGRES_SEEDS"]; seeds != "temporal-postgres" {
 		t.Errorf("Temporal keeps its data on %s, want temporal-postgres", seeds)
@@ -132,7 +132,7 @@ func TestTenantsHaveAServerOfTheirOwn(t *testing.T) {
 	}
 }
 
-// Each Narthex process gets an environment that its command takes.
+// Each Narthex process gets an environment that its command accepts.
 func TestEnvironmentsAreComplete(t *testing.T) {
 	services := load(t).Services
 	for name, parts := range map[string]any{
@@ -189,7 +189,7 @@ func TestUIReadsPayloads(t *testing.T) {
 	}
 }
 
-// What tenants' roles must not reach is closed before there is one.
+// Databases that tenants' roles must not reach are closed before the first such role exists.
 func TestServerIsClosedToTenants(t *testing.T) {
 	script := load(t).Configs["tenant-postgres-init"].Content
 	for _, want := range append(hardening.Statements("narthex", "postgres", "template1"), hardening.Statistics("narthex")) {
@@ -199,7 +199,7 @@ func TestServerIsClosedToTenants(t *testing.T) {
 	}
 }
 
-// The processes start once the registry has its schema: a job of its own sees to that.
+// The processes start after a separate job has migrated the registry.
 func TestProcessesStartAfterMigrations(t *testing.T) {
 	services := load(t).Services
 	for _, name := range []string{"api", "worker"} {
@@ -209,8 +209,8 @@ func TestProcessesStartAfterMigrations(t *testing.T) {
 	}
 }
 
-// Git's history is not in the image: the release's name is passed in, and printed by `narthex version`.
-func TestImageIsToldItsRelease(t *testing.T) {
+// Git's history is not in the image, so the release's name is passed in. `narthex version` prints it.
+func TestImageKnowsItsRelease(t *testing.T) {
 	t.Setenv("BUILD_ID", "")
 	dockerfile, err := os.ReadFile("../../../Dockerfile")
 	if err != nil {
@@ -230,7 +230,7 @@ func TestImageIsToldItsRelease(t *testing.T) {
 	}
 }
 
-// docker compose exec worker narthex signups list, orphans list and their like find all they need.
+// Commands like `docker compose exec worker narthex signups list` find all that they need.
 func TestCommandsWorkInTheContainers(t *testing.T) {
 	for _, name := range []string{"api", "worker"} {
 		t.Run(name, func(t *testing.T) {

@@ -55,7 +55,7 @@ func wantForbidden(t *testing.T, what string, err error) {
 	t.Helper()
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) || pgErr.Code != insufficientPrivilege {
-		t.Errorf("%s: %v, want that it is forbidden", what, err)
+		t.Errorf("%s: %v, want it forbidden", what, err)
 	}
 }
 
@@ -76,8 +76,8 @@ func makeTenant(t *testing.T, server *tenantserver.Server) (url, name string) {
 	return url, name
 }
 
-// TestATenantsRoleReachesItsOwnDatabaseAlone holds one church's database credentials, and tries the others.
-func TestATenantsRoleReachesItsOwnDatabaseAlone(t *testing.T) {
+// TestATenantsRoleReachesOnlyItsOwnDatabase tries to reach other databases with one church's credentials.
+func TestATenantsRoleReachesOnlyItsOwnDatabase(t *testing.T) {
 	databases := prepared(t)
 	server, err := tenantserver.Open(t.Context(), databases.TenantServerURL, "test", migrations.Tenant)
 	if err != nil {
@@ -105,8 +105,8 @@ func wantNoOtherDatabase(t *testing.T, own, name, other string) {
 			continue
 		}
 		var pgErr *pgconn.PgError
-		if !errors.As(err, &pgErr) || pgErr.Code != insufficientPrivilege && pgErr.Code != "55000" { // template0 takes no connection at all
-			t.Errorf("connect to %s: %v, want that it is forbidden", database, err)
+		if !errors.As(err, &pgErr) || pgErr.Code != insufficientPrivilege && pgErr.Code != "55000" { // template0 accepts no connections at all
+			t.Errorf("connect to %s: %v, want it forbidden", database, err)
 		}
 	}
 }
@@ -143,7 +143,7 @@ func wantNoOtherRights(t *testing.T, tenant *pgx.Conn, name, other string) {
 		WHERE datname = current_database() AND rolname = current_user`
 	err := tenant.QueryRow(t.Context(), selectLimits).Scan(&ofDatabase, &ofRole)
 	if err != nil || ofDatabase <= 0 || ofRole <= 0 {
-		t.Errorf("the connection limits are %d and %d (%v), want some", ofDatabase, ofRole, err)
+		t.Errorf("the connection limits are %d and %d (%v), want both set", ofDatabase, ofRole, err)
 	}
 }
 
@@ -183,6 +183,6 @@ func TestTheServicesRoleIsNoSuperuserAndItsServerIsClosed(t *testing.T) {
 		}
 	}
 	if missing, err := hardening.Missing(t.Context(), connect(t, databases.TenantServerURL), true); err != nil || len(missing) > 0 {
-		t.Errorf("after the statements have been run: %q (%v), want nothing", missing, err)
+		t.Errorf("after these statements: %q (%v), want nothing", missing, err)
 	}
 }

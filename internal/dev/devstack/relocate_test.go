@@ -52,6 +52,6 @@ func TestRelocate(t *testing.T) {
 		t.Errorf("it is recorded at %s, port %d (%v), want ::1, 54329", host, port, err)
 	}
 	if n, err := reg.CountReadyDatabases(ctx, "[::1]:54329", "template"); err != nil || n != 1 {
-		t.Errorf("%d ready databases are where the server went (%v), want 1", n, err)
+		t.Errorf("%d ready databases have the server's new address (%v), want 1", n, err)
 	}
 }

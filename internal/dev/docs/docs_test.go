@@ -60,7 +60,7 @@ func anchors(content string) []string {
 	return all
 }
 
-// Each link to a file of this repository leads to one that is there, and each fragment to a heading.
+// Each link to a file in this repository leads to an existing file, and each fragment to a heading.
 func TestLinks(t *testing.T) {
 	t.Parallel()
 	for _, page := range pages(t) {
@@ -74,7 +74,7 @@ func TestLinks(t *testing.T) {
 				target = filepath.Join(filepath.Dir(page), file)
 			}
 			if _, err := os.Stat(filepath.Join(root, target)); err != nil {
-				t.Errorf("%s links to %s, which is not there", page, link[1])
+				t.Errorf("%s links to %s, which does not exist", page, link[1])
 				continue
 			}
 			if fragment != "" && !slices.Contains(anchors(read(t, target)), fragment) {
@@ -91,8 +91,8 @@ func TestReadmeIsShort(t *testing.T) {
 	}
 }
 
-// Each page in docs/ begins by saying whom it is for, and the index has it.
-func TestPagesSayWhomTheyAreFor(t *testing.T) {
+// Each page in docs/ begins by saying who it is for, and is in the index.
+func TestPagesSayWhoTheyAreFor(t *testing.T) {
 	t.Parallel()
 	index := read(t, "docs/README.md")
 	for _, page := range pages(t) {
@@ -102,7 +102,7 @@ func TestPagesSayWhomTheyAreFor(t *testing.T) {
 		}
 		parts := strings.SplitN(read(t, page), "\n\n", 3)
 		if len(parts) < 3 || !strings.HasPrefix(parts[0], "# ") || !strings.HasPrefix(parts[1], "For ") {
-			t.Errorf("%s does not begin with its title and a paragraph that says whom it is for (\"For …\")", page)
+			t.Errorf("%s does not begin with its title and a paragraph that says who it is for (\"For …\")", page)
 		}
 		if !strings.Contains(index, "("+name+")") {
 			t.Errorf("docs/README.md does not list %s", name)

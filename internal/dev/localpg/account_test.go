@@ -35,21 +35,21 @@ func TestFolderThatPostgresCannotReach(t *testing.T) {
 	}
 	shelter := filepath.Dir(data)
 	if !strings.HasPrefix(shelter, "/var/tmp/narthex-pg-") || !strings.Contains(told, shelter) {
-		t.Errorf("the data was in %s, and what was told is %q", data, told)
+		t.Errorf("the data was in %s, and the log says %q", data, told)
 	}
 	if _, err := os.Stat(shelter); !os.IsNotExist(err) {
-		t.Errorf("%s is left behind", shelter)
+		t.Errorf("%s was left behind", shelter)
 	}
 
 	note := filepath.Join(options.Dir, "moved-to")
 	if where, err := os.ReadFile(note); err != nil || string(where) != shelter {
 		t.Errorf("%s says %q (%v), want %q", note, where, err, shelter)
 	}
-	wantStrangersFolderLeftAlone(t, shelter, options)
+	wantOtherUsersFolderRefused(t, shelter, options)
 }
 
-// wantStrangersFolderLeftAlone makes the folder in which the data was another user's.
-func wantStrangersFolderLeftAlone(t *testing.T, shelter string, options localpg.Options) {
+// wantOtherUsersFolderRefused gives the folder in which the data was to another user. Start must refuse it and leave it alone.
+func wantOtherUsersFolderRefused(t *testing.T, shelter string, options localpg.Options) {
 	t.Helper()
 	const stranger = 54321
 	if err := os.Mkdir(shelter, 0o700); err != nil {
@@ -61,9 +61,9 @@ func wantStrangersFolderLeftAlone(t *testing.T, shelter string, options localpg.
 	}
 	_, err := localpg.Start(t.Context(), options)
 	if err == nil || !strings.HasPrefix(err.Error(), shelter+" is not a folder of user ") {
-		t.Errorf("a stranger's folder: the error is %v", err)
+		t.Errorf("another user's folder: the error is %v", err)
 	}
 	if _, err := os.Stat(shelter); err != nil {
-		t.Errorf("the stranger's folder: %v", err)
+		t.Errorf("another user's folder: %v", err)
 	}
 }

@@ -18,7 +18,7 @@ import (
 func TestDownload(t *testing.T) {
 	installed := localpg.Find(localpg.UsualFolders())
 	if len(installed) == 0 {
-		t.Skip("what the test offers for download calls an installed PostgreSQL, and there is none")
+		t.Skip("the test's download runs an installed PostgreSQL, and there is none")
 	}
 	jar := zipped(t, "postgres-test.txz", storedXZ(tarred(t, map[string]string{
 		"bin/postgres": "#!/bin/sh\n[ \"$1\" = --version ] && echo 'postgres (PostgreSQL) 17.5' || " +
@@ -44,11 +44,11 @@ func TestDownload(t *testing.T) {
 		t.Error(got)
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "download-*")); left != nil {
-		t.Errorf("%q is left behind", left)
+		t.Errorf("%q was left behind", left)
 	}
 	found := localpg.Find([]string{filepath.Join(dir, "postgresql-*", "bin")})
 	if len(found) != 1 || found[0].Major != 17 {
-		t.Errorf("what was downloaded is found as %v", found)
+		t.Errorf("Find returns %v, want one installation of version 17", found)
 	}
 }
 

@@ -113,7 +113,7 @@ func (s *Server) AdminURL() string {
 // Done is closed when the server has ended, by Stop or by itself.
 func (s *Server) Done() <-chan struct{} { return s.process.Done() }
 
-// Stop ends the server: its connections are cut, its data is written. It can be called again.
+// Stop stops the server: it closes all connections and writes the data. It can be called again.
 func (s *Server) Stop() error { return s.stop() }
 
 func (s *Server) shutDown() error {

@@ -16,7 +16,7 @@ import (
 	"narthex/internal/dev/testenv"
 )
 
-// parentVariable holds the folder in which the test program, in its second role, starts a server.
+// parentVariable holds the folder in which the test program starts a server if it runs as the parent process.
 const parentVariable = "NARTHEX_LOCALPG_PARENT"
 
 func TestMain(m *testing.M) {
@@ -54,7 +54,7 @@ func start(t *testing.T, options localpg.Options) *localpg.Server {
 	return server
 }
 
-// makeChurch writes what a later run has to find.
+// makeChurch writes a row that a later run must find.
 func makeChurch(t *testing.T, url string) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), url)
@@ -103,7 +103,7 @@ func TestRestartKeepsData(t *testing.T) {
 	}
 }
 
-func TestOnlyThePasswordOpens(t *testing.T) {
+func TestThePasswordIsRequired(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	server := start(t, localpg.Options{Dir: dir, Ephemeral: true})
@@ -114,14 +114,14 @@ func TestOnlyThePasswordOpens(t *testing.T) {
 	wrong := strings.Replace(server.AdminURL(), string(password), "wrong", 1)
 	if conn, err := pgx.Connect(t.Context(), wrong); err == nil {
 		conn.Close(t.Context())
-		t.Error("a wrong password is let in")
+		t.Error("a wrong password is accepted")
 	}
 	if info, err := os.Stat(filepath.Join(dir, "password")); err != nil || info.Mode().Perm() != 0o600 {
 		t.Errorf("the password's file has mode %v: want 0600", info.Mode())
 	}
 }
 
-func TestInterruptedInitIsMadeGood(t *testing.T) {
+func TestInterruptedInitIsRepeated(t *testing.T) {
 	t.Parallel()
 	dir := folder(t)
 	if err := os.MkdirAll(filepath.Join(dir, "data.new", "base"), 0o700); err != nil {
@@ -143,7 +143,7 @@ func TestKilledParent(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, _ = parent.Wait()
-	// At once, while the orphan is still on its way out.
+	// At once, while the orphaned server is still stopping.
 	server := start(t, localpg.Options{Dir: dir})
 	if got := ask(t, server.AdminURL(), `SELECT name FROM church`); got != "Grace Chapel" {
 		t.Errorf("the church is called %q", got)
@@ -166,7 +166,7 @@ func TestStalePidFile(t *testing.T) {
 	if err := first.Stop(); err != nil {
 		t.Fatal(err)
 	}
-	// What a machine that lost its power leaves: a number that is another process's by now.
+	// A power failure leaves such a file, with an id that belongs to another process by now.
 	_, rest, _ := strings.Cut(string(lock), "\n")
 	if err := os.WriteFile(lockFile, fmt.Appendf(nil, "%d\n%s", 1, rest), 0o644); err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func startInParent(t *testing.T, dir string) (*os.Process, string) {
 	t.Cleanup(func() { _ = cmd.Process.Kill() })
 	line := bufio.NewScanner(out)
 	if !line.Scan() {
-		t.Fatal("the parent said nothing")
+		t.Fatal("the parent printed nothing")
 	}
 	return cmd.Process, line.Text()
 }

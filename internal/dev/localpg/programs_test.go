@@ -11,7 +11,7 @@ import (
 	"narthex/internal/dev/localpg"
 )
 
-// install makes programs that do nothing but tell their version.
+// install makes programs that only print their version.
 func install(t *testing.T, folder, version string, names ...string) {
 	t.Helper()
 	if err := os.MkdirAll(folder, 0o755); err != nil {
@@ -42,8 +42,8 @@ func TestFind(t *testing.T) {
 		want     []string
 	}{
 		{"a folder", []string{"/path"}, []string{"/path 16"}},
-		{"the newest first, the old left out", []string{"/lib/*/bin"}, []string{"/lib/18/bin 18", "/lib/15/bin 15"}},
-		{"in the patterns' order", []string{"/path", "/lib/*/bin"}, []string{"/path 16", "/lib/18/bin 18", "/lib/15/bin 15"}},
+		{"newest first, old ones left out", []string{"/lib/*/bin"}, []string{"/lib/18/bin 18", "/lib/15/bin 15"}},
+		{"in the order of the patterns", []string{"/path", "/lib/*/bin"}, []string{"/path 16", "/lib/18/bin 18", "/lib/15/bin 15"}},
 		{"only old ones", []string{"/lib/14/bin", "/lib/9.6/bin"}, nil},
 		{"no server, no version, no folder", []string{"/client/*/bin", "/broken/bin", "/missing"}, nil},
 	} {

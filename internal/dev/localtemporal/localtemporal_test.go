@@ -57,7 +57,7 @@ func greet(_ workflow.Context, name string) (string, error) { return "Welcome, "
 func TestWorkflowOutlivesRestart(t *testing.T) {
 	dir := t.TempDir()
 	_, c, stop := start(t, dir)
-	for range 2 { // the second time finds them there
+	for range 2 { // the second time, they exist
 		if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace); err != nil {
 			t.Fatal(err)
 		}
@@ -82,7 +82,7 @@ func TestWorkflowOutlivesRestart(t *testing.T) {
 	defer w.Stop()
 	var greeting string
 	if err := c.GetWorkflow(t.Context(), "greet", "").Get(t.Context(), &greeting); err != nil || greeting != "Welcome, Pat" {
-		t.Fatalf("the workflow says %q, %v", greeting, err)
+		t.Fatalf("the workflow returns %q, %v", greeting, err)
 	}
 	namespace, err := c.WorkflowService().DescribeNamespace(
 		t.Context(),

@@ -44,8 +44,8 @@ const (
 	logName     = "temporal.log"
 )
 
-// Start starts the server, and returns when it answers and the namespace can be used. Workflows in its
-// database go on where they stopped.
+// Start starts the server, and returns when it answers and the namespace can be used. Workflows in its database continue
+// where they stopped.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	if err := os.MkdirAll(options.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("the folder %s cannot be made: choose another", options.Dir)
@@ -106,7 +106,7 @@ func startSingle(_ context.Context, options Options, ports ports) (*Server, erro
 	if err := server.Start(); err != nil {
 		return nil, fmt.Errorf("Temporal did not start: %w", err)
 	}
-	// Stop reports what it could not drain, and nobody is left to drain for.
+	// Stop's error says what it could not drain, which doesn't matter here.
 	return &Server{FrontendAddress: ports.address(primitives.FrontendService), stops: []func(){func() { _ = server.Stop() }}}, nil
 }
 
@@ -281,7 +281,7 @@ func (s *Server) awaitNamespace(ctx context.Context, namespace string) error {
 	}
 }
 
-// quiet is an SDK logger that says nothing.
+// quiet is an SDK logger that logs nothing.
 type quiet struct{}
 
 func (quiet) Debug(string, ...any) {}

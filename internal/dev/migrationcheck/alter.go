@@ -22,7 +22,7 @@ func checkAlterTable(p *pass, n node) {
 	alter := as[alterTable](n)
 	a := alteration{p, alter.Relation.name(), p.cat.tables[alter.Relation.name()]}
 	if alter.Objtype != "OBJECT_TABLE" {
-		p.say(ruleUnknown, "the check knows only tables to alter", "find out what it locks, and say it in a line `-- unsafe: reason`")
+		p.say(ruleUnknown, "the check doesn't know this kind of ALTER", "find out what it locks, and explain it in a line `-- unsafe: reason`")
 		return
 	}
 	if a.table == nil { // no file that was read creates it
@@ -57,7 +57,7 @@ func (a alteration) command(c alterCommand) {
 		a.lock(a.name)
 	}
 	if c.Behavior == "DROP_CASCADE" {
-		a.say(ruleRemove, "CASCADE removes what the file doesn't name", "drop each thing by its name")
+		a.say(ruleRemove, "CASCADE removes what the file doesn't name", "drop each object by its name")
 	}
 	switch {
 	case c.Subtype == "AT_AddColumn":
@@ -82,7 +82,7 @@ func (a alteration) command(c alterCommand) {
 		delete(a.table.constraints, c.Name)
 	case slices.Contains(copying, c.Subtype):
 		if inUse {
-			a.say(ruleMaintenance, fmt.Sprintf("writes all rows of %s again, and nobody can use it meanwhile", a.name), toOperators)
+			a.say(ruleMaintenance, fmt.Sprintf("rewrites all rows of %s while nobody can use it", a.name), toOperators)
 		}
 	case c.Subtype == "AT_DropNotNull":
 		if column := a.table.columns[c.Name]; column != nil {
@@ -90,7 +90,7 @@ func (a alteration) command(c alterCommand) {
 		}
 	case inUse && !slices.Contains(locking, c.Subtype) && !slices.Contains(notLocking, c.Subtype):
 		a.say(ruleUnknown, fmt.Sprintf("the check doesn't know what this does to %s: %s", a.name, strings.TrimPrefix(c.Subtype, "AT_")),
-			"find out, and teach it to the check or say it in a line `-- unsafe: reason`")
+			"find out, then add it to the check or explain it in a line `-- unsafe: reason`")
 	}
 }
 
@@ -116,28 +116,28 @@ func (a alteration) checkNewColumn(def columnDef) {
 	}
 	function := volatileIn(byDefault)
 	computed := has["CONSTR_GENERATED"] || has["CONSTR_IDENTITY"] || strings.HasSuffix(typeOf(def.TypeName).name, "serial")
-	const fillLater = "add the column without it, SET DEFAULT for new rows, and fill the old ones by a file `-- backfill:`"
+	const fillLater = "add the column without it, SET DEFAULT for new rows, and fill the old ones with a file `-- backfill:`"
 	switch {
 	case has["CONSTR_GENERATED"]:
-		a.say(ruleRewrite, what+" is computed for every row now, and nobody can use the table meanwhile",
-			"add a plain column, write it in the code, and fill the old rows by a file `-- backfill:`")
+		a.say(ruleRewrite, what+" is computed for all rows while nobody can use the table",
+			"add a plain column, write it in the code, and fill the old rows with a file `-- backfill:`")
 	case computed:
-		a.say(ruleRewrite, what+" is numbered in every row now, and nobody can use the table meanwhile", fillLater)
+		a.say(ruleRewrite, what+" is numbered in all rows while nobody can use the table", fillLater)
 	case a.cat.domains[typeOf(def.TypeName).name]:
-		a.say(ruleRewrite, what+" is of a domain, so all rows are written again", "give it the domain's own type, and a check NOT VALID")
+		a.say(ruleRewrite, what+" has a domain type, so all rows are rewritten", "use the domain's base type, and a CHECK that is NOT VALID")
 	case function != "":
-		a.say(ruleRewrite, fmt.Sprintf("%s() may give every row another value, so all rows are written again", function), fillLater)
+		a.say(ruleRewrite, fmt.Sprintf("%s() may give each row a different value, so all rows are rewritten", function), fillLater)
 	case has["CONSTR_NOTNULL"] && byDefault == nil:
-		a.say(ruleNotNull, what+" would be NULL in the rows that are there", "give it a constant DEFAULT, or "+notNullLater)
+		a.say(ruleNotNull, what+" would be NULL in existing rows", "give it a constant DEFAULT, or "+notNullLater)
 	}
 	if has["CONSTR_CHECK"] {
-		a.say(ruleCheck, "all rows are read for the check of "+what+", and nobody can use the table meanwhile", notValidFirst)
+		a.say(ruleCheck, "all rows are read for the check of "+what+" while nobody can use the table", notValidFirst)
 	}
 	if has["CONSTR_UNIQUE"] || has["CONSTR_PRIMARY"] {
 		a.say(ruleUnique, "nobody can use "+a.name+" while the index is built", usingIndex)
 	}
 	if has["CONSTR_FOREIGN"] && byDefault != nil {
-		a.say(ruleForeignKey, "all rows are looked up for "+what, notValidFirst)
+		a.say(ruleForeignKey, "all rows are read for the foreign key of "+what, notValidFirst)
 	}
 }
 
@@ -152,11 +152,11 @@ func (a alteration) changeType(inUse bool, name string, def columnDef) {
 		return
 	}
 	if !keepsRows(from, to) || def.CollClause != nil || !isSameColumn(def.RawDefault, name, to) {
-		a.say(ruleRewrite, fmt.Sprintf("writes all rows of %s again, or its indexes, and nobody can use it meanwhile", a.name), newColumn)
+		a.say(ruleRewrite, fmt.Sprintf("rewrites all rows of %s, or its indexes, while nobody can use it", a.name), newColumn)
 	}
 	for called, c := range a.table.constraints {
 		if slices.Contains(c.reads, name) {
-			a.say(ruleCheck, "all rows are read for the check "+called+", and nobody can use the table meanwhile", newColumn)
+			a.say(ruleCheck, "all rows are read for the check "+called+" while nobody can use the table", newColumn)
 		}
 	}
 }
@@ -190,7 +190,7 @@ func (a alteration) setNotNull(inUse bool, name string) {
 		proven = proven || slices.Contains(c.notNull, name) && c.validated != "" && c.validated != a.file.name
 	}
 	if !proven {
-		a.say(ruleNotNull, fmt.Sprintf("all rows are read to see that %s.%s is in each, and nobody can use the table meanwhile", a.name, name),
+		a.say(ruleNotNull, fmt.Sprintf("all rows are read to look for a NULL in %s.%s while nobody can use the table", a.name, name),
 			notNullLater)
 	}
 	if column != nil {
@@ -203,9 +203,9 @@ func (a alteration) addConstraint(inUse bool, def constraintDef) {
 	if inUse {
 		switch {
 		case def.Contype == "CONSTR_CHECK" && !def.SkipValidation:
-			a.say(ruleCheck, "all rows are read, and nobody can use "+a.name+" meanwhile", notValidFirst)
+			a.say(ruleCheck, "all rows are read while nobody can use "+a.name, notValidFirst)
 		case def.Contype == "CONSTR_FOREIGN" && !def.SkipValidation:
-			a.say(ruleForeignKey, fmt.Sprintf("all rows are looked up, and nobody can write to %s or to %s meanwhile", a.name, def.Pktable.name()),
+			a.say(ruleForeignKey, fmt.Sprintf("all rows are read while nobody can write to %s or %s", a.name, def.Pktable.name()),
 				notValidFirst)
 		case def.Contype == "CONSTR_EXCLUSION":
 			a.say(ruleUnique, "nobody can use "+a.name+" while the index is built", "there is no safe way for EXCLUDE: use a new table")

@@ -27,11 +27,11 @@ func (p *pass) checkBackfill() {
 		refuse(fmt.Sprintf("a backfill has %d statements", len(p.file.statements)), "one statement per such file")
 		return
 	case !batchIsACondition(p.file.text):
-		refuse("a batch's condition wouldn't hold for all rows",
-			"put "+batchMark+" once, behind the conditions of WHERE, and OR between parentheses")
+		refuse("a batch's condition wouldn't apply to all rows",
+			"put "+batchMark+" once, after the conditions of WHERE, and put OR in parentheses")
 	}
 	if t := p.cat.tables[words[1]]; t != nil && (t.columns[words[2]] == nil || !t.columns[words[2]].notNull) {
-		refuse(fmt.Sprintf("%s.%s is no key: rows without it belong to no batch", words[1], words[2]), "name the table's primary key")
+		refuse(fmt.Sprintf("%s.%s is not a key: rows without it belong to no batch", words[1], words[2]), "name the table's primary key")
 	}
 }
 

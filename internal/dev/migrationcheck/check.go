@@ -150,7 +150,7 @@ func parseFile(folder, name, text string) (file, *Finding) {
 	f.head = strings.TrimSpace(f.head)
 	match := fileName.FindStringSubmatch(name)
 	if match == nil {
-		return f, &Finding{f.name, 1, ruleSyntax, "nothing runs a file of this name", "call it NNNNNN_title.up.sql or NNNNNN_title.down.sql"}
+		return f, &Finding{f.name, 1, ruleSyntax, "nothing runs a file with this name", "call it NNNNNN_title.up.sql or NNNNNN_title.down.sql"}
 	}
 	f.version, _ = strconv.Atoi(match[1])
 	f.down = match[2] == "down"

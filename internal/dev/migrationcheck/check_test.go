@@ -13,7 +13,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// What is there before each case.
+// The schema before each case.
 const first = `
 	CREATE TYPE color AS ENUM ('red');
 	CREATE TABLE groups (id text PRIMARY KEY, title text);
@@ -30,7 +30,7 @@ const first = `
 
 const ageIndex = `CREATE INDEX CONCURRENTLY IF NOT EXISTS i ON people (age)`
 
-// example is a migration, in the version after `earlier`, and the rules that refuse it, in their order.
+// example is a migration, in the version after earlier, and the rules that refuse it, sorted.
 type example struct {
 	name    string
 	earlier []string
@@ -48,10 +48,10 @@ var examples = map[string][]example{
 		{"text to varchar with a limit", nil, `ALTER TABLE people ALTER note TYPE varchar(100)`, "rewrite"},
 		{"integer to bigint", nil, `ALTER TABLE people ALTER amount TYPE bigint`, "rewrite"},
 		{"more digits", nil, `ALTER TABLE people ALTER score TYPE numeric(8,2)`, ""},
-		{"more digits behind the point", nil, `ALTER TABLE people ALTER score TYPE numeric(8,3)`, "rewrite"},
+		{"more digits after the point", nil, `ALTER TABLE people ALTER score TYPE numeric(8,3)`, "rewrite"},
 		{"any digits", nil, `ALTER TABLE people ALTER score TYPE numeric`, ""},
-		{"times become exacter", nil, `ALTER TABLE people ALTER born TYPE timestamptz`, ""},
-		{"times become coarser", nil, `ALTER TABLE people ALTER born TYPE timestamptz(0)`, "rewrite"},
+		{"times become more precise", nil, `ALTER TABLE people ALTER born TYPE timestamptz`, ""},
+		{"times become less precise", nil, `ALTER TABLE people ALTER born TYPE timestamptz(0)`, "rewrite"},
 		{"times get a zone", nil, `ALTER TABLE people ALTER seen TYPE timestamptz`, "rewrite"},
 		{"char to text", nil, `ALTER TABLE people ALTER code TYPE text`, "rewrite"},
 		{"varbit becomes longer", nil, `ALTER TABLE people ALTER flags TYPE varbit(16)`, ""},
@@ -67,12 +67,12 @@ var examples = map[string][]example{
 		{"a date as default", nil, `ALTER TABLE people ADD COLUMN x date DEFAULT CURRENT_DATE`, ""},
 		{"a volatile default", nil, `ALTER TABLE people ADD COLUMN x uuid DEFAULT gen_random_uuid()`, "rewrite"},
 		{"a clock as default", nil, `ALTER TABLE people ADD COLUMN x text DEFAULT lower(clock_timestamp()::text)`, "rewrite"},
-		{"a volatile default, afterwards", nil,
+		{"a volatile default, set afterwards", nil,
 			`ALTER TABLE people ADD COLUMN x uuid; ALTER TABLE people ALTER x SET DEFAULT gen_random_uuid()`, ""},
 		{"a computed column", nil, `ALTER TABLE people ADD COLUMN x integer GENERATED ALWAYS AS (age + 1) STORED`, "rewrite"},
 		{"an identity", nil, `ALTER TABLE people ADD COLUMN x bigint GENERATED ALWAYS AS IDENTITY`, "rewrite"},
 		{"serial", nil, `ALTER TABLE people ADD COLUMN x bigserial`, "rewrite"},
-		{"a table of this file", nil,
+		{"a table that this file creates", nil,
 			`CREATE TABLE mine (id bigserial PRIMARY KEY); ALTER TABLE mine ADD x uuid DEFAULT gen_random_uuid()`, ""},
 	},
 	"not-null": {
@@ -94,12 +94,12 @@ var examples = map[string][]example{
 		{"a check of either", []string{`ALTER TABLE people ADD CONSTRAINT c CHECK (note IS NOT NULL OR nick IS NOT NULL) NOT VALID`,
 			`ALTER TABLE people VALIDATE CONSTRAINT c`}, `ALTER TABLE people ALTER note SET NOT NULL`, "not-null"},
 		{"is NOT NULL already", nil, `ALTER TABLE people ALTER name SET NOT NULL`, ""},
-		{"no longer", nil, `ALTER TABLE people ALTER name DROP NOT NULL`, ""},
+		{"DROP NOT NULL", nil, `ALTER TABLE people ALTER name DROP NOT NULL`, ""},
 	},
 	"index": {
 		{"on a table in use", nil, `CREATE INDEX people_age_idx ON people (age)`, "index"},
 		{"CONCURRENTLY", nil, "-- no transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS people_age_idx ON people (age)", ""},
-		{"on a table of this file", nil, `CREATE TABLE mine (id text); CREATE INDEX mine_id_idx ON mine (id)`, ""},
+		{"on a table that this file creates", nil, `CREATE TABLE mine (id text); CREATE INDEX mine_id_idx ON mine (id)`, ""},
 		{"a name that is taken", nil,
 			"-- no transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS people_note_idx ON people (age)", "index"},
 		{"dropped", nil, `DROP INDEX people_note_idx`, "index"},
@@ -113,25 +113,25 @@ var examples = map[string][]example{
 		{"a primary key USING INDEX", slices.Concat(withoutKey, []string{
 			"-- no transaction\nCREATE UNIQUE INDEX CONCURRENTLY IF NOT EXISTS people_key ON people (id)"}),
 			`ALTER TABLE people ADD PRIMARY KEY USING INDEX people_key`, ""},
-		{"a primary key of what may be NULL", slices.Concat(withoutKey, uniqueIndex),
+		{"a primary key on a nullable column", slices.Concat(withoutKey, uniqueIndex),
 			`ALTER TABLE people ADD PRIMARY KEY USING INDEX people_note_uidx`, "not-null"},
 		{"EXCLUDE", nil, `ALTER TABLE people ADD CONSTRAINT x EXCLUDE USING btree (note WITH =)`, "unique"},
 	},
 	"foreign-key": {
-		{"at once", nil, `ALTER TABLE people ADD FOREIGN KEY (note) REFERENCES groups`, "foreign-key"},
+		{"validated at once", nil, `ALTER TABLE people ADD FOREIGN KEY (note) REFERENCES groups`, "foreign-key"},
 		{"NOT VALID", nil, `ALTER TABLE people ADD CONSTRAINT f FOREIGN KEY (note) REFERENCES groups NOT VALID`, ""},
 		{"validated later", []string{`ALTER TABLE people ADD CONSTRAINT f FOREIGN KEY (note) REFERENCES groups NOT VALID`},
 			`ALTER TABLE people VALIDATE CONSTRAINT f`, ""},
-		{"of a new column", nil, `ALTER TABLE people ADD COLUMN other text REFERENCES groups`, ""},
-		{"of a new column with a default", nil, `ALTER TABLE people ADD COLUMN other text DEFAULT '1' REFERENCES groups`, "foreign-key"},
-		{"of a new table", nil, `CREATE TABLE mine (id text REFERENCES groups)`, ""},
+		{"on a new column", nil, `ALTER TABLE people ADD COLUMN other text REFERENCES groups`, ""},
+		{"on a new column with a default", nil, `ALTER TABLE people ADD COLUMN other text DEFAULT '1' REFERENCES groups`, "foreign-key"},
+		{"on a new table", nil, `CREATE TABLE mine (id text REFERENCES groups)`, ""},
 	},
 	"check": {
-		{"at once", nil, `ALTER TABLE people ADD CHECK (amount > -1)`, "check"},
+		{"validated at once", nil, `ALTER TABLE people ADD CHECK (amount > -1)`, "check"},
 		{"NOT VALID", nil, `ALTER TABLE people ADD CONSTRAINT c CHECK (amount > -1) NOT VALID`, ""},
-		{"of a new column", nil, `ALTER TABLE people ADD COLUMN x integer CHECK (x > 0)`, "check"},
-		{"of a new table", nil, `CREATE TABLE mine (id text CHECK (id <> '')); ALTER TABLE mine ADD CHECK (id <> '-')`, ""},
-		{"of a column whose type changes", []string{`ALTER TABLE people ADD CONSTRAINT c CHECK (nick <> '') NOT VALID`,
+		{"on a new column", nil, `ALTER TABLE people ADD COLUMN x integer CHECK (x > 0)`, "check"},
+		{"on a new table", nil, `CREATE TABLE mine (id text CHECK (id <> '')); ALTER TABLE mine ADD CHECK (id <> '-')`, ""},
+		{"on a column whose type changes", []string{`ALTER TABLE people ADD CONSTRAINT c CHECK (nick <> '') NOT VALID`,
 			`ALTER TABLE people VALIDATE CONSTRAINT c`}, `ALTER TABLE people ALTER nick TYPE text`, "check"},
 	},
 	"validate": {
@@ -149,20 +149,20 @@ var examples = map[string][]example{
 		{"a value", nil, `ALTER TYPE color RENAME VALUE 'red' TO 'crimson'`, "rename"},
 		{"a schema", nil, `CREATE SCHEMA other`, "unknown"},
 		{"into another schema", nil, `ALTER TABLE people SET SCHEMA pg_temp`, "rename"},
-		{"in a table of this file", nil, `CREATE TABLE mine (id text); ALTER TABLE mine RENAME COLUMN id TO key`, ""},
+		{"in a table that this file creates", nil, `CREATE TABLE mine (id text); ALTER TABLE mine RENAME COLUMN id TO key`, ""},
 		{"a new column beside it", nil, `ALTER TABLE people ADD COLUMN remark text`, ""},
 	},
 	"remove": {
 		{"a column", nil, `ALTER TABLE people DROP COLUMN note`, "remove"},
 		{"a table", nil, `DROP TABLE spare`, "remove"},
 		{"a view", nil, `DROP VIEW names`, "remove"},
-		{"with what depends on it", later,
+		{"with what depends on the column", later,
 			"-- contract: people.name unread since 1\nALTER TABLE people DROP COLUMN name CASCADE", "remove"},
 		{"a column, two versions later", later, "-- contract: people.note unread since 1\nALTER TABLE people DROP COLUMN note", ""},
 		{"a column, a version later", later, "-- contract: people.note unread since 3\nALTER TABLE people DROP COLUMN note", "remove"},
-		{"a column that a release uses which should work after it", later,
+		{"a column that a compatible release uses", later,
 			"-- compatible with: 1\n-- contract: people.note unread since 2\nALTER TABLE people DROP COLUMN note", "remove"},
-		{"a column that no release uses which should work after it", later,
+		{"a column that no compatible release uses", later,
 			"-- compatible with: 2\n-- contract: people.note unread since 2\nALTER TABLE people DROP COLUMN note", ""},
 		{"another column", later, "-- contract: people.nick unread since 1\nALTER TABLE people DROP COLUMN note", "remove"},
 		{"a view, two versions later", later, "-- contract: names unread since 1\nDROP VIEW names", ""},
@@ -170,7 +170,7 @@ var examples = map[string][]example{
 		{"a column that today's code reads", later,
 			"-- contract: people.age unread since 1\nALTER TABLE people DROP COLUMN age", "remove"},
 		{"a table that today's code reads", later, "-- contract: groups unread since 1\nDROP TABLE groups CASCADE", "remove remove"},
-		{"a table of this file", nil, `CREATE TABLE mine (id text); DROP TABLE mine`, ""},
+		{"a table that this file creates", nil, `CREATE TABLE mine (id text); DROP TABLE mine`, ""},
 	},
 	"data": {
 		{"an update", nil, `UPDATE people SET note = ''`, "data"},
@@ -181,20 +181,20 @@ var examples = map[string][]example{
 		{"TRUNCATE of a new table", nil, `CREATE TABLE mine (id text); TRUNCATE mine`, ""},
 	},
 	"backfill": {
-		{"of all rows", nil, "-- backfill: people.id\nUPDATE people SET note = '' WHERE true /* batch */", ""},
-		{"of some", nil, "-- backfill: people.id\nUPDATE people SET note = nick WHERE note IS NULL AND (age > 1 OR nick <> '') /* batch */", ""},
-		{"of new rows", nil, "-- backfill: people.id\nINSERT INTO groups SELECT note, name FROM people WHERE true /* batch */", ""},
-		{"with a change of the schema", nil, "-- backfill: people.id\nALTER TABLE people ADD x text", "backfill backfill"},
-		{"and a change of the schema", nil,
+		{"all rows", nil, "-- backfill: people.id\nUPDATE people SET note = '' WHERE true /* batch */", ""},
+		{"some rows", nil, "-- backfill: people.id\nUPDATE people SET note = nick WHERE note IS NULL AND (age > 1 OR nick <> '') /* batch */", ""},
+		{"new rows", nil, "-- backfill: people.id\nINSERT INTO groups SELECT note, name FROM people WHERE true /* batch */", ""},
+		{"a schema change", nil, "-- backfill: people.id\nALTER TABLE people ADD x text", "backfill backfill"},
+		{"rows and a schema change", nil,
 			"-- backfill: people.id\nUPDATE people SET note = '' WHERE true /* batch */;\nALTER TABLE people ADD x text", "backfill backfill"},
 		{"without a key", nil, "-- backfill: people\nUPDATE people SET note = '' WHERE true /* batch */", "backfill"},
 		{"without batches", nil, "-- backfill: people.id\nUPDATE people SET note = ''", "backfill"},
 		{"with batches of some rows", nil,
 			"-- backfill: people.id\nUPDATE people SET note = '' WHERE age > 1 OR nick <> '' /* batch */", "backfill"},
-		{"with a condition of nothing", nil, "-- backfill: people.id\nUPDATE people SET note = '' /* batch */", "backfill"},
-		{"by what may be NULL", nil, "-- backfill: people.nick\nUPDATE people SET note = '' WHERE true /* batch */", "backfill"},
-		{"by no column", nil, "-- backfill: people.key\nUPDATE people SET note = '' WHERE true /* batch */", "backfill"},
-		{"let through", nil, "-- backfill: people.id\n-- unsafe: it is quick\nALTER TABLE people ADD x text", "backfill backfill unsafe"},
+		{"with a batch but no condition", nil, "-- backfill: people.id\nUPDATE people SET note = '' /* batch */", "backfill"},
+		{"by a nullable column", nil, "-- backfill: people.nick\nUPDATE people SET note = '' WHERE true /* batch */", "backfill"},
+		{"by a column that doesn't exist", nil, "-- backfill: people.key\nUPDATE people SET note = '' WHERE true /* batch */", "backfill"},
+		{"with -- unsafe", nil, "-- backfill: people.id\n-- unsafe: it is quick\nALTER TABLE people ADD x text", "backfill backfill unsafe"},
 	},
 	"enum": {
 		{"a value", nil, `ALTER TYPE color ADD VALUE 'blue'`, ""},
@@ -204,17 +204,17 @@ var examples = map[string][]example{
 	"locks": {
 		{"two tables", nil, `ALTER TABLE people ADD x text; ALTER TABLE groups ADD x text`, "locks"},
 		{"one table, twice", nil, `ALTER TABLE people ADD x text; ALTER TABLE people ADD y text`, ""},
-		{"a table of this file and one other", nil,
+		{"a table that this file creates, and another", nil,
 			`CREATE TABLE mine (id text); ALTER TABLE mine ADD x text; ALTER TABLE people ADD x text`, ""},
 		{"a trigger", nil, `CREATE TRIGGER t AFTER DELETE ON people FOR EACH ROW EXECUTE FUNCTION nothing()`, ""},
 		{"a trigger and another table", nil,
 			`CREATE TRIGGER t AFTER DELETE ON people FOR EACH ROW EXECUTE FUNCTION nothing(); ALTER TABLE groups ADD x text`, "locks"},
-		{"a trigger less and another table", nil, `ALTER TABLE groups ADD x text; DROP TRIGGER people_nothing ON people`, "locks"},
+		{"a dropped trigger and another table", nil, `ALTER TABLE groups ADD x text; DROP TRIGGER people_nothing ON people`, "locks"},
 		{"a foreign key and another table", nil, `CREATE TABLE mine (id text REFERENCES groups); ALTER TABLE people ADD x text`, "locks"},
-		{"a foreign key less and its table", nil,
+		{"a dropped foreign key and its table", nil,
 			`ALTER TABLE groups ADD x text; ALTER TABLE people DROP CONSTRAINT people_group_id_fkey`, "locks"},
 		{"LOCK", nil, `LOCK TABLE groups; ALTER TABLE people ADD x text`, "locks"},
-		{"a light LOCK", nil, `LOCK TABLE groups IN ACCESS SHARE MODE; ALTER TABLE people ADD x text`, ""},
+		{"a weak LOCK", nil, `LOCK TABLE groups IN ACCESS SHARE MODE; ALTER TABLE people ADD x text`, ""},
 		{"settings of a table", nil, `ALTER TABLE people ALTER note SET STATISTICS 500; ALTER TABLE groups ADD x text`, ""},
 	},
 	"maintenance": {
@@ -227,20 +227,20 @@ var examples = map[string][]example{
 		{"another tablespace", nil, `ALTER TABLE people SET TABLESPACE pg_default`, "maintenance"},
 		{"UNLOGGED", nil, `ALTER TABLE people SET UNLOGGED`, "maintenance"},
 		{"LOGGED", nil, `ALTER TABLE people SET LOGGED`, "maintenance"},
-		{"room in its pages", nil, `ALTER TABLE people SET (fillfactor = 90)`, ""},
+		{"fillfactor", nil, `ALTER TABLE people SET (fillfactor = 90)`, ""},
 	},
 	"transaction": {
-		{"CONCURRENTLY in one", nil, ageIndex, "transaction"},
+		{"CONCURRENTLY in a transaction", nil, ageIndex, "transaction"},
 		{"not the first line", nil, "-- An index.\n-- no transaction\n" + ageIndex, "transaction transaction"},
-		{"let through", nil, "-- unsafe: quick\n" + ageIndex, "transaction unsafe"},
+		{"with -- unsafe", nil, "-- unsafe: quick\n" + ageIndex, "transaction unsafe"},
 		{"two statements", nil, "-- no transaction\nDROP INDEX CONCURRENTLY IF EXISTS people_note_idx;\n" +
 			"CREATE INDEX CONCURRENTLY IF NOT EXISTS people_note_idx ON people (note)", "transaction"},
 		{"can't be repeated", nil, "-- no transaction\nCREATE INDEX CONCURRENTLY i ON people (age)", "transaction"},
 		{"can't be repeated without a name", nil, "-- no transaction\nCREATE INDEX CONCURRENTLY ON people (age)", "transaction"},
 		{"a drop that can't be repeated", nil, "-- no transaction\nDROP INDEX CONCURRENTLY people_note_idx", "transaction"},
-		{"no need to", nil, "-- no transaction\nALTER TABLE people ADD x text", "transaction"},
-		{"ends it", nil, `ALTER TABLE people ADD x text; COMMIT; BEGIN`, "transaction transaction"},
-		{"says what it is after the first line", nil, "-- no transaction\n-- Who is how old.\n" + ageIndex, ""},
+		{"not needed", nil, "-- no transaction\nALTER TABLE people ADD x text", "transaction"},
+		{"COMMIT", nil, `ALTER TABLE people ADD x text; COMMIT; BEGIN`, "transaction transaction"},
+		{"with a comment after the first line", nil, "-- no transaction\n-- Who is how old.\n" + ageIndex, ""},
 	},
 	"settings": {
 		{"a timeout", nil, `SET lock_timeout = 0; ALTER TABLE people ADD x text`, "settings"},
@@ -254,16 +254,16 @@ var examples = map[string][]example{
 	"unknown": {
 		{"a publication", nil, `CREATE PUBLICATION p FOR TABLE people`, "unknown"},
 		{"a part of ALTER TABLE", nil, `ALTER TABLE people INHERIT groups`, "unknown"},
-		{"an heir", nil, `CREATE TABLE mine () INHERITS (people)`, "unknown"},
+		{"a child", nil, `CREATE TABLE mine () INHERITS (people)`, "unknown"},
 		{"a comment", nil, `COMMENT ON TABLE people IS 'who comes'`, ""},
 	},
 	"unsafe": {
 		{"a reason", nil, "-- The oldest first.\n-- unsafe: groups has at most 20 rows\nCREATE INDEX i ON groups (title)", ""},
-		{"a reason behind the statement", nil, "CREATE INDEX i ON groups (title); -- unsafe: groups has at most 20 rows\n", ""},
+		{"a reason after the statement", nil, "CREATE INDEX i ON groups (title); -- unsafe: groups has at most 20 rows\n", ""},
 		{"no reason", nil, "-- unsafe:\nCREATE INDEX i ON groups (title)", "index unsafe"},
-		{"nothing to let through", nil, "-- unsafe: as safe as can be\nALTER TABLE groups ADD x text", "unsafe"},
+		{"a statement that needs none", nil, "-- unsafe: as safe as can be\nALTER TABLE groups ADD x text", "unsafe"},
 		{"of another statement", nil, "-- unsafe: few rows\nCREATE INDEX i ON groups (title);\nCREATE INDEX j ON groups (title)", "index"},
-		{"the line behind a statement is that statement's", nil,
+		{"a line after a statement belongs to it", nil,
 			"CREATE INDEX i ON groups (title); -- unsafe: few rows\nCREATE INDEX j ON groups (title)", "index"},
 		{"its lock still counts", nil, "-- unsafe: few rows\nCREATE INDEX i ON groups (title);\nALTER TABLE people ADD x text", "locks"},
 		{"in a string", nil, "CREATE INDEX i ON groups ((title || '-- unsafe: few rows'))", "index"},
@@ -315,7 +315,7 @@ func TestRules(t *testing.T) {
 			}
 		}
 		if refused == 0 || accepted == 0 {
-			t.Errorf("of the rule %s there are %d examples refused and %d accepted, want both", rule, refused, accepted)
+			t.Errorf("the rule %s has %d refused and %d accepted examples, want some of each", rule, refused, accepted)
 		}
 	}
 }
@@ -326,7 +326,7 @@ func checkExample(t *testing.T, e example) {
 	for _, f := range findings {
 		got = append(got, f.Rule)
 		if want := fmt.Sprintf("test/%06d_next.up.sql", e.version()); f.File != want || f.Line < 1 || f.Says == "" || f.Instead == "" {
-			t.Errorf("a finding is %+v, want one of %s with a line, what is wrong and what to do", f, want)
+			t.Errorf("a finding is %+v, want one in %s, with a line, what is wrong and what to do", f, want)
 		}
 	}
 	slices.Sort(got)
@@ -344,18 +344,18 @@ func check(t *testing.T, s migrationcheck.Schema) []migrationcheck.Finding {
 	return findings
 }
 
-// A down runs where its up has run, and takes back what that has made.
+// A down migration runs after its up migration, and may remove what that has created.
 func TestDowns(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct{ name, up, down, want string }{
-		{"a column goes", `ALTER TABLE people ADD x text`, `ALTER TABLE people DROP COLUMN x`, ""},
-		{"tables go", `CREATE TABLE mine (id text); CREATE TABLE yours (id text)`, `DROP TABLE yours; DROP TABLE mine`, ""},
+		{"drops the column", `ALTER TABLE people ADD x text`, `ALTER TABLE people DROP COLUMN x`, ""},
+		{"drops the tables", `CREATE TABLE mine (id text); CREATE TABLE yours (id text)`, `DROP TABLE yours; DROP TABLE mine`, ""},
 		{"nothing to do", `ALTER TYPE color ADD VALUE 'blue'`, `-- The value stays.`, ""},
-		{"an index goes", "-- no transaction\n" + ageIndex,
+		{"drops the index", "-- no transaction\n" + ageIndex,
 			"-- no transaction\nDROP INDEX CONCURRENTLY IF EXISTS i", ""},
-		{"an index goes while all wait", "-- no transaction\n" + ageIndex, `DROP INDEX i`, "index"},
-		{"NOT NULL comes back", `ALTER TABLE people ALTER name DROP NOT NULL`, `ALTER TABLE people ALTER name SET NOT NULL`, "not-null"},
-		{"a longer type goes", `ALTER TABLE people ALTER nick TYPE text`, `ALTER TABLE people ALTER nick TYPE varchar(20)`, "rewrite"},
+		{"drops the index without CONCURRENTLY", "-- no transaction\n" + ageIndex, `DROP INDEX i`, "index"},
+		{"restores NOT NULL", `ALTER TABLE people ALTER name DROP NOT NULL`, `ALTER TABLE people ALTER name SET NOT NULL`, "not-null"},
+		{"restores the shorter type", `ALTER TABLE people ALTER nick TYPE text`, `ALTER TABLE people ALTER nick TYPE varchar(20)`, "rewrite"},
 		{"two tables", `ALTER TABLE people ADD x text`,
 			`ALTER TABLE people DROP COLUMN x; ALTER TABLE groups ALTER title SET DEFAULT ''`, "locks"},
 	} {
@@ -368,22 +368,22 @@ func TestDowns(t *testing.T) {
 			var got []string
 			for _, f := range check(t, migrationcheck.Schema{Name: "test", Files: files, From: 2}) {
 				if f.File != "test/000002_next.down.sql" {
-					t.Errorf("finding %v, want none of another file than the down", f)
+					t.Errorf("finding %v, want findings only in the down migration", f)
 				}
 				got = append(got, f.Rule)
 			}
 			if strings.Join(got, " ") != c.want {
-				t.Errorf("the down is refused by %v, want %q", got, c.want)
+				t.Errorf("the down migration is refused by %v, want %q", got, c.want)
 			}
 		})
 	}
 }
 
-func TestLinesAreThoseOfTheStatements(t *testing.T) {
+func TestFindingsNameTheStatementsLine(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{
 		"000001_first.up.sql": {Data: []byte(first)},
-		"000002_next.up.sql": {Data: []byte("-- Über die Leute; und mehr.\n\nALTER TABLE people ADD x text;\n" +
+		"000002_next.up.sql": {Data: []byte("-- Naïve people; and more.\n\nALTER TABLE people ADD x text;\n" +
 			"/* A /* nested */ comment;\n*/\nALTER TABLE people\n\tRENAME COLUMN note TO remark;\n\nDROP TABLE\n\tgroups")},
 	}
 	var got []string
@@ -396,7 +396,7 @@ func TestLinesAreThoseOfTheStatements(t *testing.T) {
 	}
 }
 
-// Migrations from before the rules are read, and not refused.
+// Migrations from before the rules are read, but not refused.
 func TestRulesApplyFromAVersionOn(t *testing.T) {
 	t.Parallel()
 	e := example{earlier: []string{`ALTER TABLE people RENAME COLUMN note TO remark`}, sql: `ALTER TABLE people RENAME COLUMN remark TO note`}

@@ -10,25 +10,25 @@ import (
 	"narthex/internal/dev/migrationcheck"
 )
 
-// What code may send to PostgreSQL keeps a column from being removed.
+// A column can't be removed while code may send its name to PostgreSQL.
 func TestCodeThatNamesAColumn(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		code  string
 		names bool
 	}{
-		"in a query":                {"const q = `SELECT id, note FROM people`", true},
-		"in another table's query":  {"const q = `SELECT id, note FROM groups`", false},
-		"in a constant of it":       {"const columns = ` id, note `\nconst q = `SELECT` + columns + `FROM people`", true},
-		"in another's constant":     {"const list = ` id, note `\nconst q = `SELECT id FROM people`\nconst r = `SELECT` + list", true},
-		"among all columns":         {"const q = `SELECT * FROM people`", true},
-		"among all that come back":  {"const q = `UPDATE people SET age = 1 RETURNING *`", true},
-		"in a part of a longer one": {"const q = `SELECT id, notes FROM people`", false},
-		"in a list":                 {"var t = table{name: \"people\", columns: []string{\"id\", \"note\"}}", true},
-		"in a list of another":      {"var t = table{name: \"groups\", columns: []string{\"id\", \"note\"}}", false},
-		"put together by Sprintf":   {"var q = fmt.Sprintf(`SELECT %s FROM people`, ` id, note `)", true},
-		"in prose":                  {"const q = `SELECT id FROM people`\nvar err = errors.New(\"a note: it's too long\")", false},
-		"nowhere":                   {"const q = `SELECT id FROM people`", false},
+		"in a query":                  {"const q = `SELECT id, note FROM people`", true},
+		"in another table's query":    {"const q = `SELECT id, note FROM groups`", false},
+		"in the query's constant":     {"const columns = ` id, note `\nconst q = `SELECT` + columns + `FROM people`", true},
+		"in another query's constant": {"const list = ` id, note `\nconst q = `SELECT id FROM people`\nconst r = `SELECT` + list", true},
+		"in SELECT *":                 {"const q = `SELECT * FROM people`", true},
+		"in RETURNING *":              {"const q = `UPDATE people SET age = 1 RETURNING *`", true},
+		"in a longer name":            {"const q = `SELECT id, notes FROM people`", false},
+		"in a list":                   {"var t = table{name: \"people\", columns: []string{\"id\", \"note\"}}", true},
+		"in another table's list":     {"var t = table{name: \"groups\", columns: []string{\"id\", \"note\"}}", false},
+		"in Sprintf's arguments":      {"var q = fmt.Sprintf(`SELECT %s FROM people`, ` id, note `)", true},
+		"in prose":                    {"const q = `SELECT id FROM people`\nvar err = errors.New(\"a note: it's too long\")", false},
+		"nowhere":                     {"const q = `SELECT id FROM people`", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			folder := t.TempDir()
@@ -43,7 +43,7 @@ func TestCodeThatNamesAColumn(t *testing.T) {
 				t.Errorf("%s\nthe removal of people.note is refused by %v, want it refused: %t", c.code, findings, c.names)
 			}
 			if c.names && !strings.Contains(findings[0].Says, "people.go:") {
-				t.Errorf("the finding says %q, want the place", findings[0].Says)
+				t.Errorf("the finding says %q, want the file and line", findings[0].Says)
 			}
 		})
 	}

@@ -17,7 +17,7 @@ const (
 		INSERT INTO people (id, name, nick, age, score, born, note, amount, code, tags, seen, flags, group_id)
 		SELECT i::text, 'a', 'b', 1, 1.5, now(), i::text, i, 'c', '{d}', now(), B'1', i::text FROM generate_series(1, 2) i`
 
-	// A table, or an index, is written again if its file is another one.
+	// A table or index has been rewritten if it has a new file.
 	selectFiles = `
 		SELECT array_agg(relname || ' ' || relfilenode ORDER BY relname) FROM pg_class
 		WHERE relnamespace = 'public'::regnamespace AND relname = ANY ('{people,groups,people_pkey,people_note_idx}')`
@@ -28,13 +28,13 @@ const (
 			AND l.mode IN ('AccessExclusiveLock', 'ExclusiveLock', 'ShareRowExclusiveLock', 'ShareLock')`
 )
 
-// effect is what PostgreSQL does to the tables that are there while a file runs.
+// effect is what PostgreSQL does to the existing tables when it runs a file.
 type effect struct {
 	failed, rewritten, read bool
 	locked                  int
 }
 
-// The rules say of a statement that it writes or reads all rows. PostgreSQL itself is asked whether it does.
+// The rules claim that a statement rewrites or reads all rows. This checks that PostgreSQL really does.
 func TestPostgreSQLDoesWhatTheRulesSay(t *testing.T) {
 	t.Parallel()
 	costly := []string{"rewrite", "not-null", "unique", "foreign-key", "check"}
@@ -42,16 +42,16 @@ func TestPostgreSQLDoesWhatTheRulesSay(t *testing.T) {
 	for rule, list := range examples {
 		for _, e := range list {
 			if strings.Contains(e.sql, "no transaction") || strings.Contains(e.sql, "COMMIT") || rule == "syntax" || rule == "enum" {
-				continue // one transaction can't look into it
+				continue // can't be observed in one transaction
 			}
 			t.Run(rule+"/"+e.name, func(t *testing.T) {
 				got := effectOf(t, conn, e)
 				hurts := got.failed || got.rewritten || got.read
 				if e.want == rule && slices.Contains(costly, rule) && !hurts {
-					t.Errorf("%s\nis refused, and PostgreSQL says %+v: want rows written or read, or a failure", e.sql, got)
+					t.Errorf("%s\nis refused, but in PostgreSQL its effect is %+v: want rows rewritten or read, or a failure", e.sql, got)
 				}
-				if e.want == "" && !readsByPurpose(e) && hurts {
-					t.Errorf("%s\nis accepted, and PostgreSQL says %+v: want no rows written or read", e.sql, got)
+				if e.want == "" && !mayRead(e) && hurts {
+					t.Errorf("%s\nis accepted, but in PostgreSQL its effect is %+v: want no rows rewritten or read", e.sql, got)
 				}
 				if e.want == "locks" && got.locked != 2 {
 					t.Errorf("%s\nlocks %d tables, want both", e.sql, got.locked)
@@ -61,8 +61,9 @@ func TestPostgreSQLDoesWhatTheRulesSay(t *testing.T) {
 	}
 }
 
-// readsByPurpose tells of a file that may read rows: under a lock that lets others read and write, or because it is let through.
-func readsByPurpose(e example) bool {
+// mayRead reports whether a file may read all rows: under a lock that lets others read and write, or because its comment
+// allows it.
+func mayRead(e example) bool {
 	for _, word := range []string{"VALIDATE", "ANALYZE", "-- backfill", "-- unsafe"} {
 		if strings.Contains(e.sql, word) {
 			return true
@@ -71,7 +72,7 @@ func readsByPurpose(e example) bool {
 	return false
 }
 
-// prepare makes a database as it is before the examples.
+// prepare makes a database with the schema before the examples.
 func prepare(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), testenv.NewDatabase(t))
@@ -84,7 +85,7 @@ func prepare(t *testing.T) *pgx.Conn {
 	return conn
 }
 
-// effectOf runs an example in a transaction and takes it back.
+// effectOf runs an example in a transaction, and rolls it back.
 func effectOf(t *testing.T, conn *pgx.Conn, e example) (got effect) {
 	t.Helper()
 	var filesBefore, filesAfter []string

@@ -36,7 +36,7 @@ func run(s Schema, cat *catalog, f file) []Finding {
 			p.say(ruleBackfill, "a file of data may hold only INSERT, UPDATE, DELETE and MERGE", "change the schema in a file of its own")
 		case !known:
 			p.say(ruleUnknown, "the check doesn't know what this does to a database in use: "+firstWords(statement.text),
-				"find out, and teach it to the check or say it in a line `-- unsafe: reason`")
+				"find out, then add it to the check or explain it in a line `-- unsafe: reason`")
 		default:
 			rule(p, statement.node)
 		}
@@ -74,7 +74,7 @@ func (p *pass) report() {
 	case isUnsafe && reason == "":
 		p.say(ruleUnsafe, "`-- unsafe:` gives no reason", "say why it can't hurt here")
 	case isUnsafe && len(fixed) == len(p.found):
-		p.say(ruleUnsafe, "`-- unsafe:` lets nothing through", "remove the line")
+		p.say(ruleUnsafe, "`-- unsafe:` isn't needed here", "remove the line")
 	case isUnsafe:
 		p.found = fixed
 	}
@@ -134,9 +134,9 @@ func (p *pass) checkTransactions() {
 		case why == "" && !p.file.inTransaction():
 			first("`-- no transaction`, but its statement can run in one", "remove the line")
 		case why != "" && p.file.inTransaction():
-			p.say(ruleTransaction, why+" can't run in a transaction", "put it alone into a file whose first line is `-- no transaction`")
+			p.say(ruleTransaction, why+" can't run in a transaction", "put it into a file of its own whose first line is `-- no transaction`")
 		case why != "" && !repeatable:
-			p.say(ruleTransaction, why+" can't be repeated after an interruption", "say IF NOT EXISTS or IF EXISTS, and name the index")
+			p.say(ruleTransaction, why+" can't be repeated after an interruption", "use IF NOT EXISTS or IF EXISTS, and name the index")
 		}
 		p.findings = append(p.findings, p.found...)
 	}

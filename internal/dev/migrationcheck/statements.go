@@ -8,16 +8,16 @@ import (
 
 // Safe alternatives that several rules name.
 const (
-	newColumn     = "add a new column beside it, fill it by a file `-- backfill:`, read it, and remove the old one two versions later"
+	newColumn     = "add a new column beside it, fill it with a file `-- backfill:`, read it, and remove the old one two versions later"
 	notValidFirst = "add it NOT VALID, and VALIDATE CONSTRAINT in a later file"
 	validateLater = "VALIDATE CONSTRAINT in a file of its own, after the one that adds it"
-	concurrently  = "put it CONCURRENTLY into a file of its own whose first line is `-- no transaction`"
+	concurrently  = "use CONCURRENTLY, in a file of its own whose first line is `-- no transaction`"
 	usingIndex    = "CREATE UNIQUE INDEX CONCURRENTLY in a file of its own, and ADD CONSTRAINT … USING INDEX in a later one"
 	notNullLater  = "CHECK (… IS NOT NULL) NOT VALID in one file, VALIDATE CONSTRAINT in the next, and SET NOT NULL in a third"
-	toOperators   = "leave it to operators, outside of migrations"
+	toOperators   = "leave it to operators, outside migrations"
 	writeOut      = "write the statements out"
 	backfillFile  = "put it into a file of its own whose first line is `-- backfill: …`"
-	runnersPart   = "leave it to what runs the file"
+	runnersPart   = "leave it to the program that runs the file"
 )
 
 var dataStatements = []string{"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"}
@@ -63,7 +63,7 @@ func checkCreateTable(p *pass, n node) {
 	}
 	for _, parent := range create.InhRelations {
 		if p.existing(parent.RangeVar.name()) {
-			p.say(ruleUnknown, "makes a part or a heir of "+parent.RangeVar.name(), "say in a line `-- unsafe: reason` why its lock can't hurt")
+			p.say(ruleUnknown, "makes a partition or child of "+parent.RangeVar.name(), "say in a line `-- unsafe: reason` why its lock can't hurt")
 		}
 	}
 }
@@ -76,7 +76,7 @@ func checkCreateIndex(p *pass, n node) {
 		p.say(ruleIndex, fmt.Sprintf("nobody can write to %s while the index is built", on), concurrently)
 	}
 	if _, taken := p.cat.indexes[create.Idxname]; taken && create.IfNotExists {
-		p.say(ruleIndex, fmt.Sprintf("there is an index %s already: IF NOT EXISTS would skip this one", create.Idxname), "give it another name")
+		p.say(ruleIndex, fmt.Sprintf("an index %s already exists: IF NOT EXISTS would skip this one", create.Idxname), "give it another name")
 	}
 	made := index{table: on}
 	for _, part := range create.IndexParams {
@@ -91,7 +91,7 @@ var ofTable = []string{"OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY"}
 func checkDrop(p *pass, n node) {
 	d := as[drop](n)
 	if d.Behavior == "DROP_CASCADE" {
-		p.say(ruleRemove, "CASCADE removes what the file doesn't name", "drop each thing by its name")
+		p.say(ruleRemove, "CASCADE removes what the file doesn't name", "drop each object by its name")
 	}
 	for _, name := range d.names() {
 		switch {
@@ -160,7 +160,7 @@ func checkTruncate(p *pass, n node) {
 	}](n).Relations {
 		if name := table.RangeVar.name(); p.existing(name) {
 			p.lock(name)
-			p.say(ruleData, "removes all rows of "+name+", and nobody can use it meanwhile", "DELETE, and "+backfillFile)
+			p.say(ruleData, "removes all rows of "+name+" while nobody can use it", "DELETE, and "+backfillFile)
 		}
 	}
 }
@@ -204,7 +204,7 @@ func checkLock(p *pass, n node) {
 
 func checkMaintenance(p *pass, n node) {
 	p.lock(as[struct{ Relation relation }](n).Relation.name())
-	p.say(ruleMaintenance, firstWords(p.now.text)+" writes all rows again, and nobody can use the table meanwhile", toOperators)
+	p.say(ruleMaintenance, firstWords(p.now.text)+" rewrites all rows while nobody can use the table", toOperators)
 }
 
 func checkVacuum(p *pass, n node) {
@@ -228,5 +228,5 @@ func checkSettings(p *pass, _ node) {
 }
 
 func checkTransaction(p *pass, _ node) {
-	p.say(ruleTransaction, "a file is one transaction, with the version in it", "take the line out: "+runnersPart)
+	p.say(ruleTransaction, "a file is one transaction, with the version in it", "remove the line: "+runnersPart)
 }

@@ -18,8 +18,8 @@ import (
 // nothing is left behind.
 func Build(name string) (path string, err error) { return build(name, "") }
 
-// BuildNext builds a program as a later release has it, whose tenant schema has more migrations: their text by file name.
-// Their files are kept in folder, which must be there.
+// BuildNext builds a program as a later release would have it, with more tenant migrations. They are given as text by file
+// name, and written to folder, which must exist.
 func BuildNext(name, folder string, migrations map[string]string) (path string, err error) {
 	root, err := Root()
 	if err != nil {
@@ -44,7 +44,7 @@ func BuildNext(name, folder string, migrations map[string]string) (path string, 
 	return build(name, at)
 }
 
-// Root is the folder of this module, in which the process works, or in a folder of it.
+// Root returns this module's folder. The process must run in it or below it.
 func Root() (string, error) {
 	root, err := filepath.Abs(".")
 	if err != nil {
@@ -59,9 +59,9 @@ func Root() (string, error) {
 	return root, nil
 }
 
-// build builds a program as it would be with other files: overlay is a file as `go build -overlay` takes it, or "".
+// build builds a program. overlay is a file for `go build -overlay`, or "".
 func build(name, overlay string) (path string, err error) {
-	// One process builds, the others wait; a user's builds do not wait for another's.
+	// One process builds while the others wait. Different users don't wait for each other.
 	lock := flock.New(filepath.Join(os.TempDir(), fmt.Sprintf("narthex-test-build-%d.lock", os.Getuid())))
 	if err := lock.Lock(); err != nil {
 		return "", fmt.Errorf("lock the build: %w", err)

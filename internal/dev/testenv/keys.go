@@ -6,7 +6,7 @@ import (
 	"narthex/internal/secrets"
 )
 
-// Keys makes fresh keys.
+// Keys makes new keys.
 func Keys(t testing.TB) *secrets.Keys {
 	t.Helper()
 	seal, err := secrets.NewSealKeyset()

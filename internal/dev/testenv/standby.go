@@ -11,14 +11,14 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 )
 
-// Standby takes a server's WAL as a standby does, and keeps none of it.
+// Standby receives a server's WAL as a standby does, and discards it.
 type Standby struct {
 	t       testing.TB
 	conn    *pgconn.PgConn
 	stalled atomic.Bool
 }
 
-// NewStandby connects to the server at a superuser's URL, until the test ends.
+// NewStandby connects to the server at a superuser's URL. It stays connected until the test ends.
 func NewStandby(t testing.TB, url string) *Standby {
 	t.Helper()
 	s := &Standby{t: t}
@@ -47,12 +47,12 @@ func NewStandby(t testing.TB, url string) *Standby {
 	t.Cleanup(func() {
 		stop()
 		<-ended
-		_ = s.conn.Close(context.Background()) // the server sees that it is gone
+		_ = s.conn.Close(context.Background()) // the server notices that it is gone
 	})
 	return s
 }
 
-// Stall has the standby apply nothing more of what it is sent, or go on.
+// Stall makes the standby stop applying WAL, or continue.
 func (s *Standby) Stall(stall bool) { s.stalled.Store(stall) }
 
 const statusPause = 20 * time.Millisecond
@@ -84,7 +84,7 @@ func (s *Standby) follow(ctx context.Context) {
 // report tells the server what was written, flushed and applied.
 func (s *Standby) report(sent, applied uint64) error {
 	status := []byte{'r'}
-	for _, position := range []uint64{sent, sent, applied, 0} { // the last is a time, of which nothing is made
+	for _, position := range []uint64{sent, sent, applied, 0} { // the last is a time, which the server ignores
 		status = binary.BigEndian.AppendUint64(status, position)
 	}
 	s.conn.Frontend().Send(&pgproto3.CopyData{Data: append(status, 0)})

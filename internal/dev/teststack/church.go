@@ -68,7 +68,7 @@ func (c Church) Walk(path string, between func(page int)) (all []string) {
 	return all
 }
 
-// TenantID is the church's.
+// TenantID returns the church's tenant id.
 func (c Church) TenantID() string {
 	c.T.Helper()
 	return c.Want(http.StatusOK, http.MethodGet, "/api/auth/me", nil).JSON(c.T)["tenantId"].(string)

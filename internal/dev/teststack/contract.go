@@ -78,7 +78,7 @@ func holdToContract(t *testing.T, request *http.Request, body []byte, got Answer
 		Options: &openapi3filter.Options{AuthenticationFunc: openapi3filter.NoopAuthenticationFunc, IncludeResponseStatus: true}}
 	if got.Status < 300 {
 		if err := openapi3filter.ValidateRequest(t.Context(), input); err != nil {
-			t.Errorf("%s %s was taken, and openapi.yaml would refuse it: %v", request.Method, route.Path, err)
+			t.Errorf("%s %s was accepted, but openapi.yaml forbids it: %v", request.Method, route.Path, err)
 		}
 	}
 	output := &openapi3filter.ResponseValidationInput{RequestValidationInput: input, Status: got.Status, Header: got.Header,

@@ -49,7 +49,7 @@ func (s *Stack) Tenant(tenantID string) *pgx.Conn {
 	return conn
 }
 
-// Row scans one row into what the pointers point to.
+// Row scans one row into the pointers' targets.
 func Row(t *testing.T, from interface {
 	QueryRow(context.Context, string, ...any) pgx.Row
 }, sql string, args []any, into ...any) {

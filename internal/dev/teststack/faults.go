@@ -46,7 +46,7 @@ type Faults struct {
 	interceptor.WorkerInterceptorBase
 
 	mu       sync.Mutex
-	plan     map[string]func(attempt int) Fault // by activity; for an attempt, nil means no fault
+	plan     map[string]func(attempt int) Fault // by activity; a nil fault means that the attempt runs normally
 	done     []string                           // activities that succeeded, in order
 	attempts map[string]int
 	tenants  []string
@@ -143,7 +143,7 @@ func (a *activityFaults) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	if what == nil {
 		what = func(run func() error) error { return run() }
 	} else {
-		ctx = context.WithoutCancel(ctx) // a disconnected worker is not told that its time is over
+		ctx = context.WithoutCancel(ctx) // a disconnected worker doesn't learn that its time is over
 	}
 	var result any
 	err := what(func() (err error) {

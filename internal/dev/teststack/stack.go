@@ -76,7 +76,7 @@ const readLimit = 10 * time.Second // of a request
 // StuckAfter is how long a compensation may fail before it counts as stuck.
 const StuckAfter = 10 * time.Second
 
-// Unhurried is a limit for what is slow only on a loaded machine.
+// Unhurried is a limit for operations that are slow only on a loaded machine.
 const Unhurried = 5 * time.Minute
 
 // Option changes an API's options.
@@ -361,7 +361,7 @@ func Eventually(t *testing.T, what string, ok func() bool) {
 			return
 		}
 	}
-	t.Fatalf("%s: not so after %s", what, Unhurried)
+	t.Fatalf("%s: not true after %s", what, Unhurried)
 }
 
 // syncBuffer keeps what is logged.

@@ -16,7 +16,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/internal/process", "httpapi httpapi/services workflows activities", "An API and a worker consist of the layers."},
 	{"cmd/internal/process", "registry sessions idempotency throttle fleet/ledger", "The layers keep rows in these."},
 	{"cmd/internal/process", "tenantdb tenantserver migrations", "The layers work on churches' databases."},
-	{"cmd/internal/process", "config secrets tokens password codec release telemetry redact", "A process has settings, keys, a release and logs."},
+	{"cmd/internal/process", "config secrets tokens password codec release telemetry redact", "It has settings, keys, a release and logs."},
 	{"cmd/internal/process", "orphan readydb", "A worker schedules the sweeps and keeps databases ready."},
 	{"cmd/narthex", "signup invitation runs orphan email", "Commands call the functions that HTTP calls."},
 	{"cmd/narthex", "registry tenantdb hardening", "Commands migrate, replace keys and check rights."},
@@ -38,12 +38,12 @@ var arrows = []struct{ from, to, reason string }{
 	{"httpapi", "tokens secrets ids", "HTTP checks and issues tokens, and hashes emails to look them up."},
 	{"httpapi", "codec", "HTTP opens payloads for Temporal's UI."},
 	{"httpapi", "loopback redact telemetry", "HTTP guards local addresses, and reports errors."},
-	{"httpapi/services", "httpapi tenantdb tokens", "A service gets its church's database and the asking admin, and answers as all routes do."},
+	{"httpapi/services", "httpapi tenantdb tokens", "A service gets its church's database and admin, and answers as all routes do."},
 	{"httpapi/services", "email phone text ids", "Services check fields by the same rules."},
 
 	// A subject is the input of a workflow, and what can be done with its runs.
 	{"signup invitation", "runs saga secrets ids", "A subject has steps, runs, sealed input, and ids made before the start."},
-	{"runs", "saga codec secrets release ids", "A run is found by its attributes, read with the codec, and replayed only if a release's worker polls."},
+	{"runs", "saga codec secrets release ids", "A run is found by attributes and read with the codec; a replay needs a release's worker."},
 	{"saga", "ids", "Texts for people contain the database's name."},
 	{"searchattributes", "saga fleet", "Each subject says which attributes its runs have."},
 	{"idempotency", "signup secrets", "A key reserves a signup, which is stored sealed."},
@@ -81,19 +81,19 @@ var arrows = []struct{ from, to, reason string }{
 
 	// Development and tests.
 	{"cmd/narthex-dev cmd/narthex-bench", "dev/children dev/localpg dev/devstack", "Both run servers on this machine."},
-	{"cmd/narthex-bench", "fleet schema", "The benchmark compares a run over the fleet with golang-migrate's loop."},
+	{"cmd/narthex-bench", "fleet schema", "It compares a run over the fleet with golang-migrate's loop."},
 	{"cmd/narthex-dev cmd/narthex-bench", "config registry secrets searchattributes", "Both prepare a registry and a namespace."},
 	{"cmd/narthex-dev", "dev/localtemporal telemetry", "The stack has a Temporal server, and a log."},
-	{"cmd/narthex-bench", "dev/program signup migrations", "The benchmark compares the program with a plain one that makes the same databases."},
-	{"cmd/narthex-bench", "httpapi httpapi/services sessions idempotency throttle tenantdb tokens ids", "The benchmark measures reads in its own process."},
+	{"cmd/narthex-bench", "dev/program signup migrations", "It compares the program with a plain one that makes the same databases."},
+	{"cmd/narthex-bench", "httpapi httpapi/services sessions idempotency throttle tenantdb tokens ids", "It measures reads in-process."},
 	{"dev/localpg dev/localtemporal dev/testenv", "dev/children", "A server dies with the process that started it."},
 	{"dev/devstack", "registry config secrets hardening", "A new stack has keys, a registry and hardened databases."},
 	{"dev/devstack", "postgres", "A stack that moves tells the registry its server's new name."},
 	{"dev/testenv", "dev/localpg dev/program secrets", "Tests get a server, programs and keys."},
 	{"dev/teststack", "httpapi httpapi/services workflows activities", "Tests of the whole system run all layers in their process."},
-	{"dev/teststack", "registry sessions idempotency throttle tenantdb tenantserver migrations", "Those tests wire the layers as a process does."},
-	{"dev/teststack", "config secrets tokens password codec telemetry", "Those tests have settings, keys and metrics."},
-	{"dev/teststack", "searchattributes signup invitation dev/testenv", "Those tests have servers, a namespace, and runs to wait for."},
+	{"dev/teststack", "registry sessions idempotency throttle tenantdb tenantserver migrations", "It wires the layers as a process does."},
+	{"dev/teststack", "config secrets tokens password codec telemetry", "It has settings, keys and metrics."},
+	{"dev/teststack", "searchattributes signup invitation dev/testenv", "It has servers, a namespace, and runs to wait for."},
 }
 
 func TestArrowsHaveReasons(t *testing.T) {

@@ -182,7 +182,8 @@ var examples = map[string][]example{
 	},
 	"backfill": {
 		{"all rows", nil, "-- backfill: people.id\nUPDATE people SET note = '' WHERE true /* batch */", ""},
-		{"some rows", nil, "-- backfill: people.id\nUPDATE people SET note = nick WHERE note IS NULL AND (age > 1 OR nick <> '') /* batch */", ""},
+		{"some rows", nil,
+			"-- backfill: people.id\nUPDATE people SET note = nick WHERE note IS NULL AND (age > 1 OR nick <> '') /* batch */", ""},
 		{"new rows", nil, "-- backfill: people.id\nINSERT INTO groups SELECT note, name FROM people WHERE true /* batch */", ""},
 		{"a schema change", nil, "-- backfill: people.id\nALTER TABLE people ADD x text", "backfill backfill"},
 		{"rows and a schema change", nil,

@@ -47,7 +47,7 @@ func (p *pass) remove(object, column string) {
 		p.say(ruleRemove, fmt.Sprintf("%s is unread since %d, and the previous release may be older", what, since),
 			fmt.Sprintf("remove it when %d is two versions ago: in %06d or later", since, since+2))
 	case oldest < since:
-		p.say(ruleRemove, fmt.Sprintf("`-- compatible with: %d`, but that release uses %s", oldest, what), fmt.Sprintf("write %d or later", since))
+		p.say(ruleRemove, fmt.Sprintf("`-- compatible with: %d`, but that release uses %s", oldest, what), fmt.Sprintf("say %d or later", since))
 	}
 	if where := mention(p.schema.Code, object, column); where != "" {
 		p.say(ruleRemove, fmt.Sprintf("today's code names %s: %s", what, where), "remove it from the code, in an earlier release")

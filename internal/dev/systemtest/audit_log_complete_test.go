@@ -27,7 +27,7 @@ func TestAuditLog(t *testing.T) {
 	var events string
 	teststack.Row(t, s.Registry, `SELECT string_agg(event, ' ' ORDER BY id) FROM audit_log`, nil, &events)
 	if want := "signup_failed signed_up login_failed logged_in"; events != want {
-		t.Errorf("the audit log tells %q, want %q", events, want)
+		t.Errorf("the audit log has %q, want %q", events, want)
 	}
 	var known, failed int
 	const countKnown = `
@@ -39,7 +39,7 @@ func TestAuditLog(t *testing.T) {
 	}
 	for _, change := range []string{`DELETE FROM audit_log`, `UPDATE audit_log SET event = 'logged_in'`, `TRUNCATE audit_log`} {
 		if _, err := s.Registry.Exec(t.Context(), change); err == nil || !strings.Contains(fmt.Sprint(err), "append-only") {
-			t.Errorf("%s: %v, want that the log is append-only", change, err)
+			t.Errorf("%s: %v, want it refused: the log is append-only", change, err)
 		}
 	}
 }

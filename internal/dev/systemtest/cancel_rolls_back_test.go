@@ -10,7 +10,7 @@ import (
 	"narthex/internal/signup"
 )
 
-// cancelling is a fault that cancels the signup of an email while an attempt is at work.
+// cancelling is a fault that cancels an email's signup during an attempt.
 func cancelling(s *teststack.Stack, email any) teststack.Fault {
 	s.T.Helper()
 	hash, err := s.Keys.EmailIndex(email.(string))
@@ -21,16 +21,16 @@ func cancelling(s *teststack.Stack, email any) teststack.Fault {
 		if err := s.Temporal.CancelWorkflow(s.T.Context(), signup.WorkflowID(hash), ""); err != nil {
 			s.T.Errorf("cancel: %v", err)
 		}
-		time.Sleep(200 * time.Millisecond) // the cancel arrives while the step is at work
+		time.Sleep(200 * time.Millisecond) // the cancel arrives while the step is running
 		return run()
 	}
 }
 
-// TestCancelRollsBack cancels a signup while each of its steps is at work as an activity: its quick attempt,
-// and all earlier ones, have ended.
+// TestCancelRollsBack cancels a signup during each of its steps, when the step runs as an activity: its quick attempt and
+// all earlier steps have ended.
 func TestCancelRollsBack(t *testing.T) {
 	t.Parallel()
-	for i, step := range signup.Steps[:len(signup.Steps)-1] { // after the last there is nothing to stop
+	for i, step := range signup.Steps[:len(signup.Steps)-1] { // after the last step, there is nothing to stop
 		t.Run("during "+step.Do, func(t *testing.T) {
 			t.Parallel()
 			skipMost(t, i, 3)
@@ -48,23 +48,23 @@ func TestCancelRollsBack(t *testing.T) {
 	}
 }
 
-// TestCancelOfQuickSteps cancels a signup while a quick step is running. Temporal hears of the cancel before it
-// hears of the steps, and has the workflow task repeated. If the church is open by then, the cancel is too late.
-// If a later step fails for good, nothing is left, not even of the steps after it.
+// TestCancelOfQuickSteps cancels a signup while a quick step is running. Temporal learns of the cancel before it learns of
+// the steps, and repeats the workflow task. If the church is open by then, the cancel is too late. If a later step fails
+// for good, nothing is left, not even of the steps after it.
 func TestCancelOfQuickSteps(t *testing.T) {
 	t.Parallel()
 	for i, step := range signup.Steps {
-		t.Run("that all work, during "+step.Do, func(t *testing.T) {
+		t.Run("all steps work, during "+step.Do, func(t *testing.T) {
 			t.Parallel()
 			skipMost(t, i, 4)
 			s := teststack.New(t)
-			stockUp(s) // a quick step that takes too long becomes an activity, whose signup can be stopped
+			stockUp(s) // a quick step that takes too long becomes an activity, and then the signup can be stopped
 			body := teststack.Applicant()
 			s.Faults.First(1, step.Do, cancelling(s, body["email"]))
 			wantWhole(s, s.Register(body))
 		})
 	}
-	t.Run("before one that fails", func(t *testing.T) {
+	t.Run("a later step fails", func(t *testing.T) {
 		t.Parallel()
 		s := teststack.New(t)
 		body := teststack.Applicant()

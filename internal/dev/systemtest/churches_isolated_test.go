@@ -19,8 +19,7 @@ import (
 	"narthex/internal/tokens"
 )
 
-// churchRoutes are the routes that answer bearers of a token, as gin has them: a new one is covered by
-// itself.
+// churchRoutes returns the routes that need a token. They come from gin, so new ones are included.
 func churchRoutes(t *testing.T) (all []gin.RouteInfo) {
 	t.Helper()
 	handler, err := httpapi.New(httpapi.Options{Services: services.Routes()})
@@ -40,8 +39,8 @@ func churchRoutes(t *testing.T) (all []gin.RouteInfo) {
 	return all
 }
 
-// soundBodies are requests that each route would take, so that nothing but the id can be what is refused.
-var soundBodies = map[string]map[string]any{
+// validBodies are bodies that the routes accept, so that only the id can be the reason for a refusal.
+var validBodies = map[string]map[string]any{
 	"PUT /api/branches/:id":        {"name": "Taken over"},
 	"PUT /api/members/:id":         {"firstName": "Taken", "lastName": "Over", "phone": "+15550109999"},
 	"PUT /api/onboarding/:task":    {"completed": true},
@@ -55,7 +54,7 @@ var soundBodies = map[string]map[string]any{
 	"POST /api/admins/invitations": {"email": "x", "firstName": "Kim", "lastName": "Muster"},
 }
 
-// filled is a church with a row of each kind, and their ids.
+// filled returns a church with a row of each kind, and the rows' ids.
 func filled(s *teststack.Stack) (c teststack.Church, ids map[string]string) {
 	s.T.Helper()
 	session := s.Register(teststack.Applicant())
@@ -73,7 +72,7 @@ func filled(s *teststack.Stack) (c teststack.Church, ids map[string]string) {
 	return c, ids
 }
 
-// snapshot is all rows of a church: in its own database, and in the registry.
+// snapshot returns all rows of a church, in its own database and in the registry.
 func snapshot(c teststack.Church, tenantID string) string {
 	c.T.Helper()
 	var rows, registered string
@@ -91,8 +90,8 @@ func snapshot(c teststack.Church, tenantID string) string {
 	return rows + registered
 }
 
-// TestNoRouteReachesAnotherChurch signs two churches up that look the same, and asks every route for B's
-// rows with A's token.
+// TestNoRouteReachesAnotherChurch signs up two churches that look the same, and asks every route for B's rows with A's
+// token.
 func TestNoRouteReachesAnotherChurch(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -101,9 +100,9 @@ func TestNoRouteReachesAnotherChurch(t *testing.T) {
 	before := snapshot(b, foreign["tenant"])
 	asked := 0
 	for _, route := range churchRoutes(t) {
-		body, known := soundBodies[route.Method+" "+route.Path]
+		body, known := validBodies[route.Method+" "+route.Path]
 		if !known && route.Method != http.MethodGet && route.Method != http.MethodDelete {
-			t.Errorf("%s %s: add a sound body to soundBodies", route.Method, route.Path)
+			t.Errorf("%s %s: add a valid body to validBodies", route.Method, route.Path)
 			continue
 		}
 		if !strings.Contains(route.Path, ":id") {
@@ -122,15 +121,15 @@ func TestNoRouteReachesAnotherChurch(t *testing.T) {
 		}
 	}
 	if asked < 7*len(foreign) {
-		t.Errorf("%d questions, want at least %d", asked, 7*len(foreign))
+		t.Errorf("%d requests, want at least %d", asked, 7*len(foreign))
 	}
 	wantNothingForeign(t, a, own, foreign)
 	if snapshot(b, foreign["tenant"]) != before {
-		t.Error("B's rows are not what they were")
+		t.Error("B's rows have changed")
 	}
 }
 
-// wantNothingForeign tries ids that come otherwise than in a path.
+// wantNothingForeign tries ids outside of paths.
 func wantNothingForeign(t *testing.T, a teststack.Church, own, foreign map[string]string) {
 	t.Helper()
 	consent := map[string]any{"type": "analytics", "status": "granted", "memberId": foreign["member"]}
@@ -145,17 +144,17 @@ func wantNothingForeign(t *testing.T, a teststack.Church, own, foreign map[strin
 		all := a.Walk(path+"?limit=1&cursor="+beginning, func(int) {})
 		isForeign := func(id string) bool { return slices.Contains(slices.Collect(maps.Values(foreign)), id) }
 		if !slices.Contains(all, own[kind]) || slices.ContainsFunc(all, isForeign) {
-			t.Errorf("%s lists %v to A, want its own alone", path, all)
+			t.Errorf("%s lists %v to A, want only its own", path, all)
 		}
 	}
 	found := a.Want(http.StatusOK, http.MethodPost, "/api/members/lookup", map[string]any{"phone": "+15550100123"})
 	if strings.Contains(string(found.Body), foreign["member"]) || !strings.Contains(string(found.Body), own["member"]) {
-		t.Errorf("a look-up by the phone that both have finds %s", found.Body)
+		t.Errorf("a lookup of the phone number that both have finds %s", found.Body)
 	}
 }
 
-// TestTheSameIdIsEachChurchsOwn forces A's rows to have B's ids: each church sees and changes its own.
-func TestTheSameIdIsEachChurchsOwn(t *testing.T) {
+// TestSameIdsStayApart gives A's rows the ids of B's rows. Each church sees and changes only its own.
+func TestSameIdsStayApart(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	a, own := filled(s)
@@ -170,16 +169,16 @@ func TestTheSameIdIsEachChurchsOwn(t *testing.T) {
 	for _, path := range []string{"/api/branches/" + foreign["branch"], "/api/members/" + foreign["member"]} {
 		read := a.Want(http.StatusOK, http.MethodGet, path, nil)
 		method := "PUT " + strings.Join(strings.Split(path, "/")[:3], "/") + "/:id"
-		a.Want(http.StatusOK, http.MethodPut, path, soundBodies[method], "If-Match: "+read.Header.Get("ETag"))
+		a.Want(http.StatusOK, http.MethodPut, path, validBodies[method], "If-Match: "+read.Header.Get("ETag"))
 		a.Want(http.StatusNoContent, http.MethodDelete, path, nil, "If-Match: *")
 		b.Want(http.StatusOK, http.MethodGet, path, nil)
 	}
 	if snapshot(b, foreign["tenant"]) != before {
-		t.Error("B's rows are not what they were")
+		t.Error("B's rows have changed")
 	}
 }
 
-// TestForgedTokens asks every route with tokens that say B, and that nobody here has minted so.
+// TestForgedTokens sends every route tokens for B that Narthex has not issued.
 func TestForgedTokens(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -206,37 +205,37 @@ func TestForgedTokens(t *testing.T) {
 	mine := strings.Split(a.Token, ".")
 	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`))
 	forged := map[string]string{
-		"of another key":         mint(foreignKeys, "narthex", "narthex-api", now),
-		"expired":                mint(s.Signer, "narthex", "narthex-api", now.Add(-time.Hour)),
-		"not good yet":           mint(s.Signer, "narthex", "narthex-api", now.Add(time.Hour)),
-		"for another audience":   mint(s.Signer, "narthex", "another-api", now),
-		"of another issuer":      mint(s.Signer, "another", "narthex-api", now),
-		"unsigned":               none + "." + good[1] + ".",
-		"unsigned, with a shape": good[0] + "." + good[1] + ".",
-		"with swapped claims":    mine[0] + "." + good[1] + "." + mine[2],
-		"missing":                "",
+		"signed with another key": mint(foreignKeys, "narthex", "narthex-api", now),
+		"expired":                 mint(s.Signer, "narthex", "narthex-api", now.Add(-time.Hour)),
+		"not valid yet":           mint(s.Signer, "narthex", "narthex-api", now.Add(time.Hour)),
+		"for another audience":    mint(s.Signer, "narthex", "another-api", now),
+		"from another issuer":     mint(s.Signer, "another", "narthex-api", now),
+		"with alg none":           none + "." + good[1] + ".",
+		"without a signature":     good[0] + "." + good[1] + ".",
+		"with swapped claims":     mine[0] + "." + good[1] + "." + mine[2],
+		"missing":                 "",
 	}
 	before := snapshot(b, foreign["tenant"])
 	for _, route := range churchRoutes(t) {
 		path := strings.NewReplacer(":id", foreign["branch"], ":task", "add_members").Replace(route.Path)
 		for name, token := range forged {
 			var content any
-			if body := soundBodies[route.Method+" "+route.Path]; body != nil {
+			if body := validBodies[route.Method+" "+route.Path]; body != nil {
 				content = body
 			}
 			got := teststack.Church{Stack: s, Token: token}.Call(route.Method, path, content, "If-Match: *")
 			if got.Status != http.StatusUnauthorized {
-				t.Errorf("%s %s with a token %s: status %d, want 401\n%s", route.Method, route.Path, name, got.Status, got.Body)
+				t.Errorf("%s %s with a token (%s): status %d, want 401\n%s", route.Method, route.Path, name, got.Status, got.Body)
 			}
 		}
 	}
 	if snapshot(b, foreign["tenant"]) != before {
-		t.Error("B's rows are not what they were")
+		t.Error("B's rows have changed")
 	}
 }
 
-// TestDataOfOneChurchIsNowhereElse signs two churches up and looks for each one's data in every table
-// of the other's database.
+// TestDataOfOneChurchIsNowhereElse signs up two churches, and looks for each one's data in every table of the other's
+// database.
 func TestDataOfOneChurchIsNowhereElse(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -259,7 +258,7 @@ func TestDataOfOneChurchIsNowhereElse(t *testing.T) {
 			t.Errorf("admin %s: in its own church's database %t, in the other's %t; want true, false", id, inOwn, inOther)
 		}
 	}
-	// A's role cannot enter B's database.
+	// A's role cannot connect to B's database.
 	config, err := pgx.ParseConfig(s.Tenant(a["tenantId"].(string)).Config().ConnString())
 	if err != nil {
 		t.Fatal(err)
@@ -267,6 +266,6 @@ func TestDataOfOneChurchIsNowhereElse(t *testing.T) {
 	config.Database = "tenant_" + b["tenantId"].(string)
 	if conn, err := pgx.ConnectConfig(t.Context(), config); err == nil {
 		conn.Close(context.Background())
-		t.Error("church A's role has entered church B's database")
+		t.Error("church A's role can connect to church B's database")
 	}
 }

@@ -46,7 +46,7 @@ func inStock(s *teststack.Stack) (n int) {
 	return n
 }
 
-// readyDatabases are the ids that are offered, and those that have a role, and a database, on the server.
+// readyDatabases returns the ids that the registry offers, and those of the roles and of the databases on the server.
 func readyDatabases(s *teststack.Stack) (offered, roles, databases []string) {
 	s.T.Helper()
 	var installation string
@@ -70,11 +70,11 @@ func readyDatabases(s *teststack.Stack) (offered, roles, databases []string) {
 	return offered, roles, databases
 }
 
-// wantStockWhole checks that every ready database is offered and has its role, and that nothing else is.
-func wantStockWhole(s *teststack.Stack) {
+// wantStockConsistent checks that the registry's offers, the roles and the databases are the same.
+func wantStockConsistent(s *teststack.Stack) {
 	s.T.Helper()
 	if offered, roles, databases := readyDatabases(s); !slices.Equal(offered, roles) || !slices.Equal(offered, databases) {
-		s.T.Errorf("%v are offered, and there are the roles of %v and the databases of %v, want the same", offered, roles, databases)
+		s.T.Errorf("%v are offered, the roles are %v and the databases %v, want the same", offered, roles, databases)
 	}
 }
 
@@ -92,8 +92,8 @@ func keepReady(s *teststack.Stack) {
 }
 
 // The stock is filled, and what nobody can use is removed: databases of an older schema, one that a worker was making or
-// claiming when it was killed, and the offer of one that is gone. What may still be used stays: a newer schema's, one
-// that is being made, and one that is offered under another name of the server.
+// claiming when it was killed, and the offer of one that is gone. What may still be used stays: databases of a newer
+// schema, one that is being made, and one that is offered under another name of the server.
 func TestDatabasesAreKeptReady(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -122,14 +122,14 @@ func TestDatabasesAreKeptReady(t *testing.T) {
 
 	offered, roles, databases := readyDatabases(s)
 	if !slices.Equal(roles, databases) {
-		t.Errorf("there are the roles of %v and the databases of %v, want the same", roles, databases)
+		t.Errorf("the roles are %v and the databases %v, want the same", roles, databases)
 	}
 	for id, want := range map[string][2]bool{
 		old: {false, false}, newer: {true, true}, lost: {false, false}, gone: {false, false},
 		elsewhere: {true, true}, later(young): {false, true},
 	} {
 		if got := [2]bool{slices.Contains(offered, id), slices.Contains(databases, id)}; got != want {
-			t.Errorf("%s is offered, is there: %v, want %v", id, got, want)
+			t.Errorf("%s is offered, exists: %v, want %v", id, got, want)
 		}
 	}
 	if got, want := len(databases), teststack.ReadySize+3; got != want {
@@ -139,11 +139,11 @@ func TestDatabasesAreKeptReady(t *testing.T) {
 	teststack.Eventually(t, "the stock is full again", func() bool { return inStock(s) == teststack.ReadySize })
 }
 
-// later is an id of the same form with a time that no clock has reached.
+// later returns an id with a time in the far future.
 func later(id string) string { return "7" + id[1:] }
 
 // A database that belongs to somebody else cannot be dropped.
-func TestWhatCannotBeDroppedDoesNotStopTheMaking(t *testing.T) {
+func TestAFailedDropDoesNotStopFilling(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	makeTemplate(s)
@@ -157,7 +157,7 @@ func TestWhatCannotBeDroppedDoesNotStopTheMaking(t *testing.T) {
 	teststack.Eventually(t, "the stock is full", func() bool { return inStock(s) == teststack.ReadySize })
 }
 
-// TestManySignUpFromASmallStock has more sign up at once than there are databases: each gets one of its own.
+// TestManySignUpFromASmallStock runs more signups at once than there are ready databases. Each gets its own database.
 func TestManySignUpFromASmallStock(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -179,8 +179,8 @@ func TestManySignUpFromASmallStock(t *testing.T) {
 	}
 }
 
-// TestAWorkerKilledBetweenClaimAndRename leaves a database that nobody offers and no tenant has: the keeper drops
-// it when it is old enough, and the signup has had another.
+// TestAWorkerKilledBetweenClaimAndRename leaves a database that is neither offered nor a tenant's. The signup gets another
+// one, and the keeper drops the lost one when it is old enough.
 func TestAWorkerKilledBetweenClaimAndRename(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)

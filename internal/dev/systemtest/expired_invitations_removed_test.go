@@ -14,7 +14,7 @@ func TestExpiredInvitation(t *testing.T) {
 	c := teststack.New(t).Church()
 	person := teststack.Invitee()
 	token := c.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", person).JSON(t)["invitationToken"]
-	cutOff := c.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", teststack.Invitee()).JSON(t) // half-way accepted
+	cutOff := c.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", teststack.Invitee()).JSON(t) // accepted halfway
 	const setPassword = `UPDATE admins SET password_hash = 'hash' WHERE id = $1`
 	if _, err := c.Tenant(c.TenantID()).Exec(t.Context(), setPassword, cutOff["adminId"]); err != nil {
 		t.Fatal(err)
@@ -41,9 +41,9 @@ func TestExpiredInvitation(t *testing.T) {
 	}
 }
 
-// TestCleanupKeepsWhomItCannotRead has an invitation accepted in the church's database alone, and expire. While the
+// TestCleanupKeepsAdminsThatItCannotRead accepts an invitation only in the church's database, and lets it expire. While the
 // admin can't be read there, nobody knows that they have a password.
-func TestCleanupKeepsWhomItCannotRead(t *testing.T) {
+func TestCleanupKeepsAdminsThatItCannotRead(t *testing.T) {
 	t.Parallel()
 	c := teststack.New(t).Church()
 	tenant := c.Tenant(c.TenantID())
@@ -114,7 +114,7 @@ func TestCleanupReachesEveryChurch(t *testing.T) {
 	router := tenantdb.NewRouter(s.OpenRegistry(), s.Keys, 5, s.Logger())
 	defer router.Close()
 	if err := router.RemoveExpired(t.Context()); err == nil || !strings.Contains(err.Error(), "102 failed") {
-		t.Errorf("the cleanup says %v, want 101 failures of the church that can't be read, and one of the locked", err)
+		t.Errorf("the cleanup returns %v, want 101 failures for the church that can't be read, and one for the locked church", err)
 	}
 	sound.Want(http.StatusCreated, http.MethodPost, "/api/admins/invitations", person)
 }

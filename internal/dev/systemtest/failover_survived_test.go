@@ -32,7 +32,7 @@ func member(n int) map[string]any {
 	return map[string]any{"firstName": "Kim", "lastName": fmt.Sprint("Muster ", n), "phone": fmt.Sprintf("+1202555%04d", n)}
 }
 
-// knock sends requests of each kind, some at a time, and returns how many were answered with a 5xx.
+// knock sends requests of each kind at the same time, and returns those that were answered with a 5xx.
 func knock(c teststack.Church, body map[string]any, tokens []any) (failed []string) {
 	var mu sync.Mutex
 	var group sync.WaitGroup
@@ -92,7 +92,7 @@ func TestSessionsOpenedWhileReadOnlyAreReplaced(t *testing.T) {
 		c.Exec("ALTER DATABASE " + database + " RESET default_transaction_read_only")
 	}
 	if failed := knock(c, body, tokens); len(failed) > 0 {
-		t.Errorf("after the servers take writes again, these fail: %q", failed)
+		t.Errorf("after the servers accept writes again, these fail: %q", failed)
 	}
 }
 
@@ -104,7 +104,7 @@ func TestEndedSessionsAreReplaced(t *testing.T) {
 			t.Fatalf("before the sessions are ended, these fail: %q", failed)
 		}
 		if ended := endSessions(c); ended < 2 {
-			t.Fatalf("%d sessions were ended, want some of each database", ended)
+			t.Fatalf("%d sessions were ended, want some in each database", ended)
 		}
 		if failed := knock(c, body, tokens); len(failed) > 0 {
 			t.Errorf("after all sessions were ended, these fail: %q", failed)
@@ -113,7 +113,7 @@ func TestEndedSessionsAreReplaced(t *testing.T) {
 	}
 }
 
-// What a connection has prepared before a column's type changes fails once.
+// A statement that a connection prepared before a column's type changes fails once.
 func TestChangedColumnsFailNoRequest(t *testing.T) {
 	t.Parallel()
 	c, body, tokens := signedUp(teststack.New(t))

@@ -50,7 +50,7 @@ func history(s *teststack.Stack, workflowID, runID string) *historypb.History {
 	return &history
 }
 
-// dump returns all that Temporal keeps of an email's signups, as it is on the wire.
+// dump returns everything that Temporal stores about an email's signups, as it is sent over the network.
 func dump(s *teststack.Stack, email string) string {
 	s.T.Helper()
 	var dump strings.Builder
@@ -98,7 +98,7 @@ func replay(s *teststack.Stack, input signup.Input) {
 	}
 }
 
-// opened returns a history with its payloads opened: one that any build can replay.
+// opened returns a history with its payloads opened, so that any build can replay it.
 func opened(s *teststack.Stack, history *historypb.History) *historypb.History {
 	s.T.Helper()
 	clone := proto.Clone(history).(*historypb.History)

@@ -7,8 +7,8 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-// TestHostileDatabase has a church's own database answer what it likes, as who holds its credentials can: it
-// gets nobody's name in a token, and takes nothing from the others.
+// TestHostileDatabase makes a church's database give false answers, as anybody with its credentials can. It can't get a
+// token for another admin or role, and it doesn't delay other churches.
 func TestHostileDatabase(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -24,7 +24,7 @@ func TestHostileDatabase(t *testing.T) {
 	}
 
 	exec(`CREATE TABLE kept AS SELECT * FROM admins`)
-	exec(`UPDATE admins SET password_hash = '$2a$31$' || substr(password_hash, 8)`) // hours of hashing
+	exec(`UPDATE admins SET password_hash = '$2a$31$' || substr(password_hash, 8)`) // checking this hash takes hours
 	teststack.AtOnce(4, func(int) teststack.Answer {
 		got := s.Post("/api/auth/login", login)
 		if got.Status != http.StatusUnauthorized {
@@ -50,6 +50,6 @@ func TestHostileDatabase(t *testing.T) {
 	exec(`CREATE VIEW admins AS SELECT id, email, encrypted_email, email_hash, password_hash, first_name,
 		last_name, 'SUPERUSER'::text AS role, welcome_completed, last_login_at, updated_at FROM kept`)
 	if got := s.LogIn(login); got["adminId"] != evil["adminId"] || teststack.Field(got, "admin", "role") != "PRIMARY" {
-		t.Errorf("with a role of its own making: %v, want the registry's", got)
+		t.Errorf("with a role of its own invention: %v, want the registry's", got)
 	}
 }

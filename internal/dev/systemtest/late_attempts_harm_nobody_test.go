@@ -8,14 +8,14 @@ import (
 	"narthex/internal/signup"
 )
 
-// TestZombieMakesNothing cuts an attempt off before its effect, lets Temporal give up on it and roll
-// back, and then lets the attempt go on: it must make nothing, and harm nothing of a new signup.
+// TestZombieMakesNothing holds an attempt before its effect until Temporal has given up on it and rolled back, then lets it
+// continue. It must create nothing, and must not harm a new signup.
 func TestZombieMakesNothing(t *testing.T) {
 	t.Parallel()
 	for i, step := range signup.Steps {
-		for _, way := range waysToMakeDatabases {
+		for _, way := range databaseSources {
 			if way.name != "" && step.Do != "CreateDatabase" && step.Do != "MigrateDatabase" {
-				continue // how the database was made is nothing to it
+				continue // how the database was made doesn't matter here
 			}
 			t.Run(step.Do+way.name, func(t *testing.T) {
 				t.Parallel()
@@ -43,7 +43,7 @@ func testZombie(s *teststack.Stack, step string) {
 	close(goOn)
 	for range attempts {
 		if err := <-gone; err == nil {
-			s.T.Errorf("a late attempt of %s ended well, want an error", step)
+			s.T.Errorf("a late attempt of %s succeeded, want an error", step)
 		}
 	}
 	wantNothingLeft(s)

@@ -1,5 +1,5 @@
-// Package systemtest holds what Narthex promises as a whole, a file per promise: API, worker, Temporal and several
-// databases, one of which breaks, hangs, lies or is looked into. What one route answers is tested in httpapi.
+// Package systemtest tests what Narthex promises as a whole, one file per promise. It runs the API, a worker, Temporal and
+// databases, and makes some of them fail, hang or give false answers. Single routes are tested in httpapi.
 package systemtest
 
 import (
@@ -8,8 +8,8 @@ import (
 	"narthex/internal/dev/testenv"
 )
 
-// skipMost skips all cases of a series except each nth with -short. The race detector needs to see code run, not all of
-// its cases.
+// skipMost skips all cases of a series except every nth with -short. The race detector needs to see the code run, not all
+// of its cases.
 func skipMost(t *testing.T, i, n int) {
 	t.Helper()
 	if testing.Short() && i%n != 0 {

@@ -26,7 +26,7 @@ import (
 	"narthex/workflows"
 )
 
-// scrape returns what Prometheus reads of the stack.
+// scrape returns what Prometheus reads from the stack.
 func scrape(s *teststack.Stack) string {
 	s.T.Helper()
 	server := httptest.NewServer(s.Watch.Handler(true))
@@ -43,8 +43,8 @@ func scrape(s *teststack.Stack) string {
 	return string(content)
 }
 
-// Signups, one that fails, one whose rollback is stuck, a request and the ready databases: all are counted, under no name that
-// is anybody's, and everything that the dashboard and the alerts ask for is there.
+// Signups, failed and stuck ones too, requests and ready databases are counted, without personal data. All metrics that the
+// dashboard and the alerts use exist.
 func TestMetrics(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -99,7 +99,7 @@ func TestMetrics(t *testing.T) {
 	promtool(t, "", "check", "rules", "../../telemetry/alerts.yaml")
 }
 
-// promtool expects Prometheus's own checks to say nothing against the input or the files, where they are installed.
+// promtool runs Prometheus's own checks on the input or the files, if it is installed.
 func promtool(t *testing.T, input string, arguments ...string) {
 	t.Helper()
 	path, err := exec.LookPath("promtool")
@@ -113,7 +113,7 @@ func promtool(t *testing.T, input string, arguments ...string) {
 	}
 }
 
-// stickRollback runs a signup, on a clock that skips waiting, whose rollback takes longer than it should.
+// stickRollback runs a signup whose rollback takes longer than it should, on a clock that skips waiting.
 func stickRollback(s *teststack.Stack) {
 	s.T.Helper()
 	var options client.Options
@@ -140,7 +140,7 @@ func stickRollback(s *teststack.Stack) {
 	env.ExecuteWorkflow(new(workflows.Workflows).Signup, signup.Input{RequestedAt: time.Now()})
 }
 
-// checkExpressions checks that the dashboard and the alerts ask for metrics that there are.
+// checkExpressions checks that the dashboard and the alerts use only metrics that exist.
 func checkExpressions(t *testing.T, scraped string) {
 	t.Helper()
 	var dashboard struct {
@@ -167,15 +167,15 @@ func checkExpressions(t *testing.T, scraped string) {
 			asked[rule.Expr] = "the alert " + rule.Alert
 		}
 	}
-	there := append(metricNames(scraped), "up") // which is Prometheus's own
+	there := append(metricNames(scraped), "up") // Prometheus's own metric
 	for expression, who := range asked {
 		named := namedIn(expression)
 		if len(named) == 0 {
-			t.Errorf("%s asks for no metric: %s", who, expression)
+			t.Errorf("%s uses no metric: %s", who, expression)
 		}
 		for _, name := range named {
 			if !slices.Contains(there, name) {
-				t.Errorf("%s asks for %s, which /metrics lacks", who, name)
+				t.Errorf("%s uses %s, which /metrics lacks", who, name)
 			}
 		}
 	}
@@ -192,7 +192,7 @@ func readFile(t *testing.T, path string, decode func([]byte, any) error, into an
 	}
 }
 
-// metricNames are the names of the lines of a scrape.
+// metricNames returns the names of the metrics in a scrape.
 func metricNames(scraped string) (names []string) {
 	for line := range strings.Lines(scraped) {
 		if name := regexp.MustCompile(`^\w+`).FindString(line); name != "" {
@@ -207,7 +207,7 @@ var (
 	metricName = regexp.MustCompile(`[a-z]+_\w+|\bup\b`)
 )
 
-// namedIn are the metrics in a PromQL expression.
+// namedIn returns the names of the metrics in a PromQL expression.
 func namedIn(expression string) []string {
 	return metricName.FindAllString(notAMetric.ReplaceAllString(expression, " "), -1)
 }

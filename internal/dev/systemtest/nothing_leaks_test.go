@@ -8,8 +8,8 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-// TestNothingSecretIsKeptInClear dumps what Temporal and the registry keep of a failed, a refused and a
-// completed signup, and everything that was logged.
+// TestNothingSecretIsKeptInClear dumps what Temporal and the registry store about a failed, a refused and a completed
+// signup, and everything that was logged.
 func TestNothingSecretIsKeptInClear(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -53,7 +53,7 @@ func TestNothingSecretIsKeptInClear(t *testing.T) {
 		"the registry":       {kept, "Grace Chapel"},
 	} {
 		if !strings.Contains(proof[0], proof[1]) {
-			t.Errorf("%q is not in the dump of %s: it proves nothing", proof[1], where)
+			t.Errorf("%q is not in the dump of %s, so that dump proves nothing", proof[1], where)
 		}
 	}
 }

@@ -11,8 +11,8 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-// TestRaceForOneEmail lets several people sign up with one email at once, each under a key of their own and
-// with a password of their own, and each several times: one of them gets in, and sees no other's result.
+// TestRaceForOneEmail lets several people sign up with one email at once, each several times with their own key and
+// password. One of them gets in, and nobody sees another's result.
 func TestRaceForOneEmail(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -34,7 +34,7 @@ func TestRaceForOneEmail(t *testing.T) {
 		switch got.Status {
 		case http.StatusCreated:
 			if winner >= 0 && winner != i%people {
-				t.Errorf("both persons %d and %d got in", winner, i%people)
+				t.Errorf("persons %d and %d both got in", winner, i%people)
 			}
 			winner = i % people
 			if name := teststack.Field(got.JSON(t), "admin", "lastName"); name != bodies[winner]["lastName"] {
@@ -42,7 +42,7 @@ func TestRaceForOneEmail(t *testing.T) {
 			}
 		case http.StatusConflict:
 			if got.JSON(t)["signupId"] != nil || strings.Contains(string(got.Body), "Nr") {
-				t.Errorf("a refused person is told of another's signup: %s", got.Body)
+				t.Errorf("a refused person learns of another's signup: %s", got.Body)
 			}
 		default:
 			t.Errorf("status %d, want 201 or 409\n%s", got.Status, got.Body)

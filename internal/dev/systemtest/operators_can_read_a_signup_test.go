@@ -16,7 +16,7 @@ import (
 	"narthex/internal/saga"
 )
 
-// readable is what operators are shown of a signup.
+// readable is what operators see of a signup.
 type readable struct {
 	fault      teststack.Fault
 	status     int

@@ -50,7 +50,7 @@ func wantSweep(s *teststack.Stack, when string, dry bool, want map[string]orphan
 	got := sweep(s, dry)
 	for id, action := range want {
 		if got[id] != action {
-			s.T.Errorf("%s: the sweep does with %s: %q, want %q", when, id, got[id], action)
+			s.T.Errorf("%s: the sweep's action for %s is %q, want %q", when, id, got[id], action)
 		}
 	}
 	for id, action := range got {
@@ -60,7 +60,7 @@ func wantSweep(s *teststack.Stack, when string, dry bool, want map[string]orphan
 	}
 }
 
-// databases returns which databases and roles of a tenant there are, under whatever name.
+// databases returns a tenant's databases and roles, under any name.
 func databases(s *teststack.Stack, tenantID string) (names []string) {
 	s.T.Helper()
 	teststack.Row(s.T, s.Server, `
@@ -134,7 +134,7 @@ func terminated(s *teststack.Stack) (email, tenantID string) {
 	return email, inputOf(s, email).TenantID
 }
 
-// stuckSignup fails, and cannot take its database back until it is let go.
+// stuckSignup starts a signup that fails, and that can't drop its database until it is released.
 func stuckSignup(s *teststack.Stack) (tenantID string, letGo func()) {
 	s.T.Helper()
 	body := teststack.Applicant()
@@ -148,7 +148,7 @@ func stuckSignup(s *teststack.Stack) (tenantID string, letGo func()) {
 	}
 	tenantID = inputOf(s, body["email"].(string)).TenantID
 	teststack.Eventually(s.T, "the signup is rolling back", func() bool { return s.Faults.AttemptsOf("RevertDatabase") > 0 })
-	teststack.Eventually(s.T, "the signup is in sight", func() bool { return len(runsOf(s, body["email"].(string))) > 0 })
+	teststack.Eventually(s.T, "the signup is listed", func() bool { return len(runsOf(s, body["email"].(string))) > 0 })
 	s.Faults.Always("CreateChurch", nil)
 	return tenantID, func() {
 		for _, undo := range []string{"RevertDatabase", "DropDatabase"} {
@@ -185,11 +185,11 @@ func TestOrphansAreFoundAndRemovedAfterTheirGrace(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	whole := s.Register(teststack.Applicant())
-	stockUp(s)                            // what is planted comes out of it
+	stockUp(s)                            // plant takes databases from the stock
 	stranger := teststack.New(t).Church() // on the same server, of another registry
 	p := plant(s)
 	stuck, letGo := stuckSignup(s)
-	stockUp(s) // is nobody's orphan, however old
+	stockUp(s) // never an orphan, however old
 
 	wait, keep := orphan.Wait, orphan.Keep
 	wantSweep(s, "a dry run", true, p.rows(s, actions{wait, wait, wait, wait, wait}))
@@ -221,9 +221,9 @@ func TestOrphansAreFoundAndRemovedAfterTheirGrace(t *testing.T) {
 	wantSweep(s, "once more", false, map[string]orphan.Action{"tenant " + p.gone: orphan.Report, "database " + p.kept: keep})
 
 	letGo()
-	teststack.Eventually(t, "the stuck signup has taken its database back", func() bool { return len(databases(s, stuck)) == 0 })
+	teststack.Eventually(t, "the stuck signup has dropped its database", func() bool { return len(databases(s, stuck)) == 0 })
 	wantWhole(s, whole)
-	wantStockWhole(s)
+	wantStockConsistent(s)
 	if got := inStock(s); got != teststack.ReadySize {
 		t.Errorf("%d databases are ready after all sweeps, want %d", got, teststack.ReadySize)
 	}
@@ -245,8 +245,8 @@ func wantRecorded(s *teststack.Stack, want int) {
 	}
 }
 
-// TestSweepsAndSignupsDoNotMeet runs sweeps, past all grace, while churches sign up, fail to and are reset.
-func TestSweepsAndSignupsDoNotMeet(t *testing.T) {
+// TestSweepsDoNotDisturbSignups runs sweeps that wait for no grace period while signups succeed, fail and are reset.
+func TestSweepsDoNotDisturbSignups(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	done := make(chan struct{})
@@ -285,14 +285,14 @@ func TestATerminatedSignupThatWasSweptCanBeUndone(t *testing.T) {
 	sweep(s, false)
 	wantDatabases(s, tenantID, "orphan_"+tenantID, "role tenant_"+tenantID)
 	if err := reset(s, workflowID, runID, resetPoints(s, workflowID, runID)[0]); err == nil {
-		t.Error("the reset ends well, want it rolled back")
+		t.Error("the reset signup succeeded, want it rolled back")
 	}
 	wantNothingLeft(s)
 	wantDatabases(s, tenantID)
 }
 
-// A sweep that cannot reach a server forgets nothing of what it has seen there.
-func TestSweepKeepsWhatItCannotSee(t *testing.T) {
+// A sweep that can't reach a server keeps its records of what it has seen there.
+func TestSweepKeepsRecordsOfUnreachableServers(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	reg := s.OpenRegistry()
@@ -320,7 +320,7 @@ func TestSweepKeepsWhatItCannotSee(t *testing.T) {
 	}
 }
 
-// A sweep that is cancelled in the middle of a removal finishes it, and says what it did and what it left.
+// A sweep that is cancelled during a removal finishes it, and reports what it did and what it left.
 func TestACancelledSweepReportsWhatItDid(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -340,10 +340,10 @@ func TestACancelledSweepReportsWhatItDid(t *testing.T) {
 	for i, want := range []orphan.Action{orphan.Rename, orphan.Wait} {
 		f := result.Found[i]
 		if f.Action != want {
-			t.Errorf("the sweep says %s of its orphan %d, want %s", f.Action, i+1, want)
+			t.Errorf("the sweep reports %s for orphan %d, want %s", f.Action, i+1, want)
 		}
 		if renamed := slices.Contains(databases(s, f.ID), "orphan_"+f.ID); renamed != (want == orphan.Rename) {
-			t.Errorf("of the orphan %d the sweep says %s; it is renamed: %t", i+1, f.Action, renamed)
+			t.Errorf("orphan %d: the sweep reports %s; it is renamed: %t", i+1, f.Action, renamed)
 		}
 	}
 }

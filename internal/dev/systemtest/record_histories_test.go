@@ -23,9 +23,9 @@ import (
 
 var record = flag.String("record", "", "record histories in the folder `RELEASE` of workflows/testdata")
 
-// TestRecordHistories writes the histories that workflows' replay test replays, in a folder for each release
-// that changed them. It only runs when told to: the recorded ones stand for the workflows that are in flight
-// while a new release is rolled out.
+// TestRecordHistories writes the histories that workflows' replay test replays, in a folder for each release that changed
+// them. It runs only with -record. The recorded histories stand for workflows that are running while a new release is
+// rolled out.
 func TestRecordHistories(t *testing.T) {
 	if *record == "" {
 		t.Skip("run with -record RELEASE to record histories")
@@ -42,7 +42,7 @@ func TestRecordHistories(t *testing.T) {
 	}
 }
 
-// histories say how each comes about. Each returns its workflow's id.
+// histories are functions that run a workflow and return its id, by the history's name.
 var histories = map[string]func(t *testing.T) (s *teststack.Stack, workflowID string){
 	"completed": signupWith(func(*teststack.Stack, string) {}),
 	"rolled_back": signupWith(func(s *teststack.Stack, _ string) {
@@ -80,7 +80,7 @@ var histories = map[string]func(t *testing.T) (s *teststack.Stack, workflowID st
 	"invitation_rolled_back": invitationThat(http.StatusInternalServerError),
 }
 
-// untilStuck fails an activity until its failing has been reported.
+// untilStuck fails an activity until it has been reported as stuck.
 func untilStuck() func(int) teststack.Fault {
 	began := time.Now()
 	return func(int) teststack.Fault {
@@ -91,7 +91,7 @@ func untilStuck() func(int) teststack.Fault {
 	}
 }
 
-// cancellingRun cancels a workflow while an activity of it is at work.
+// cancellingRun cancels a workflow while one of its activities is running.
 func cancellingRun(s *teststack.Stack, workflowID string) teststack.Fault {
 	return func(run func() error) error {
 		if err := s.Temporal.CancelWorkflow(s.T.Context(), workflowID, ""); err != nil {

@@ -69,7 +69,7 @@ func TestResetOfARolledBackSignupLeavesNothing(t *testing.T) {
 	}
 	for _, point := range points {
 		if err := reset(s, workflowID, runID, point); err == nil {
-			t.Errorf("reset to event %d: the signup ends well, want it rolled back", point)
+			t.Errorf("reset to event %d: the signup succeeded, want it rolled back", point)
 		}
 		wantNothingLeft(s)
 	}
@@ -80,8 +80,8 @@ func TestResetOfARolledBackSignupLeavesNothing(t *testing.T) {
 	wantWhole(s, s.Register(body))
 }
 
-// TestResetOfACompletedSignupLeavesItWhole resets a signup that has completed to each point: the church is
-// in use, and must stay as it is, also where the steps fail when they are run again.
+// TestResetOfACompletedSignupLeavesItWhole resets a completed signup to each point. The church is in use and must stay as
+// it is, even if the steps fail when they run again.
 func TestResetOfACompletedSignupLeavesItWhole(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -128,20 +128,20 @@ func TestResetOfACompletedSignupLeavesItWhole(t *testing.T) {
 	}
 }
 
-// wantSuspended wants a church that is suspended still, and whole once it isn't.
+// wantSuspended expects a church to be still suspended, and complete once it is active again.
 func wantSuspended(s *teststack.Stack, session map[string]any) {
 	s.T.Helper()
 	tenantID := session["tenantId"].(string)
 	var status string
 	teststack.Row(s.T, s.Registry, `SELECT status FROM tenants WHERE id = $1`, []any{tenantID}, &status)
 	if status != "suspended" {
-		s.T.Errorf("the tenant is %s after a reset, want it suspended still", status)
+		s.T.Errorf("the tenant is %s after a reset, want it still suspended", status)
 	}
 	setStatus(s, tenantID, "active")
 	wantWhole(s, session)
 }
 
-// wantNoAdmins wants a church whose only admin was removed to have none.
+// wantNoAdmins expects a church whose only admin was removed to have none.
 func wantNoAdmins(s *teststack.Stack, session map[string]any) {
 	s.T.Helper()
 	var rows, own int
@@ -153,9 +153,9 @@ func wantNoAdmins(s *teststack.Stack, session map[string]any) {
 	}
 }
 
-// TestResetOfAnInvitationTakesNobodyAway resets an invitation that was accepted to each point, while its steps
-// fail, and while they do not after the admin was removed.
-func TestResetOfAnInvitationTakesNobodyAway(t *testing.T) {
+// TestResetOfAnInvitationRemovesNobody resets an accepted invitation to each point while its steps fail. After the admin
+// was removed, it does so while they work: the admin must not come back.
+func TestResetOfAnInvitationRemovesNobody(t *testing.T) {
 	t.Parallel()
 	c := teststack.New(t).Church()
 	other, adminID := c.Join("CO_ADMIN")

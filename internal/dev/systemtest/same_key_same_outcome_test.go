@@ -15,7 +15,7 @@ import (
 	"narthex/internal/signup"
 )
 
-// TestStartThatWasNotRecorded takes away what an API process would have written last, had it not died.
+// TestStartThatWasNotRecorded deletes what an API process writes last, as if it had died before.
 func TestStartThatWasNotRecorded(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
@@ -94,7 +94,7 @@ func TestSameKeyAndBodyGiveTheSameOutcome(t *testing.T) {
 	teststack.WantProblem(t, s.RegisterUnder(rand.Text(), body), http.StatusConflict, "email-taken")
 	teststack.WantProblem(t, s.Post("/api/auth/register", body), http.StatusConflict, "email-taken")
 
-	// Once the password is another, the old request proves nothing.
+	// After a change of the password, the old request proves nothing.
 	change := map[string]any{"currentPassword": body["password"], "newPassword": "another password"}
 	got := s.PostAs(first.JSON(t)["accessToken"].(string), "/api/auth/password", change)
 	if got.Status != http.StatusNoContent {
@@ -119,7 +119,7 @@ func TestSameKeyWhileTheSignupRuns(t *testing.T) {
 		locations = append(locations, got.Header.Get("Location"))
 	}
 	if locations[0] == "" || locations[1] != locations[0] || locations[2] != locations[0] {
-		t.Errorf("Locations %q, want one and the same", locations)
+		t.Errorf("Locations %q, want the same one twice", locations)
 	}
 	close(release)
 	teststack.Eventually(t, "201 for the same key", func() bool { return other.RegisterUnder(key, body).Status == http.StatusCreated })
@@ -168,7 +168,7 @@ func TestSameKeyAfterAReplay(t *testing.T) {
 	wantWhole(s, got.JSON(t))
 }
 
-// Temporal no longer has the signup: whether the church is there decides.
+// Temporal no longer has the signup, so the answer depends on whether the church exists.
 func TestSameKeyPastRetention(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -14,7 +14,7 @@ func wantNothingLeft(s *teststack.Stack) {
 	s.T.Helper()
 	tenants := s.Faults.TenantIDs()
 	if len(tenants) == 0 {
-		s.T.Fatal("no signup ran, so that nothing was left proves nothing")
+		s.T.Fatal("no signup ran, so it proves nothing that nothing is left")
 	}
 	for _, tenantID := range tenants {
 		var databases, roles int
@@ -32,11 +32,11 @@ func wantNothingLeft(s *teststack.Stack) {
 			s.T.Errorf("%d rows are left in the registry's %s, want none", rows, table)
 		}
 	}
-	wantStockWhole(s)
+	wantStockConsistent(s)
 }
 
-// allUndos returns the compensations in the order in which they must run: whichever step fails, those of all
-// steps do, since an earlier, lost workflow task may have come further.
+// allUndos returns the compensations in the order in which they must run. All of them run whichever step fails, because an
+// earlier workflow task that was lost may have got further.
 func allUndos() (names []string) {
 	for _, step := range signup.Steps {
 		if step.Undo != "" {
@@ -63,7 +63,7 @@ func TestFaultMatrix(t *testing.T) {
 			{"after its effect with answers lost", teststack.AnswerLost, true},
 			{"retryably until its budget is spent", teststack.FailsRetryably, false},
 		} {
-			for k, way := range waysToMakeDatabases {
+			for k, way := range databaseSources {
 				t.Run(step.Do+" fails "+c.name+way.name, func(t *testing.T) {
 					t.Parallel()
 					skipMost(t, i-j, 4) // each step fails in one way
@@ -82,17 +82,17 @@ func TestFaultMatrix(t *testing.T) {
 	}
 }
 
-// waysToMakeDatabases are how a signup comes by a database.
-var waysToMakeDatabases = []struct {
+// databaseSources are the ways in which a signup gets its database.
+var databaseSources = []struct {
 	name    string
 	prepare func(*teststack.Stack)
 }{
-	{"", func(*teststack.Stack) {}}, // it is made, and migrated
+	{"", func(*teststack.Stack) {}}, // it is made and migrated
 	{" with a template", makeTemplate},
 	{" ready", stockUp},
 }
 
-// makeTemplate lets tenants' databases be copied from a template.
+// makeTemplate makes the template, from which tenants' databases are then copied.
 func makeTemplate(s *teststack.Stack) {
 	s.T.Helper()
 	for _, server := range s.Tenants {
@@ -115,7 +115,7 @@ func testFault(s *teststack.Stack, step string) {
 	wantStatus(s, problem["signupId"].(string), "rolled_back", step)
 	s.Faults.Reset()
 	wantWhole(s, s.Register(body))
-	wantStockWhole(s)
+	wantStockConsistent(s)
 }
 
 // wantStatus checks what the status route says of a signup.
@@ -132,8 +132,8 @@ func wantStatus(s *teststack.Stack, signupID, state, failedStep string) map[stri
 	return status
 }
 
-// TestPassingFaults makes each step go wrong once: the signup gets over it, and makes nothing twice.
-func TestPassingFaults(t *testing.T) {
+// TestTransientFaults makes each step fail once. The signup still succeeds, and creates nothing twice.
+func TestTransientFaults(t *testing.T) {
 	t.Parallel()
 	for name, what := range map[string]teststack.Fault{"fails once": teststack.FailsRetryably, "loses an answer": teststack.AnswerLost} {
 		for i, step := range signup.Steps {
@@ -163,7 +163,7 @@ func TestCompensationIsRetriedUntilItWorks(t *testing.T) {
 				switch attempt {
 				case 1:
 					return teststack.FailsRetryably
-				case 2: // done, but its failure is reported: the next attempt finds nothing to do
+				case 2: // it works but reports a failure, so the next attempt finds nothing to do
 					return func(run func() error) error { _ = run(); return teststack.ErrInjected }
 				}
 				return nil

@@ -33,10 +33,10 @@ var criteria = map[string]func(*teststack.Stack, *testing.T, map[string]any){
 	"an admin in the registry":                           hasRegistryAdmin,
 	"an admin with the same id in the tenant's database": hasTenantAdmin,
 	"valid tokens": hasTokens,
-	"login by email, index, tenant and database, to the same end": canLogIn,
+	"login through email, index, tenant and database, with the same result": canLogIn,
 }
 
-// wantWhole checks that a signup is there whole, by the body that register or login answered with.
+// wantWhole checks that a signup is complete, starting from the body of register's or login's answer.
 func wantWhole(s *teststack.Stack, session map[string]any) {
 	s.T.Helper()
 	for _, check := range criteria {
@@ -44,7 +44,7 @@ func wantWhole(s *teststack.Stack, session map[string]any) {
 	}
 }
 
-// TestSignup holds the success criteria of a signup, one test each.
+// TestSignup checks the success criteria of a signup, one subtest each.
 func TestSignup(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t, teststack.WithRealPasswords)
@@ -93,7 +93,7 @@ func hasDatabase(s *teststack.Stack, t *testing.T, session map[string]any) {
 		SELECT current_database(), session_user, pg_get_userbyid(datdba)
 		FROM pg_database WHERE datname = current_database()`, nil, &name, &role, &owner)
 	if want := "tenant_" + tenantID; name != want || role != want || owner != want {
-		t.Errorf("database %s of owner %s entered as %s, want %s for all", name, owner, role, want)
+		t.Errorf("database %s of owner %s, connected as %s, want %s for all", name, owner, role, want)
 	}
 	rows, _ := db.Query(t.Context(), `SELECT table_name::text FROM information_schema.tables WHERE table_schema = 'public' ORDER BY 1`)
 	tables, err := pgx.CollectRows(rows, pgx.RowTo[string])
@@ -147,7 +147,7 @@ func hasRegistryAdmin(s *teststack.Stack, t *testing.T, session map[string]any) 
 		t.Errorf("registry admin of tenant %s with role %s, want %s and PRIMARY", tenantID, role, session["tenantId"])
 	}
 	if bcrypt.CompareHashAndPassword([]byte(hash), []byte("correct horse battery")) != nil {
-		t.Error("the registry admin's password hash is not of the password")
+		t.Error("the registry admin's password hash doesn't match the password")
 	}
 }
 

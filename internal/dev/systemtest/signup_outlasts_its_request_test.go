@@ -12,7 +12,7 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-func TestClientThatHangsUpLeavesASignupThatCompletes(t *testing.T) {
+func TestSignupCompletesIfTheClientHangsUp(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	body := teststack.Applicant()
@@ -30,14 +30,14 @@ func TestClientThatHangsUpLeavesASignupThatCompletes(t *testing.T) {
 	request.Header.Set("Content-Type", "application/json")
 	go func() { <-started; hangUp(); close(release) }()
 	if _, err := http.DefaultClient.Do(request); err == nil {
-		t.Fatal("the request was answered before it was hung up")
+		t.Fatal("the request was answered before the client hung up")
 	}
-	teststack.Eventually(t, "login after a hung-up signup", func() bool {
+	teststack.Eventually(t, "login after the client hung up", func() bool {
 		return s.Post("/api/auth/login", map[string]any{"email": body["email"], "password": body["password"]}).Status == http.StatusOK
 	})
 }
 
-func TestWaitThatRunsOutLeavesASignupThatCompletes(t *testing.T) {
+func TestSignupCompletesAfterTheWait(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t, teststack.WithWait(50*time.Millisecond))
 	body := teststack.Applicant()

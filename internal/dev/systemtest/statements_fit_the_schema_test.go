@@ -11,7 +11,8 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// A church on the newest schema accepts all that the API says to it, and one that lacks a column refuses what needs it.
+// A church's database with the newest schema accepts all statements of the API. One that lacks a column refuses those that
+// need it.
 func TestStatementsFitTheSchema(t *testing.T) {
 	t.Parallel()
 	church := teststack.New(t).Church()
@@ -35,7 +36,7 @@ func TestStatementsFitTheSchema(t *testing.T) {
 		for _, want := range [][]string{nil, set.want} {
 			refused, err := church.Tenants[0].Probe(t.Context(), d, set.statements)
 			if names := slices.Sorted(maps.Keys(refused)); err != nil || !slices.Equal(names, want) {
-				t.Errorf("refused are %v (%v), want %v", refused, err, want)
+				t.Errorf("%v are refused (%v), want %v", refused, err, want)
 			}
 			if _, err := church.Tenant(d.TenantID).Exec(t.Context(), set.damage); err != nil && want == nil {
 				t.Fatal(err)

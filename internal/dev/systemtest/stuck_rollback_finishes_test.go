@@ -21,9 +21,9 @@ import (
 	"narthex/internal/signup"
 )
 
-// TestRollbackThatSticksFinishesByItself stops the tenants' server in the middle of a signup: the rollback
-// stays open, in sight, and ends when the server is back.
-func TestRollbackThatSticksFinishesByItself(t *testing.T) {
+// TestStuckRollbackFinishes stops the tenants' server during a signup. The rollback stays open and visible, and ends when
+// the server is back.
+func TestStuckRollbackFinishes(t *testing.T) {
 	t.Parallel()
 	options := localpg.Options{Dir: testenv.Folder(t) + "/postgres"}
 	server := startServer(t, options)
@@ -77,7 +77,7 @@ func startServer(t *testing.T, options localpg.Options) *localpg.Server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = server.Stop() }) // again, where the test has stopped it
+	t.Cleanup(func() { _ = server.Stop() }) // if the test has stopped it
 	return server
 }
 
@@ -96,17 +96,17 @@ func outcome(s *teststack.Stack, email any) (outcome string) {
 	return outcome
 }
 
-// TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes makes the question before a rollback fail. That is reported
+// TestQuestionBeforeARollbackIsRetried makes the question before a rollback fail. That is reported
 // like a failing compensation, and the report is cleared if the signup turns out to have succeeded.
-func TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes(t *testing.T) {
+func TestQuestionBeforeARollbackIsRetried(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		what    teststack.Fault
 		state   string
 		outcome string
 	}{
-		"and it is not": {teststack.FailsBefore, "rolled_back", saga.OutcomeRolledBack},
-		"and it is":     {teststack.FailsAfter, "completed", saga.OutcomeCreated},
+		"the church is not open": {teststack.FailsBefore, "rolled_back", saga.OutcomeRolledBack},
+		"the church is open":     {teststack.FailsAfter, "completed", saga.OutcomeCreated},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -125,9 +125,9 @@ func TestWhetherTheChurchIsOpenIsAskedForAsLongAsItTakes(t *testing.T) {
 	}
 }
 
-// TestInputThatDoesNotOpenIsRolledBack starts a signup whose seal does not open: nothing of it can be done, and
-// that it cannot be opened either keeps no compensation from its end.
-func TestInputThatDoesNotOpenIsRolledBack(t *testing.T) {
+// TestSignupWithUnreadableInputIsRolledBack starts a signup whose input can't be opened. No step can run, but that must not
+// stop any compensation.
+func TestSignupWithUnreadableInputIsRolledBack(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	in := signup.Input{
@@ -148,9 +148,9 @@ func TestInputThatDoesNotOpenIsRolledBack(t *testing.T) {
 	wantNothingLeft(s)
 }
 
-// TestADatabaseThatIsStillClosedIsDropped fails a signup whose database was made, but not opened to its role yet:
-// what has to look into it has nothing to undo.
-func TestADatabaseThatIsStillClosedIsDropped(t *testing.T) {
+// TestClosedDatabaseIsDropped lets a signup fail when its database exists but accepts no connections yet. Compensations
+// that would need to connect have nothing to undo.
+func TestClosedDatabaseIsDropped(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	makeTemplate(s)

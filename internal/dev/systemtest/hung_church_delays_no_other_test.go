@@ -10,8 +10,8 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-// TestAHungChurchHoldsUpNoOther has more requests wait for one church's database than the registry has connections.
-func TestAHungChurchHoldsUpNoOther(t *testing.T) {
+// TestAHungChurchDelaysNoOther makes more requests wait for one church's database than the registry has connections.
+func TestAHungChurchDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	shared := teststack.New(t)
 	other := teststack.Applicant()
@@ -58,7 +58,7 @@ func TestAHungChurchHoldsUpNoOther(t *testing.T) {
 					WHERE wait_event_type = 'Lock' AND datname IN (current_database(), $1)`, []any{locked.Config().Database}, &locks)
 				return locks >= 4
 			})
-			for range 10 { // meanwhile the other requests hash their passwords
+			for range 10 { // the other requests are hashing their passwords at the same time
 				wantQuickLogin(&s, other)
 			}
 		})

@@ -23,7 +23,7 @@ import (
 	"narthex/internal/signup"
 )
 
-// hangable forwards connections to a server until it hangs: then it accepts what comes, and nothing is answered.
+// hangable forwards connections to a server until it hangs. Then it accepts connections, but answers nothing.
 type hangable struct {
 	address string
 	mu      sync.Mutex
@@ -96,7 +96,7 @@ func (h *hangable) hang() {
 	h.hung = true
 }
 
-// recover drops what hung and forwards again.
+// recover closes the connections that hung, and forwards again.
 func (h *hangable) recover() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -134,7 +134,7 @@ func example(of *openapi3.MediaType) any {
 	return body
 }
 
-// exampleRequest returns a request that an operation of the contract would take.
+// exampleRequest returns a request that an operation of the contract accepts.
 func exampleRequest(s *teststack.Stack, token, method, path string, item *openapi3.PathItem) *http.Request {
 	s.T.Helper()
 	operation := item.GetOperation(method)
@@ -169,7 +169,8 @@ func exampleRequest(s *teststack.Stack, token, method, path string, item *openap
 	return request
 }
 
-// When PostgreSQL and Temporal accept connections and never answer, each route that needs one is 503 within its limit.
+// When PostgreSQL and Temporal accept connections but never answer, each route that needs one of them answers 503 within
+// its limit.
 func TestEveryRouteHasALimit(t *testing.T) {
 	t.Parallel()
 	postgres := newHangable(t, hostOf(t, testenv.PostgresURL(t)))
@@ -181,10 +182,10 @@ func TestEveryRouteHasALimit(t *testing.T) {
 	hanging := *s
 	hanging.RegistryURL = postgres.behind(t, s.RegistryURL)
 	hanging.Temporal = teststack.DialAt(t, temporal.address, slog.New(slog.DiscardHandler), s.Keys, s.StartWatch())
-	known, unknown := hanging.Another(quick), hanging.Another(quick) // processes that have the church's pool, and not
+	known, unknown := hanging.Another(quick), hanging.Another(quick) // one process that has a pool for the church, and one that hasn't
 	session := s.Register(teststack.Applicant())
 	token := session["accessToken"].(string)
-	teststack.Eventually(t, "known answers before it hangs", func() bool { // within a second, which a loaded machine may miss
+	teststack.Eventually(t, "known answers before it hangs", func() bool { // within a second, which a loaded machine may not manage
 		return known.Get("/api/auth/me", token).Status == http.StatusOK
 	})
 	publicID, err := signup.PublicID(s.Keys, runs.Run{WorkflowID: "signup-of-nobody", RunID: "01m8688yqk2ydy69mj7h6fv3y7"})
@@ -212,13 +213,13 @@ func TestEveryRouteHasALimit(t *testing.T) {
 	}
 	wg.Wait()
 	if asked < 50 {
-		t.Errorf("%d requests, want two a route: the test looks in the wrong places", asked)
+		t.Errorf("%d requests, want two per route: the test looks in the wrong places", asked)
 	}
 }
 
-// wantAnswer expects 503 with Retry-After, or success of a route that needs no server, and either soon.
+// wantAnswer expects 503 with Retry-After, or success if a route needs no server, and either of them soon.
 func wantAnswer(t *testing.T, request *http.Request, mayFail bool, when string) {
-	client := http.Client{Timeout: time.Minute} // the limits are of a second each, the machine may be busy
+	client := http.Client{Timeout: time.Minute} // each limit is a second, but the machine may be busy
 	response, err := client.Do(request)
 	if err != nil {
 		t.Errorf("%s %s, %s: %v", request.Method, request.URL.Path, when, err)
@@ -274,7 +275,7 @@ func TestRegisterIsAnsweredWhereverTheRegistryHangs(t *testing.T) {
 	}
 }
 
-// A registry that hangs is answered for, and starts nothing later.
+// If the registry hangs, requests are answered, and no signup starts later.
 func TestHungRegistryIsUnavailable(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t, func(o *httpapi.Options) { o.AnswerLimit = time.Second })

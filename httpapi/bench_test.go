@@ -63,11 +63,7 @@ func newBench(b *testing.B, connections int) *bench {
 	hash, err := bcrypt.GenerateFromPassword([]byte(benchPassword), password.Cost)
 	w.must(err)
 	w.hash = string(hash)
-	key, err := tokens.NewKey()
-	w.must(err)
-	var signer tokens.Keys
-	w.must(signer.UnmarshalText([]byte(key)))
-	w.tokens = tokens.New(signer, "narthex", "narthex-api", time.Now)
+	w.tokens = tokens.New(testenv.TokenKeys(b), "narthex", "narthex-api", time.Now)
 	passwords, err := password.NewHasher(password.Cost)
 	w.must(err)
 	log := slog.New(slog.DiscardHandler)

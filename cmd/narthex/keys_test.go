@@ -46,30 +46,8 @@ func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
 	wantPrinted(t, variables, "migrate")
 	before := testenv.Start(t, variables, "narthex", "serve")
 	url := ready(before)
-	people := []map[string]string{applicant()}
-	session := wantOK(t, url+"/api/auth/register", people[0])
-
-	check := func(stage string, urls ...string) {
-		t.Helper()
-		people = append(people, applicant())
-		for i, url := range urls {
-			if i == 0 {
-				wantOK(t, url+"/api/auth/register", people[len(people)-1])
-			}
-			for _, person := range people {
-				wantOK(t, url+"/api/auth/login", map[string]string{"email": person["email"], "password": person["password"]})
-			}
-			if status, answer := post(t, url+"/api/auth/register", people[0]); status != http.StatusConflict {
-				t.Errorf("%s: signing up again: status %d, want 409: %v", stage, status, answer)
-			}
-		}
-		session = wantOK(t, urls[0]+"/api/auth/refresh", map[string]string{"refreshToken": session["refreshToken"].(string)})
-		for _, url := range urls {
-			if status := me(t, url, session["accessToken"].(string)); status != http.StatusOK {
-				t.Errorf("%s: me: status %d, want 200", stage, status)
-			}
-		}
-	}
+	people := clients{t: t}
+	people.signUp(url)
 	var resealed string
 	for _, stage := range []string{"add", "promote", "retire"} {
 		if stage == "retire" {
@@ -81,7 +59,7 @@ func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
 		if stage == "retire" {
 			urls = urls[:1]
 		}
-		check(stage, urls...)
+		people.useAll(stage, urls...)
 		before.Signal(syscall.SIGTERM)
 		if status := before.Exit(); status != 0 {
 			t.Errorf("%s: the earlier process ends with status %d, want 0", stage, status)
@@ -95,6 +73,45 @@ func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
 	}
 	if again := wantPrinted(t, variables, "keys", "reseal"); strings.Contains(again, "registry, admins") {
 		t.Errorf("reseal found something to do again:\n%s", again)
+	}
+}
+
+// clients are people who have signed up, and a session of the first.
+type clients struct {
+	t       *testing.T
+	people  []map[string]string
+	session map[string]any
+}
+
+// signUp signs one more person up.
+func (c *clients) signUp(url string) {
+	c.t.Helper()
+	person := applicant()
+	c.people = append(c.people, person)
+	session := wantOK(c.t, url+"/api/auth/register", person)
+	if c.session == nil {
+		c.session = session
+	}
+}
+
+// useAll signs one more person up at the first of the processes, and expects each of them to know everybody, and the
+// session that the first of them refreshes.
+func (c *clients) useAll(stage string, urls ...string) {
+	c.t.Helper()
+	c.signUp(urls[0])
+	for _, url := range urls {
+		for _, person := range c.people {
+			wantOK(c.t, url+"/api/auth/login", map[string]string{"email": person["email"], "password": person["password"]})
+		}
+		if status, answer := post(c.t, url+"/api/auth/register", c.people[0]); status != http.StatusConflict {
+			c.t.Errorf("%s: signing up again: status %d, want 409: %v", stage, status, answer)
+		}
+	}
+	c.session = wantOK(c.t, urls[0]+"/api/auth/refresh", map[string]string{"refreshToken": c.session["refreshToken"].(string)})
+	for _, url := range urls {
+		if status := me(c.t, url, c.session["accessToken"].(string)); status != http.StatusOK {
+			c.t.Errorf("%s: me: status %d, want 200", stage, status)
+		}
 	}
 }
 

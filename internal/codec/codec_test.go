@@ -52,14 +52,7 @@ func TestDecodeUnderAnotherKey(t *testing.T) {
 
 // A history outlives the rotation of the key that it was sealed under, until that key is retired.
 func TestRotationKeepsHistoriesReadable(t *testing.T) {
-	seal, err := secrets.NewSealKeyset()
-	if err != nil {
-		t.Fatal(err)
-	}
-	index, err := secrets.NewIndexKeyset()
-	if err != nil {
-		t.Fatal(err)
-	}
+	seal, index := testenv.Keysets(t)
 	keys := func(seal string, err error) *secrets.Keys {
 		t.Helper()
 		if err != nil {

@@ -70,10 +70,9 @@ func TestOnlyAPrimaryWithAPasswordCounts(t *testing.T) {
 	}
 }
 
-// The cleanup asks for nothing that it can do nothing about, and gets the rest page by page.
-func TestExpiredInvitations(t *testing.T) {
-	t.Parallel()
-	r, pool := open(t)
+// inviteInEachState returns an invitation of a church of its own in each state, by the state.
+func inviteInEachState(t *testing.T, r *registry.Registry, pool *pgxpool.Pool) map[string]registry.Owner {
+	t.Helper()
 	hourAgo := time.Now().Add(-time.Hour)
 	invited := map[string]registry.Owner{}
 	for _, state := range []string{"good", "accepted", "of a suspended church", "expired", "expired too"} {
@@ -93,6 +92,14 @@ func TestExpiredInvitations(t *testing.T) {
 	if _, err := pool.Exec(t.Context(), `UPDATE tenants SET status = 'suspended' WHERE id = $1`, suspended); err != nil {
 		t.Fatal(err)
 	}
+	return invited
+}
+
+// The cleanup asks for nothing that it can do nothing about, and gets the rest page by page.
+func TestExpiredInvitations(t *testing.T) {
+	t.Parallel()
+	r, pool := open(t)
+	invited := inviteInEachState(t, r, pool)
 	wantExpired := func(after registry.Invitation, want ...string) (last registry.Invitation) {
 		t.Helper()
 		expired, err := r.ExpiredInvitations(t.Context(), after)

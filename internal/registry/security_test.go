@@ -7,7 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
-	"narthex/internal/ids"
+	"narthex/internal/dev/testenv"
 	"narthex/internal/registry"
 	"narthex/internal/secrets"
 )
@@ -17,14 +17,7 @@ type keysets struct{ seal, index string }
 
 func newKeysets(t *testing.T) keysets {
 	t.Helper()
-	seal, err := secrets.NewSealKeyset()
-	if err != nil {
-		t.Fatal(err)
-	}
-	index, err := secrets.NewIndexKeyset()
-	if err != nil {
-		t.Fatal(err)
-	}
+	seal, index := testenv.Keysets(t)
 	return keysets{seal, index}
 }
 
@@ -80,9 +73,24 @@ func TestKeysAreTheRegistrys(t *testing.T) {
 	}
 }
 
-// TestResealGoesOnWhereItWasCutOff cuts a reseal off after its first batch, while another process, which
-// has the new keys too but writes under the old ones, reads and writes.
-func TestResealGoesOnWhereItWasCutOff(t *testing.T) {
+// enterWith enters n churches, whose emails are indexed under keys.
+func enterWith(t *testing.T, r *registry.Registry, keys *secrets.Keys, n int) (owners []registry.Owner) {
+	t.Helper()
+	for range n {
+		owner := newOwner()
+		hash, err := keys.EmailIndex(emailOf(owner))
+		if err != nil {
+			t.Fatal(err)
+		}
+		enter(t, r, owner, hash)
+		owners = append(owners, owner)
+	}
+	return owners
+}
+
+// TestAnInterruptedResealGoesOn interrupts a reseal after its first batch, while another process, which has the new keys
+// too but writes under the old ones, reads and writes.
+func TestAnInterruptedResealGoesOn(t *testing.T) {
 	t.Parallel()
 	_, pool := open(t)
 	old := newKeysets(t)
@@ -94,20 +102,12 @@ func TestResealGoesOnWhereItWasCutOff(t *testing.T) {
 	if err := before.CheckKeys(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	var owners []registry.Owner
-	for i := range 150 {
-		owners = append(owners, newOwner())
-		hash, err := known.keys(t).EmailIndex(ids.New())
-		if err != nil {
-			t.Fatal(err)
-		}
-		enter(t, before, owners[i], hash)
-	}
+	owners := enterWith(t, before, known.keys(t), 150)
 	during := openWith(t, pool, fresh.keys(t))
-	ctx, cutOff := context.WithCancel(t.Context())
-	err := during.Reseal(ctx, func(string, int) { cutOff() })
+	ctx, interrupt := context.WithCancel(t.Context())
+	err := during.Reseal(ctx, func(string, int) { interrupt() })
 	if !errors.Is(err, context.Canceled) {
-		t.Fatalf("the reseal that is cut off: %v, want context.Canceled", err)
+		t.Fatalf("the reseal that is interrupted: %v, want context.Canceled", err)
 	}
 	for _, owner := range owners {
 		if _, err := before.Tenant(t.Context(), owner.TenantID); err != nil {

@@ -1,38 +1,25 @@
 package runs_test
 
 import (
-	"log/slog"
 	"slices"
 	"testing"
 	"time"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/client"
-	"go.temporal.io/sdk/log"
 	"go.temporal.io/sdk/temporal"
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
-	"narthex/internal/codec"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/saga"
-	"narthex/internal/searchattributes"
 )
 
 // BenchmarkOutcomeAtTheEnd compares sagas of eight quick steps that do nothing: those that record their outcome at the end,
 // and those that have nothing to record because they started with it. They take turns.
 func BenchmarkOutcomeAtTheEnd(b *testing.B) {
-	options := client.Options{HostPort: testenv.TemporalAddress(b), Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))}
-	codec.Seal(&options, testenv.Keys(b))
-	c, err := client.Dial(options)
-	if err != nil {
-		b.Fatal(err)
-	}
-	defer c.Close()
-	if err := searchattributes.Ensure(b.Context(), c, client.DefaultNamespace); err != nil {
-		b.Fatal(err)
-	}
+	c := dial(b, testenv.Keys(b))
 	var eight []saga.Step
 	for range 8 {
 		eight = append(eight, saga.Step{Do: "nothing"})

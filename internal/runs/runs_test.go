@@ -23,6 +23,7 @@ import (
 	"narthex/internal/runs"
 	"narthex/internal/saga"
 	"narthex/internal/searchattributes"
+	"narthex/internal/secrets"
 )
 
 // thing is what the sagas of these tests start with.
@@ -39,19 +40,26 @@ type things struct {
 	fate map[string]string // by tenant: "fail", "hang", "refuse", "stick" in the rollback, or "" to work
 }
 
-func newThings(t *testing.T) *things {
+// dial connects to Temporal, whose payloads are sealed under keys and where sagas may have their attributes.
+func dial(t testing.TB, keys *secrets.Keys) client.Client {
 	t.Helper()
-	keys := testenv.Keys(t)
 	options := client.Options{HostPort: testenv.TemporalAddress(t), Logger: log.NewStructuredLogger(slog.New(slog.DiscardHandler))}
 	codec.Seal(&options, keys)
-	temporalClient, err := client.Dial(options)
+	c, err := client.Dial(options)
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(temporalClient.Close)
-	if err := searchattributes.Ensure(t.Context(), temporalClient, client.DefaultNamespace); err != nil {
+	t.Cleanup(c.Close)
+	if err := searchattributes.Ensure(t.Context(), c, client.DefaultNamespace); err != nil {
 		t.Fatal(err)
 	}
+	return c
+}
+
+func newThings(t *testing.T) *things {
+	t.Helper()
+	keys := testenv.Keys(t)
+	temporalClient := dial(t, keys)
 	s := &things{t: t, fate: map[string]string{}}
 	s.Operator = &runs.Operator{
 		Kind:     runs.Kind{Noun: "thing", Workflow: "Thing-" + ids.New(), Prefix: "thing-", Steps: steps, Again: s.again},

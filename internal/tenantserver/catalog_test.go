@@ -45,59 +45,62 @@ func (h *host) wantDrift(c *tenantserver.Comparer, d tenantserver.Database, want
 	return same
 }
 
+// drifts are changes of a church's database, and how they are described. In them, $ is its name.
+var drifts = []struct {
+	change string
+	want   []string
+}{
+	{`COMMENT ON TABLE branches IS 'where we meet'`, nil},
+	{`ALTER TABLE branches DROP address; ALTER TABLE branches ADD address text; INSERT INTO branches VALUES ('1', 'North')`, nil},
+
+	{`ALTER TABLE branches ADD planted date`, []string{"branches.planted: column not in the schema"}},
+	{`ALTER TABLE branches DROP phone`, []string{"branches.phone: column missing"}},
+	{`ALTER TABLE branches ALTER name TYPE varchar(200)`, []string{"branches.name: type character varying(200), want text"}},
+	{`ALTER TABLE branches ALTER is_active DROP DEFAULT`, []string{"branches.is_active: default none, want true"}},
+	{`ALTER TABLE branches ALTER name DROP NOT NULL`, []string{"branches.name: NULL is allowed"}},
+	{`DROP TABLE onboarding_progress`, []string{"onboarding_progress: table missing"}},
+	{`CREATE TABLE notes (id serial PRIMARY KEY, body text)`, []string{"notes: table not in the schema"}},
+	{`DROP TABLE narthex_migrations.versions`, []string{"narthex_migrations.versions: table missing"}},
+
+	{`ALTER TABLE admins DROP CONSTRAINT admins_role_check`, []string{"admins.admins_role_check: constraint missing"}},
+	{`ALTER TABLE admins ADD CONSTRAINT named CHECK (role <> '')`, []string{"admins.named: constraint not in the schema"}},
+	{`ALTER TABLE admin_mfa DROP CONSTRAINT admin_mfa_admin_id_fkey,
+		ADD FOREIGN KEY (admin_id) REFERENCES admins ON DELETE CASCADE NOT VALID`, []string{
+		"admin_mfa.admin_mfa_admin_id_fkey: constraint is not validated"}},
+	{`ALTER TABLE admin_mfa DISABLE TRIGGER ALL`, []string{
+		"admin_mfa.admin_mfa_admin_id_fkey: constraint has triggers that are disabled"}},
+	{`DROP INDEX members_email_hash_idx`, []string{"members_email_hash_idx: index missing"}},
+	{`CREATE INDEX members_updated_at_idx ON members (updated_at)`, []string{"members_updated_at_idx: index not in the schema"}},
+	{`UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'members_email_hash_idx'::regclass`, []string{
+		"members_email_hash_idx: index is invalid"}},
+
+	{`CREATE SEQUENCE tickets`, []string{"tickets: sequence not in the schema"}},
+	{`CREATE VIEW names AS SELECT name FROM branches`, []string{"names: view not in the schema"}},
+	{`CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
+		CREATE TRIGGER touch BEFORE UPDATE ON branches FOR EACH ROW EXECUTE FUNCTION touch()`, []string{
+		"branches.touch: trigger not in the schema", "touch(): function not in the schema"}},
+	{`CREATE TYPE mood AS ENUM ('glad')`, []string{"mood: type not in the schema"}},
+	{`CREATE DOMAIN phone AS text`, []string{"phone: type not in the schema"}},
+	{`CREATE POLICY own ON members USING (true)`, []string{"members.own: policy not in the schema"}},
+	{`ALTER TABLE members ENABLE ROW LEVEL SECURITY`, []string{"members: row security is on"}},
+
+	{`ALTER TABLE members OWNER TO postgres`, []string{"members: owner postgres, want the church's role"}},
+	{`ALTER SCHEMA narthex_migrations OWNER TO postgres`, []string{
+		"schema narthex_migrations: owner postgres, want the church's role"}},
+	{`GRANT SELECT ON members TO PUBLIC`, []string{"members: SELECT granted to PUBLIC"}},
+	{`REVOKE DELETE ON members FROM $`, []string{"members: DELETE not granted to the owner"}},
+	{`GRANT CONNECT ON DATABASE $ TO PUBLIC`, []string{"database: CONNECT granted to PUBLIC"}},
+	{`ALTER DATABASE $ CONNECTION LIMIT 3`, []string{"database: connection limit 3, want 20"}},
+	{`ALTER DATABASE $ SET search_path = nowhere`, []string{"setting search_path: not in the schema"}},
+}
+
 // TestDriftOfAChurch changes churches' databases. Narthex's role, which compares them, is no superuser.
 func TestDriftOfAChurch(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	h.ensureTemplate()
 	c := h.server.Comparer(t.Context())
-	for _, drift := range []struct {
-		change string
-		want   []string
-	}{
-		{`COMMENT ON TABLE branches IS 'where we meet'`, nil},
-		{`ALTER TABLE branches DROP address; ALTER TABLE branches ADD address text; INSERT INTO branches VALUES ('1', 'North')`, nil},
-
-		{`ALTER TABLE branches ADD planted date`, []string{"branches.planted: column not in the schema"}},
-		{`ALTER TABLE branches DROP phone`, []string{"branches.phone: column missing"}},
-		{`ALTER TABLE branches ALTER name TYPE varchar(200)`, []string{"branches.name: type character varying(200), want text"}},
-		{`ALTER TABLE branches ALTER is_active DROP DEFAULT`, []string{"branches.is_active: default none, want true"}},
-		{`ALTER TABLE branches ALTER name DROP NOT NULL`, []string{"branches.name: NULL is allowed"}},
-		{`DROP TABLE onboarding_progress`, []string{"onboarding_progress: table missing"}},
-		{`CREATE TABLE notes (id serial PRIMARY KEY, body text)`, []string{"notes: table not in the schema"}},
-		{`DROP TABLE narthex_migrations.versions`, []string{"narthex_migrations.versions: table missing"}},
-
-		{`ALTER TABLE admins DROP CONSTRAINT admins_role_check`, []string{"admins.admins_role_check: constraint missing"}},
-		{`ALTER TABLE admins ADD CONSTRAINT named CHECK (role <> '')`, []string{"admins.named: constraint not in the schema"}},
-		{`ALTER TABLE admin_mfa DROP CONSTRAINT admin_mfa_admin_id_fkey,
-			ADD FOREIGN KEY (admin_id) REFERENCES admins ON DELETE CASCADE NOT VALID`, []string{
-			"admin_mfa.admin_mfa_admin_id_fkey: constraint is not validated"}},
-		{`ALTER TABLE admin_mfa DISABLE TRIGGER ALL`, []string{
-			"admin_mfa.admin_mfa_admin_id_fkey: constraint has triggers that are disabled"}},
-		{`DROP INDEX members_email_hash_idx`, []string{"members_email_hash_idx: index missing"}},
-		{`CREATE INDEX members_updated_at_idx ON members (updated_at)`, []string{"members_updated_at_idx: index not in the schema"}},
-		{`UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'members_email_hash_idx'::regclass`, []string{
-			"members_email_hash_idx: index is invalid"}},
-
-		{`CREATE SEQUENCE tickets`, []string{"tickets: sequence not in the schema"}},
-		{`CREATE VIEW names AS SELECT name FROM branches`, []string{"names: view not in the schema"}},
-		{`CREATE FUNCTION touch() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NEW; END';
-			CREATE TRIGGER touch BEFORE UPDATE ON branches FOR EACH ROW EXECUTE FUNCTION touch()`, []string{
-			"branches.touch: trigger not in the schema", "touch(): function not in the schema"}},
-		{`CREATE TYPE mood AS ENUM ('glad')`, []string{"mood: type not in the schema"}},
-		{`CREATE DOMAIN phone AS text`, []string{"phone: type not in the schema"}},
-		{`CREATE POLICY own ON members USING (true)`, []string{"members.own: policy not in the schema"}},
-		{`ALTER TABLE members ENABLE ROW LEVEL SECURITY`, []string{"members: row security is on"}},
-
-		{`ALTER TABLE members OWNER TO postgres`, []string{"members: owner postgres, want the church's role"}},
-		{`ALTER SCHEMA narthex_migrations OWNER TO postgres`, []string{
-			"schema narthex_migrations: owner postgres, want the church's role"}},
-		{`GRANT SELECT ON members TO PUBLIC`, []string{"members: SELECT granted to PUBLIC"}},
-		{`REVOKE DELETE ON members FROM $`, []string{"members: DELETE not granted to the owner"}},
-		{`GRANT CONNECT ON DATABASE $ TO PUBLIC`, []string{"database: CONNECT granted to PUBLIC"}},
-		{`ALTER DATABASE $ CONNECTION LIMIT 3`, []string{"database: connection limit 3, want 20"}},
-		{`ALTER DATABASE $ SET search_path = nowhere`, []string{"setting search_path: not in the schema"}},
-	} {
+	for _, drift := range drifts {
 		d := h.make()
 		h.inDatabase(d, false, strings.ReplaceAll(drift.change, "$", d.Name()))
 		if !h.wantDrift(c, d, drift.want...) {

@@ -15,6 +15,7 @@ import (
 
 	"narthex/httpapi"
 	"narthex/httpapi/services"
+	"narthex/internal/dev/testenv"
 	"narthex/internal/dev/teststack"
 	"narthex/internal/tokens"
 )
@@ -192,20 +193,12 @@ func TestForgedTokens(t *testing.T) {
 		}
 		return token
 	}
-	other, err := tokens.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var foreignKeys tokens.Keys
-	if err := foreignKeys.UnmarshalText([]byte(other)); err != nil {
-		t.Fatal(err)
-	}
 	now := time.Now()
 	good := strings.Split(mint(s.Signer, "narthex", "narthex-api", now), ".")
 	mine := strings.Split(a.Token, ".")
 	none := base64.RawURLEncoding.EncodeToString([]byte(`{"alg":"none","typ":"at+jwt"}`))
 	forged := map[string]string{
-		"signed with another key": mint(foreignKeys, "narthex", "narthex-api", now),
+		"signed with another key": mint(testenv.TokenKeys(t), "narthex", "narthex-api", now),
 		"expired":                 mint(s.Signer, "narthex", "narthex-api", now.Add(-time.Hour)),
 		"not valid yet":           mint(s.Signer, "narthex", "narthex-api", now.Add(time.Hour)),
 		"for another audience":    mint(s.Signer, "narthex", "another-api", now),

@@ -10,28 +10,31 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
+// waitsForTheDatabase are requests that change both a church's database and the registry.
+var waitsForTheDatabase = []struct {
+	name string
+	ask  func(c teststack.Church, invited map[string]any) teststack.Answer
+	want int // at least one answer's status, once the database answers again
+}{
+	{"change the password", func(c teststack.Church, _ map[string]any) teststack.Answer {
+		return c.Call(http.MethodPost, "/api/auth/password",
+			map[string]any{"currentPassword": teststack.Applicant()["password"], "newPassword": "another password"})
+	}, http.StatusNoContent},
+	{"accept an invitation", func(c teststack.Church, invited map[string]any) teststack.Answer {
+		return c.Accept(invited["invitationToken"])
+	}, http.StatusOK},
+	{"remove an admin", func(c teststack.Church, invited map[string]any) teststack.Answer {
+		return c.Call(http.MethodDelete, "/api/admins/"+invited["adminId"].(string), nil)
+	}, http.StatusNoContent},
+}
+
 // TestAHungChurchDelaysNoOther makes more requests wait for one church's database than the registry has connections.
 func TestAHungChurchDelaysNoOther(t *testing.T) {
 	t.Parallel()
 	shared := teststack.New(t)
 	other := teststack.Applicant()
 	shared.Register(other)
-	for _, waiting := range []struct {
-		name string
-		ask  func(c teststack.Church, invited map[string]any) teststack.Answer
-		want int // statuses of the answers, once the database answers again
-	}{
-		{"change the password", func(c teststack.Church, _ map[string]any) teststack.Answer {
-			return c.Call(http.MethodPost, "/api/auth/password",
-				map[string]any{"currentPassword": teststack.Applicant()["password"], "newPassword": "another password"})
-		}, http.StatusNoContent},
-		{"accept an invitation", func(c teststack.Church, invited map[string]any) teststack.Answer {
-			return c.Accept(invited["invitationToken"])
-		}, http.StatusOK},
-		{"remove an admin", func(c teststack.Church, invited map[string]any) teststack.Answer {
-			return c.Call(http.MethodDelete, "/api/admins/"+invited["adminId"].(string), nil)
-		}, http.StatusNoContent},
-	} {
+	for _, waiting := range waitsForTheDatabase {
 		t.Run(waiting.name, func(t *testing.T) {
 			s := *shared
 			s.T = t

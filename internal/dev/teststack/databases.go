@@ -11,14 +11,6 @@ import (
 	"narthex/internal/secrets"
 )
 
-// WantNothingOf checks that a dump does not contain a secret, in upper or lower case.
-func WantNothingOf(t *testing.T, where, dump, secret string) {
-	t.Helper()
-	if secret == "" || strings.Contains(strings.ToLower(dump), strings.ToLower(secret)) {
-		t.Errorf("%q can be read in %s", secret, where)
-	}
-}
-
 // TablesOf returns all rows of all tables of a database.
 func TablesOf(t *testing.T, db *pgxpool.Pool) string {
 	t.Helper()

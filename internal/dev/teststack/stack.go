@@ -146,13 +146,7 @@ func NewOn(t *testing.T, serverURL string, options ...Option) *Stack {
 	s.Queue = "signups-" + strings.ToLower(rand.Text())
 	s.work(s.Temporal, serviceURL)
 
-	key, err := tokens.NewKey()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Signer.UnmarshalText([]byte(key)); err != nil {
-		t.Fatal(err)
-	}
+	s.Signer = testenv.TokenKeys(t)
 	s.Tokens = tokens.New(s.Signer, "narthex", "narthex-api", time.Now)
 	s.URL = s.serve(options...)
 	if testenv.Cluster() {

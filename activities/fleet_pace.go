@@ -109,7 +109,10 @@ func (p *pace) strain(ctx context.Context) (words string, least int) {
 	if h.Vacuums <= p.slice.MaxVacuums {
 		return words, 0
 	}
-	vacuums := fmt.Sprintf("%d autovacuums prevent wraparound", h.Vacuums)
+	vacuums := "1 autovacuum prevents wraparound"
+	if h.Vacuums > 1 {
+		vacuums = fmt.Sprintf("%d autovacuums prevent wraparound", h.Vacuums)
+	}
 	if words == "" {
 		return vacuums, 1
 	}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/fleet"
 	"narthex/internal/ids"
 	"narthex/internal/registry"
@@ -42,7 +43,12 @@ var briefLimits = fleet.Limits{Lock: 20 * time.Millisecond, Statement: 10 * time
 
 func newTestFleet(t *testing.T, churches int) (f *testFleet, tenantIDs []string) {
 	t.Helper()
-	f = &testFleet{bundle: setup(t)}
+	return newTestFleetOn(t, testenv.PostgresURL(t), churches)
+}
+
+func newTestFleetOn(t *testing.T, serverURL string, churches int) (f *testFleet, tenantIDs []string) {
+	t.Helper()
+	f = &testFleet{bundle: setupOn(t, serverURL)}
 	f.old = f.serverOf(oldSchema)
 	f.server = f.serverOf(newSchema)
 	f.do.Server = f.server

@@ -39,12 +39,18 @@ type bundle struct {
 
 func setup(t *testing.T) *bundle {
 	t.Helper()
+	return setupOn(t, testenv.PostgresURL(t))
+}
+
+// setupOn is like setup, but the tenants' databases are on the caller's server.
+func setupOn(t *testing.T, serverURL string) *bundle {
+	t.Helper()
 	registryURL := testenv.NewDatabase(t)
 	if err := registry.Migrate(t.Context(), registryURL); err != nil {
 		t.Fatal(err)
 	}
 	b := &bundle{
-		t: t, admin: connect(t, testenv.PostgresURL(t)), registry: connect(t, registryURL),
+		t: t, admin: connect(t, serverURL), registry: connect(t, registryURL),
 		role: "service_" + ids.New(), installation: ids.New(),
 	}
 	keys := testenv.Keys(t)
@@ -53,7 +59,7 @@ func setup(t *testing.T) *bundle {
 		t.Fatal(err)
 	}
 	t.Cleanup(reg.Close)
-	service, err := url.Parse(testenv.PostgresURL(t))
+	service, err := url.Parse(serverURL)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -14,6 +15,7 @@ import (
 
 	"narthex/internal/fleet"
 	"narthex/internal/fleet/ledger"
+	"narthex/internal/registry"
 	"narthex/internal/saga"
 	"narthex/internal/schema"
 	"narthex/internal/sqlstate"
@@ -198,9 +200,8 @@ func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server
 	}
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeLimit)
 	defer cancel()
-	cause := tenantserver.ErrGone
-	if claimed.SignupID != "" {
-		d := tenantserver.Database{TenantID: claimed.TenantID, SignupID: claimed.SignupID}
+	d, cause := a.churchDatabase(ctx, claimed.TenantID, claimed.SignupID)
+	if cause == nil {
 		change := tenantserver.Change{From: claimed.FromVersion, To: claimed.ToVersion}
 		cause = server.ChangeSchema(ctx, d, change, limits(slice.Limits))
 	}
@@ -239,6 +240,24 @@ func isAway(err error) bool {
 // isDown reports whether the server caused an error and still doesn't answer.
 func isDown(ctx context.Context, server *tenantserver.Server, err error) bool {
 	return isAway(err) && server.Ping(ctx) != nil
+}
+
+// churchDatabase returns a church's database with its password, so that what is done there is done as the church's role.
+// Errors: tenantserver.ErrGone.
+func (a *Activities) churchDatabase(ctx context.Context, tenantID, signupID string) (tenantserver.Database, error) {
+	tenant, err := a.Registry.Tenant(ctx, tenantID)
+	if errors.Is(err, registry.ErrNotFound) {
+		return tenantserver.Database{}, tenantserver.ErrGone
+	}
+	if err != nil {
+		return tenantserver.Database{}, err
+	}
+	at, err := url.Parse(tenant.DatabaseURL)
+	if err != nil {
+		return tenantserver.Database{}, errors.New("the church's database URL is malformed")
+	}
+	password, _ := at.User.Password()
+	return tenantserver.Database{TenantID: tenantID, SignupID: signupID, Password: password}, nil
 }
 
 func limits(l fleet.Limits) tenantserver.Limits { return tenantserver.Limits(l.WithDefaults()) }

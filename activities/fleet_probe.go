@@ -2,6 +2,7 @@ package activities
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -41,9 +42,16 @@ func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Watch) (problem
 	return problems, nil
 }
 
-// probe says which statements a canary's database refuses. It fails if the server is down, which says nothing about the canary.
+// probe says which statements a canary's database refuses. It fails if the server or the registry is down, which says nothing
+// about the canary.
 func (a *Activities) probe(ctx context.Context, server *tenantserver.Server, canary ledger.Canary) (problems []string, err error) {
-	d := tenantserver.Database{TenantID: canary.TenantID, SignupID: canary.SignupID}
+	d, err := a.churchDatabase(ctx, canary.TenantID, canary.SignupID)
+	if errors.Is(err, tenantserver.ErrGone) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
 	refused, err := server.Probe(ctx, d, a.Statements)
 	if isDown(ctx, server, err) {
 		return nil, err

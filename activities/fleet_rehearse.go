@@ -53,7 +53,10 @@ func (a *Activities) RehearseFleet(ctx context.Context, in fleet.Input) (fleet.R
 func (a *Activities) rehearseOn(
 	ctx context.Context, server *tenantserver.Server, in fleet.Input, sample ledger.Sample,
 ) (fleet.Copy, error) {
-	d := tenantserver.Database{TenantID: sample.TenantID, SignupID: sample.SignupID}
+	d, err := a.churchDatabase(ctx, sample.TenantID, sample.SignupID)
+	if err != nil {
+		return fleet.Copy{TenantID: sample.TenantID, Why: sample.Why}, err
+	}
 	did, err := server.Rehearse(ctx, d, tenantserver.Change{From: sample.SchemaVersion, To: in.Version}, limits(in.Options.Limits))
 	return fleet.Copy{
 		TenantID: sample.TenantID, Why: sample.Why, Size: did.Size, Took: did.Took, Locks: did.Locks, Rewrites: did.Rewrites,

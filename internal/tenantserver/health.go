@@ -58,7 +58,7 @@ func (s *Server) timeReads(ctx context.Context, admin *pgx.Conn, d Database) (ti
 	if err != nil || found.standing(d) != nil {
 		return 0, err
 	}
-	conn, err := s.connectAsOwner(ctx, d.Name(), probeLimits)
+	conn, err := s.connect(ctx, d.Name(), probeLimits.settings())
 	if err != nil {
 		return 0, err
 	}

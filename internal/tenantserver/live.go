@@ -3,6 +3,8 @@ package tenantserver
 import (
 	"context"
 	"errors"
+	"fmt"
+	"maps"
 	"math/rand/v2"
 	"strconv"
 	"time"
@@ -25,9 +27,9 @@ type Limits struct {
 type Change struct{ From, To int }
 
 // ChangeSchema changes the schema of d's database, which may be in use, under the tenant's lock. Objects belong to the
-// church's role, as in a new database. Idempotent: it continues from the version that the database has reached. Errors:
-// ErrGone, ErrNotOwned, schema.ErrDirty, or what PostgreSQL said, which is sqlstate.LockNotAvailable when limits' patience
-// is over.
+// church's role, as in a new database, because the change is made in a session of that role. Idempotent: it continues from the
+// version that the database has reached. Errors: ErrGone, ErrNotOwned, schema.ErrDirty, or what PostgreSQL said, which is
+// sqlstate.LockNotAvailable when limits' patience is over.
 func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, limits Limits) error {
 	l := tenantLock(d.TenantID)
 	l.idle = milliseconds(limits.Statement + limits.Patience) // the session that holds the lock is idle during the change
@@ -39,7 +41,7 @@ func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, li
 		if err != nil {
 			return err
 		}
-		conn, err := s.connectAsOwner(ctx, d.Name(), limits)
+		conn, err := s.connectAsChurch(ctx, d.Name(), d.Password, limits)
 		if err != nil {
 			return err
 		}
@@ -48,15 +50,27 @@ func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, li
 	})
 }
 
-// connectAsOwner opens a session in a tenant's database that acts as the role with the database's name.
-func (s *Server) connectAsOwner(ctx context.Context, name string, limits Limits) (*pgx.Conn, error) {
-	return s.connect(ctx, name, map[string]string{
-		"role":                                name,
-		"search_path":                         "public",
-		"lock_timeout":                        milliseconds(limits.Lock),
-		"statement_timeout":                   milliseconds(limits.Statement),
+// connectAsChurch logs in to a database as the role with its name, which can do nothing elsewhere.
+func (s *Server) connectAsChurch(ctx context.Context, name, password string, limits Limits) (*pgx.Conn, error) {
+	config, err := s.login(name, password)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(config.RuntimeParams, limits.settings())
+	config.RuntimeParams["search_path"] = "public"
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return nil, fmt.Errorf("connect to tenant database: %w", err)
+	}
+	return conn, nil
+}
+
+func (l Limits) settings() map[string]string {
+	return map[string]string{
+		"lock_timeout":                        milliseconds(l.Lock),
+		"statement_timeout":                   milliseconds(l.Statement),
 		"idle_in_transaction_session_timeout": postgres.IdleLimit,
-	})
+	}
 }
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }

@@ -14,16 +14,21 @@ type Statements struct {
 	Lists map[string][]any  // by name, arguments with which some of them read a few rows
 }
 
-// probeLimits are the limits of a probe's statements: it must not delay anybody.
+// probeLimits are the limits of a probe's statements, which must not delay anybody. What a church has made can lift them in its
+// session, so the whole probe has a limit too.
 var probeLimits = Limits{Lock: time.Second, Statement: 10 * time.Second}
+
+const probeLimit = 20 * time.Second
 
 // Probe has d's database parse the statements and run those that read, and returns the refused ones with the reasons. It
 // changes nothing. Errors: ErrGone, ErrNotOwned, or why the database could not be asked.
 func (s *Server) Probe(ctx context.Context, d Database, statements Statements) (refused map[string]error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, probeLimit)
+	defer cancel()
 	if _, err := s.look(ctx, d); err != nil {
 		return nil, err
 	}
-	conn, err := s.connectAsOwner(ctx, d.Name(), probeLimits)
+	conn, err := s.connectAsChurch(ctx, d.Name(), d.Password, probeLimits)
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package tenantserver
 import (
 	"cmp"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
@@ -40,10 +41,14 @@ func (s *Server) Rehearse(ctx context.Context, d Database, change Change, limits
 		return Rehearsed{}, err
 	}
 	err = s.InScratch(ctx, Scratch{Life: rehearsalLife, Empty: true}, func(name string) error {
-		if err := s.copyByDump(ctx, d.Name(), name); err != nil {
+		password, err := s.letIn(ctx, name)
+		if err != nil {
 			return err
 		}
-		conn, err := s.connectAsOwner(ctx, name, limits)
+		if err := s.copyByDump(ctx, d, name, password); err != nil {
+			return err
+		}
+		conn, err := s.connectAsChurch(ctx, name, password, limits)
 		if err != nil {
 			return err
 		}
@@ -54,15 +59,32 @@ func (s *Server) Rehearse(ctx context.Context, d Database, change Change, limits
 	return did, err
 }
 
-const rehearsalLife = 6 * time.Hour
+const (
+	rehearsalLife = 6 * time.Hour
+	letRoleIn     = `ALTER ROLE %s LOGIN PASSWORD '%s'`
+)
 
-// copyByDump restores a dump of one database into another.
-func (s *Server) copyByDump(ctx context.Context, from, to string) error {
-	dump, err := s.client(ctx, "pg_dump", from, "--format=custom", "--compress=0", "--no-owner", "--no-acl")
+// letIn lets the role of a scratch database log in to it. A copy runs what the church has made, when it is restored and
+// when it is changed, so that must not happen in a session of Narthex's role.
+func (s *Server) letIn(ctx context.Context, name string) (password string, err error) {
+	password = rand.Text()
+	verifier, err := scramVerifier(password)
+	if err != nil {
+		return "", fmt.Errorf("hash role password: %w", err)
+	}
+	if _, err := s.pool.Exec(ctx, fmt.Sprintf(letRoleIn, name, verifier)); err != nil {
+		return "", fmt.Errorf("let the copy's role log in: %w", err)
+	}
+	return password, nil
+}
+
+// copyByDump restores a dump of d's database into another. Each is read or written by the role that owns it.
+func (s *Server) copyByDump(ctx context.Context, d Database, to, password string) error {
+	dump, err := s.client(ctx, "pg_dump", d.Name(), d.Password, "--format=custom", "--compress=0", "--no-owner", "--no-acl")
 	if err != nil {
 		return err
 	}
-	restore, err := s.client(ctx, "pg_restore", to, "--no-owner", "--no-acl", "--exit-on-error", "--role="+to)
+	restore, err := s.client(ctx, "pg_restore", to, password, "--no-owner", "--no-acl", "--exit-on-error")
 	if err != nil {
 		return err
 	}
@@ -84,9 +106,9 @@ func (s *Server) copyByDump(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// client prepares one of PostgreSQL's programs to work on a database of the server. It passes the password in the
+// client prepares one of PostgreSQL's programs to work on a database as the role with its name. It passes the password in the
 // environment, which other users can't read.
-func (s *Server) client(ctx context.Context, program, database string, arguments ...string) (*exec.Cmd, error) {
+func (s *Server) client(ctx context.Context, program, name, password string, arguments ...string) (*exec.Cmd, error) {
 	path, err := exec.LookPath(program)
 	if err != nil {
 		folders, _ := filepath.Glob("/usr/lib/postgresql/*/bin/" + program)
@@ -96,9 +118,9 @@ func (s *Server) client(ctx context.Context, program, database string, arguments
 		path = slices.MaxFunc(folders, func(a, b string) int { return cmp.Compare(majorOf(a), majorOf(b)) })
 	}
 	config := s.pool.Config().ConnConfig
-	cmd := exec.CommandContext(ctx, path, append(arguments, "--dbname="+database)...)
-	cmd.Env = append(os.Environ(), "PGHOST="+config.Host, "PGPORT="+strconv.Itoa(int(config.Port)), "PGUSER="+config.User,
-		"PGPASSWORD="+config.Password, "PGCONNECT_TIMEOUT=10")
+	cmd := exec.CommandContext(ctx, path, append(arguments, "--dbname="+name)...)
+	cmd.Env = append(os.Environ(), "PGHOST="+config.Host, "PGPORT="+strconv.Itoa(int(config.Port)), "PGUSER="+name,
+		"PGPASSWORD="+password, "PGCONNECT_TIMEOUT=10")
 	for parameter, variable := range map[string]string{
 		"sslmode": "PGSSLMODE", "sslrootcert": "PGSSLROOTCERT", "sslcert": "PGSSLCERT", "sslkey": "PGSSLKEY",
 	} {

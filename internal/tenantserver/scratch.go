@@ -14,7 +14,8 @@ import (
 )
 
 // Scratch is a short-lived database in which something is inspected or tried out. Like a tenant's, it is owned by a role
-// with its name, but that role cannot log in: only Narthex's role can connect. The role's comment says when it expires.
+// with its name, but that role cannot log in, except during a rehearsal: only Narthex's role can connect. The role's comment
+// says when it expires.
 type Scratch struct {
 	Life  time.Duration // after this, others drop it if the process that made it didn't
 	Empty bool          // otherwise it has the newest schema

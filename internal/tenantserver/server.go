@@ -58,6 +58,7 @@ func Open(ctx context.Context, adminURL, installation string, files fs.FS) (*Ser
 		return nil, errors.New("the tenant server's URL is malformed")
 	}
 	config.ConnConfig.Tracer = sqltrace.Tracer{}
+	config.ConnConfig.RuntimeParams["search_path"] = catalogOnly
 	pool, err := postgres.Open(ctx, config)
 	if err != nil {
 		return nil, fmt.Errorf("open tenant server: %w", err)
@@ -77,6 +78,11 @@ func (s *Server) SchemaVersion() int { return migrations.Newest(s.files) }
 
 // Serves returns the oldest schema version whose release works with a database at version.
 func (s *Server) Serves(version int) (int, error) { return schema.Serves(s.files, version) }
+
+// catalogOnly is the search_path of Narthex's role: what others have made under the names of PostgreSQL's own functions and
+// operators must not run with its rights. Where a church owns the database, Narthex's role reads nothing but pg_catalog. It may
+// not act there as the church's role, because what a church has made could return to Narthex's with RESET ROLE.
+const catalogOnly = "pg_catalog"
 
 // Ping checks that the server answers.
 func (s *Server) Ping(ctx context.Context) error {
@@ -109,9 +115,6 @@ func (s *Server) installationMark() string { return " of " + s.installation }
 
 // Location returns where d is, or will be: a URL with the role's password, host, port and name.
 func (s *Server) Location(d Database) (databaseURL, host string, port int, name string) {
-	u := s.base
-	u.User = url.UserPassword(d.Name(), d.Password)
-	u.Path = "/" + d.Name()
 	host, portText := s.base.Hostname(), s.base.Port()
 	port = 5432
 	if n, err := strconv.Atoi(portText); err == nil {
@@ -121,7 +124,14 @@ func (s *Server) Location(d Database) (databaseURL, host string, port int, name 
 		config := s.pool.Config().ConnConfig
 		host, port = config.Host, int(config.Port)
 	}
-	return u.String(), host, port, d.Name()
+	return s.urlOf(d.Name(), d.Password), host, port, d.Name()
+}
+
+// urlOf returns the URL of a database for the role that has its name.
+func (s *Server) urlOf(name, password string) string {
+	u := s.base
+	u.User, u.Path = url.UserPassword(name, password), "/"+name
+	return u.String()
 }
 
 const cleanLimit = 5 * time.Second

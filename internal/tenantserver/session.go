@@ -36,8 +36,8 @@ func (s *Server) Connect(ctx context.Context, d Database) (*pgx.Conn, error) {
 	return nil, cmp.Or(err, connectErr)
 }
 
-// connect opens a session in a database as Narthex's role, which is a member of all roles that it has made. The settings,
-// by name, apply to the session.
+// connect opens a session in a database as Narthex's role, to read pg_catalog (see catalogOnly). The settings, by name, apply
+// to the session.
 func (s *Server) connect(ctx context.Context, name string, settings map[string]string) (*pgx.Conn, error) {
 	config := s.pool.Config().ConnConfig
 	config.Database = name
@@ -58,12 +58,9 @@ func (s *Server) Migrate(ctx context.Context, d Database) error {
 	if err != nil || found.holds(s.Template()) {
 		return err
 	}
-	version, err := s.adoptOf(ctx, d)
-	if err != nil && !errors.Is(err, schema.ErrDirty) {
+	newest, err := s.isNewest(ctx, d, config)
+	if err != nil || newest {
 		return err
-	}
-	if err == nil && version == s.SchemaVersion() {
-		return nil
 	}
 	err = schema.Up(ctx, config, s.files, s.check(d))
 	if !errors.Is(err, schema.ErrDirty) {
@@ -87,7 +84,7 @@ func (s *Server) Revert(ctx context.Context, d Database) error {
 			return fmt.Errorf("unmark database: %w", err)
 		}
 	}
-	if _, err := s.adoptOf(ctx, d); err != nil && !errors.Is(err, schema.ErrDirty) {
+	if _, err := s.adoptOf(ctx, d); err != nil {
 		return err
 	}
 	err = schema.Down(ctx, config, s.files, s.check(d))
@@ -97,7 +94,25 @@ func (s *Server) Revert(ctx context.Context, d Database) error {
 	return err
 }
 
-func (s *Server) adoptOf(ctx context.Context, d Database) (version int, err error) {
+// isNewest reports whether d's database has the newest schema. It gives the role what was copied from the template.
+func (s *Server) isNewest(ctx context.Context, d Database, config *pgx.ConnConfig) (bool, error) {
+	filled, err := s.adoptOf(ctx, d)
+	if err != nil || !filled {
+		return false, err
+	}
+	conn, err := pgx.ConnectConfig(ctx, config)
+	if err != nil {
+		return false, fmt.Errorf("connect to tenant database: %w", err)
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	version, err := schema.Version(ctx, conn)
+	if errors.Is(err, schema.ErrDirty) {
+		return false, nil
+	}
+	return version == s.SchemaVersion(), err
+}
+
+func (s *Server) adoptOf(ctx context.Context, d Database) (filled bool, err error) {
 	return s.adopt(ctx, d.Name(), func(marker string) bool { return isOf(d, marker) })
 }
 
@@ -124,8 +139,12 @@ func (s *Server) look(ctx context.Context, d Database) (found state, err error) 
 }
 
 func (s *Server) sessionConfig(d Database) (*pgx.ConnConfig, error) {
-	url, _, _, _ := s.Location(d)
-	config, err := pgx.ParseConfig(url)
+	return s.login(d.Name(), d.Password)
+}
+
+// login is how a role connects to the database that has its name.
+func (s *Server) login(name, password string) (*pgx.ConnConfig, error) {
+	config, err := pgx.ParseConfig(s.urlOf(name, password))
 	if err != nil {
 		return nil, errors.New("the tenant server's URL gives no usable tenant URL")
 	}

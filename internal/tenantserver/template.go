@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io/fs"
+	"strings"
 
 	"github.com/jackc/pgx/v5"
 
@@ -28,6 +29,7 @@ const (
 		ALTER DATABASE %[1]s IS_TEMPLATE true;
 		ALTER DATABASE %[1]s OWNER TO CURRENT_USER;
 		COMMENT ON DATABASE %[1]s IS '` + templateMarker + `'`
+	templatePrefix = "tenant_template_v"
 	templateMarker = `narthex template`
 	selectTemplate = `
 		SELECT coalesce(bool_or(datistemplate AND NOT datallowconn AND datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user)
@@ -39,7 +41,7 @@ const (
 	selectOldTemplates = `
 		SELECT datname FROM pg_database WHERE datdba = (SELECT oid FROM pg_roles WHERE rolname = current_user) AND datname <> $1
 		AND shobj_description(oid, 'pg_database') = '` + templateMarker + `'
-		AND substring(datname FROM '^tenant_template_v(\d+)_')::int <= $2`
+		AND substring(datname FROM '^` + templatePrefix + `(\d+)_')::int <= $2`
 	endTemplate = `ALTER DATABASE %s IS_TEMPLATE false`
 
 	copyDatabase = `CREATE DATABASE %[1]s OWNER %[1]s TEMPLATE %[2]s STRATEGY wal_log ALLOW_CONNECTIONS false`
@@ -60,7 +62,7 @@ func templateName(files fs.FS, role string) (string, error) {
 		}
 		fmt.Fprintf(hash, "%s:%d:%s", name, len(content), content)
 	}
-	return fmt.Sprintf("tenant_template_v%d_%s", migrations.Newest(files), hex.EncodeToString(hash.Sum(nil)[:6])), nil
+	return fmt.Sprintf(templatePrefix+"%d_%s", migrations.Newest(files), hex.EncodeToString(hash.Sum(nil)[:6])), nil
 }
 
 // templateLock is held while the template is made. Its session is idle while another session fills the template.
@@ -187,28 +189,25 @@ const (
 	giveAway = `REASSIGN OWNED BY %s TO %s`
 )
 
-// adopt gives the objects in a copy of the template to the role with the copy's name, whose marker must be ours.
-// It returns the version of the schema, or 0 if the database is no copy. Idempotent. Errors: ErrNotOwned.
-func (s *Server) adopt(ctx context.Context, name string, ours func(marker string) bool) (version int, err error) {
+// adopt gives the objects in a copy of the template to the role with the copy's name, whose marker must be ours. It reports
+// whether the database has a version of the schema. Idempotent. Errors: ErrNotOwned.
+func (s *Server) adopt(ctx context.Context, name string, ours func(marker string) bool) (filled bool, err error) {
 	conn, err := s.connect(ctx, name, nil)
 	if err != nil {
-		return 0, err
+		return false, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
 	var maker, marker string
 	if err := conn.QueryRow(ctx, selectMaker).Scan(&maker, &marker); err != nil {
-		return 0, fmt.Errorf("look whose the copy is: %w", err)
+		return false, fmt.Errorf("look whose the copy is: %w", err)
 	}
 	if !ours(marker) {
-		return 0, ErrNotOwned
+		return false, ErrNotOwned
 	}
-	if maker == "" {
-		return 0, nil
-	}
-	if maker != name {
+	if strings.HasPrefix(maker, templatePrefix) {
 		if _, err := conn.Exec(ctx, fmt.Sprintf(giveAway, pgx.Identifier{maker}.Sanitize(), name)); err != nil {
-			return 0, fmt.Errorf("give the copy to its role: %w", err)
+			return false, fmt.Errorf("give the copy to its role: %w", err)
 		}
 	}
-	return schema.Version(ctx, conn)
+	return maker != "", nil
 }

@@ -17,6 +17,7 @@ func TestStatementsFitTheSchema(t *testing.T) {
 	t.Parallel()
 	church := teststack.New(t).Church()
 	d := tenantserver.Database{TenantID: church.TenantID()}
+	d.Password = church.Tenant(d.TenantID).Config().Password
 	teststack.Row(t, church.Registry, `SELECT signup_id FROM tenants WHERE id = $1`, []any{d.TenantID}, &d.SignupID)
 	for _, set := range []struct {
 		statements tenantserver.Statements

@@ -1,0 +1,120 @@
+package tenantserver_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+
+	"narthex/internal/ids"
+	"narthex/internal/tenantserver"
+)
+
+// A trap is set off by whoever may make roles, and makes one with its victim's rights. What it leaves in the sequence
+// outlives the victim's transaction.
+const trap = `
+	CREATE SEQUENCE public.sprung;
+	CREATE FUNCTION public.spring() RETURNS boolean LANGUAGE plpgsql AS $$
+	BEGIN
+		IF (SELECT rolcreaterole FROM pg_catalog.pg_roles WHERE rolname = session_user) THEN
+			PERFORM pg_catalog.nextval('public.sprung');
+			PERFORM pg_catalog.set_config('role', 'none', false);
+			IF NOT EXISTS (SELECT FROM pg_catalog.pg_roles WHERE rolname = 'sprung_ID') THEN
+				CREATE ROLE sprung_ID;
+			END IF;
+		END IF;
+		RETURN true;
+	END $$;
+	CREATE FUNCTION public.bite() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN PERFORM public.spring(); RETURN NEW; END';
+	CREATE TABLE public.bait (id int CHECK (public.spring()));
+	INSERT INTO public.bait VALUES (1);`
+
+// What a church's role can do to its own database: each runs the trap when Narthex does its work there.
+var baits = map[string]string{
+	"a view instead of the version table": `
+		ALTER TABLE narthex_migrations.versions RENAME TO real;
+		CREATE VIEW narthex_migrations.versions AS SELECT version, dirty FROM narthex_migrations.real WHERE public.spring()`,
+	"a trigger on the version table": `
+		CREATE TRIGGER bite BEFORE UPDATE ON narthex_migrations.versions FOR EACH ROW EXECUTE FUNCTION public.bite()`,
+	"a function with a better fitting type": `
+		CREATE FUNCTION public.shobj_description(oid, text) RETURNS text LANGUAGE sql
+		AS 'SELECT pg_catalog.shobj_description($1, $2::name) WHERE public.spring()'`,
+	"functions that the database's search_path finds first": `
+		ALTER DATABASE DATABASE SET search_path = public, pg_catalog;
+		CREATE FUNCTION public.pg_get_userbyid(oid) RETURNS name LANGUAGE sql
+		AS 'SELECT pg_catalog.pg_get_userbyid($1) WHERE public.spring()';
+		CREATE FUNCTION public.current_database() RETURNS name LANGUAGE sql
+		AS 'SELECT pg_catalog.current_database() WHERE public.spring()'`,
+	"a trigger on a table that a migration changes": `
+		CREATE TRIGGER bite BEFORE INSERT ON branches FOR EACH ROW EXECUTE FUNCTION public.bite()`,
+}
+
+// A church's role owns its database, and may put anything there. Whatever Narthex does in it, it does with that role's
+// rights, and not as a member that can return to its own.
+func TestAChurchsCodeNeverRunsWithNarthexsRights(t *testing.T) {
+	t.Parallel()
+	for name, bait := range baits {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newUpgrader(t)
+			id := ids.New()
+			t.Cleanup(func() { _, _ = u.admin.Exec(context.Background(), `DROP ROLE IF EXISTS sprung_`+id) })
+			set := strings.NewReplacer("ID", id, " DATABASE DATABASE ", " DATABASE "+u.d.Name()+" ").Replace(trap + bait)
+			u.asChurch(set)
+			statements := tenantserver.Statements{SQL: map[string]string{"all": `SELECT * FROM bait`}, Lists: map[string][]any{"all": {}}}
+			for _, act := range []struct {
+				name string
+				do   func(context.Context) error
+			}{
+				{"migrate", func(ctx context.Context) error { return u.server.Migrate(ctx, u.d) }},
+				{"compare", func(ctx context.Context) error { _, err := u.server.Comparer(ctx).Compare(ctx, u.d.Name()); return err }},
+				{"health", func(ctx context.Context) error { _, err := u.next.Health(ctx, u.d); return err }},
+				{"probe", func(ctx context.Context) error { _, err := u.next.Probe(ctx, u.d, statements); return err }},
+				{"rehearse", func(ctx context.Context) error { _, err := u.next.Rehearse(ctx, u.d, u.there, usualLimits); return err }},
+				{"change", func(ctx context.Context) error { return u.next.ChangeSchema(ctx, u.d, u.there, usualLimits) }},
+				{"revert", func(ctx context.Context) error { return u.next.Revert(ctx, u.d) }},
+			} {
+				t.Logf("%s: %v", act.name, act.do(t.Context())) // some baits make it fail
+				if sprung := u.sprung(id); sprung != "" {
+					t.Errorf("%s ran the church's code with Narthex's rights: %s", act.name, sprung)
+					u.reset(id)
+				}
+			}
+		})
+	}
+}
+
+// asChurch runs statements as the church, which has logged in with its own password.
+func (u *upgrader) asChurch(statements string) {
+	u.t.Helper()
+	conn, err := u.server.Connect(u.t.Context(), u.d)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if _, err := conn.PgConn().Exec(u.t.Context(), statements).ReadAll(); err != nil {
+		u.t.Fatalf("%s: %v", statements, err)
+	}
+}
+
+// sprung says what a trap has done, if it was set off.
+func (u *upgrader) sprung(id string) string {
+	u.t.Helper()
+	var role bool
+	err := u.admin.QueryRow(u.t.Context(), `SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)`, "sprung_"+id).Scan(&role)
+	if err != nil {
+		u.t.Fatal(err)
+	}
+	var times int64
+	_ = u.conn.QueryRow(u.t.Context(), `SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM public.sprung`).Scan(&times)
+	if !role && times == 0 {
+		return ""
+	}
+	return fmt.Sprintf("set off %d times, a role made: %t", times, role)
+}
+
+func (u *upgrader) reset(id string) {
+	u.t.Helper()
+	exec(u.t, u.admin, `DROP ROLE IF EXISTS sprung_`+id)
+	_, _ = u.conn.Exec(u.t.Context(), `ALTER SEQUENCE public.sprung RESTART`)
+}

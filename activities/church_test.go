@@ -11,7 +11,7 @@ func TestCreateChurch(t *testing.T) {
 	setup(t).signups().test("CreateChurch")
 }
 
-// A taken email is an answer, no fault: nobody is to be woken for it.
+// A taken email is an answer, not a fault, and must not alert anybody.
 func TestCreateChurchWithATakenEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

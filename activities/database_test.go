@@ -13,7 +13,7 @@ func TestCreateDatabase(t *testing.T) {
 	setup(t).signups().test("CreateDatabase")
 }
 
-// A stock is used only by a process that keeps one.
+// Only a process that keeps databases ready uses them.
 func TestCreateDatabaseClaimsOneThatIsReady(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -38,12 +38,12 @@ func TestCreateDatabaseClaimsOneThatIsReady(t *testing.T) {
 		signups.wantMade("", "MigrateDatabase", in, true)
 		left, err := b.do.Registry.CountReadyDatabases(t.Context(), b.server.Name(), b.server.Template())
 		if err != nil || left != c.left {
-			t.Errorf("where %d are kept ready, %d are left (%v), want %d", c.size, left, err, c.left)
+			t.Errorf("of %d kept ready, %d are left (%v), want %d", c.size, left, err, c.left)
 		}
 	}
 }
 
-// What PostgreSQL will refuse again is not retried.
+// What PostgreSQL would refuse again is not retried.
 func TestCreateDatabaseWithoutTheRight(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

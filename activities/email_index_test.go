@@ -11,7 +11,7 @@ func TestIndexAdminEmail(t *testing.T) {
 	setup(t).signups().test("IndexAdminEmail")
 }
 
-// The email of an invited admin is no church's, so the index alone knows that it is taken.
+// The email of an invited admin isn't a church's, so only the index knows that it is taken.
 func TestTheIndexRefusesATakenEmail(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

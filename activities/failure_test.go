@@ -9,8 +9,8 @@ import (
 	"narthex/internal/signup"
 )
 
-// Input that no key opens cannot be done, and trying again helps nobody. It is undone like any other.
-func TestInputThatDoesNotOpen(t *testing.T) {
+// A step whose input can't be opened with any key fails without retries. It is undone like any other.
+func TestUnreadableInput(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	in := b.newSignup("pat@example.org")

@@ -24,8 +24,8 @@ func (f *testFleet) fail(n int, tenantID string) {
 	requests.Report(f.t.Context())
 }
 
-// A canary of which more requests fail than before its change is named. What an operator has seen before a resumption counts as
-// before.
+// A canary is reported if more of its requests fail than before its change. After a resume, failures from before the resume
+// count as before.
 func TestCanariesAreComparedWithBefore(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 3)
@@ -45,7 +45,7 @@ func TestCanariesAreComparedWithBefore(t *testing.T) {
 	for range 20 {
 		across.Count(same)
 	}
-	across.Report(t.Context()) // it was counting before the change: nobody knows which of them failed after it
+	across.Report(t.Context()) // this count began before the change: nobody knows which requests failed after it
 	f.wantProblems("after the change", watch, fmt.Sprintf(`[%s: 3 requests failed since its change, 2 before]`, worse))
 
 	watch.ResumedAt = time.Now()
@@ -56,7 +56,7 @@ func TestCanariesAreComparedWithBefore(t *testing.T) {
 	f.wantProblems("after one more", watch, fmt.Sprintf(`[%s: 6 requests failed since the run was resumed, 5 before]`, worse))
 }
 
-// What failed hours ago is forgotten, but not of the canaries of a run that goes on.
+// Failures are forgotten after hours, except those of an active run's canaries.
 func TestOldFailuresAreForgotten(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 4)
@@ -77,7 +77,7 @@ func TestOldFailuresAreForgotten(t *testing.T) {
 		return ids
 	}
 	if ids := counted(); len(ids) != 4 {
-		t.Errorf("after a moment the failures of %v are left, want those of all 4", ids)
+		t.Errorf("at first the failures of %v are left, want those of all 4", ids)
 	}
 	if _, err := f.registry.Exec(t.Context(), `UPDATE failed_requests SET created_at = now() - interval '3 hours'`); err != nil {
 		t.Fatal(err)

@@ -33,10 +33,10 @@ var (
 	}
 )
 
-// testFleet is the churches of one server, and the activities of the next release.
+// testFleet has the churches of one server, and the activities of the next release.
 type testFleet struct {
 	*bundle
-	old *tenantserver.Server // the same, as the last release has it
+	old *tenantserver.Server // the same server, as the previous release has it
 }
 
 var briefLimits = fleet.Limits{Lock: 20 * time.Millisecond, Statement: 10 * time.Second, Patience: 100 * time.Millisecond}
@@ -71,7 +71,7 @@ func (f *testFleet) serverOf(files fstest.MapFS) *tenantserver.Server {
 	return server
 }
 
-// church opens a church on the last release's schema.
+// church opens a church with the previous release's schema.
 func (f *testFleet) church() (tenantID string) {
 	f.t.Helper()
 	ctx := f.t.Context()
@@ -156,7 +156,7 @@ func (f *testFleet) wantVersions(want map[string]int) {
 		err = conn.QueryRow(f.t.Context(), `SELECT version FROM narthex_migrations.versions WHERE NOT dirty`).Scan(&there)
 		conn.Close(context.Background())
 		if err != nil || tenant.SchemaVersion != version || there != version {
-			f.t.Errorf("%s is at %d, and at %d by the registry (%v), want %d", id, there, tenant.SchemaVersion, err, version)
+			f.t.Errorf("%s is at %d, in the registry at %d (%v), want %d", id, there, tenant.SchemaVersion, err, version)
 		}
 	}
 }
@@ -189,7 +189,7 @@ func all(tenantIDs []string, version int) map[string]int {
 	return versions
 }
 
-func TestAFleetIsChangedOnceAndTakenBack(t *testing.T) {
+func TestAFleetIsChangedOnceAndUndone(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 12)
 	run := f.run()
@@ -225,8 +225,8 @@ func (f *testFleet) end(runID string) {
 	}
 }
 
-// The canaries are the churches that were not used for the longest, and the waves go on in that order.
-func TestTheLeastUsedComeFirst(t *testing.T) {
+// The canaries are the churches that were unused for the longest time, and the waves continue in that order.
+func TestLeastUsedChurchesComeFirst(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 6)
 	want := []string{churches[5], churches[2], churches[0], churches[4], churches[1], churches[3]}
@@ -249,7 +249,7 @@ func TestTheLeastUsedComeFirst(t *testing.T) {
 				break
 			}
 			if got = append(got, claimed.TenantID); (wave == 0) != (len(got) <= fleet.DefaultCanaries) {
-				t.Errorf("the church %d in the queue is in wave %d, want the first %d as canaries", len(got), wave, fleet.DefaultCanaries)
+				t.Errorf("church %d in the queue is in wave %d, want the first %d as canaries", len(got), wave, fleet.DefaultCanaries)
 			}
 		}
 	}
@@ -258,8 +258,8 @@ func TestTheLeastUsedComeFirst(t *testing.T) {
 	}
 }
 
-// A church that fails is degraded alone, and is named with its reason. A second attempt takes exactly the failed ones.
-func TestAChurchThatFailsIsDegradedAlone(t *testing.T) {
+// A failed church is reported with the reason, and the others are changed. A retry takes exactly the failed ones.
+func TestAFailedChurchAffectsNoOther(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 6)
 	broken, locked := churches[1], churches[4]
@@ -299,7 +299,7 @@ func TestAChurchThatFailsIsDegradedAlone(t *testing.T) {
 }
 
 // Once too many have failed, or the run isn't running, no church is claimed.
-func TestARunStopsWhereItIs(t *testing.T) {
+func TestAStoppedRunClaimsNoChurch(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 8)
 	for _, id := range churches {
@@ -317,12 +317,13 @@ func TestARunStopsWhereItIs(t *testing.T) {
 		t.Fatal(err)
 	}
 	tally := f.change(run.RunID).Tally
-	if tally.Failed < 3 || tally.Failed > 3+3 { // those that were being changed when the third failed
+	if tally.Failed < 3 || tally.Failed > 3+3 { // some were being changed when the third failed
 		t.Errorf("%d churches failed, want the run to stop after 3", tally.Failed)
 	}
 }
 
-// A church that was removed has not failed, and one that an attempt was at when it was killed is changed by the next.
+// A church that was removed has not failed. One that was being changed when the attempt was killed is changed by the next
+// attempt.
 func TestWhatAnInterruptedAttemptLeft(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 3)
@@ -353,16 +354,16 @@ func TestARunOfAnotherReleaseIsRefused(t *testing.T) {
 	run := f.run()
 	run.Version++
 	if _, err := f.env.ExecuteActivity(f.do.OpenFleetRun, run); err == nil {
-		t.Error("a run to a version that this release lacks was opened, want it refused")
+		t.Error("a run to a version that this release doesn't have was opened, want it refused")
 	}
 	first, second := f.run(), f.run()
 	f.open(first)
 	if _, err := f.env.ExecuteActivity(f.do.OpenFleetRun, second); err == nil {
-		t.Error("two runs over one server are open, want the second refused")
+		t.Error("two runs over the same server are open, want the second refused")
 	}
 }
 
-// Canaries whose database refuses the release's statements are named. Lists are read, what writes is parsed and not run.
+// Canaries whose database refuses the release's statements are reported. Reads are run; writes are only parsed.
 func TestCanariesAreProbed(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 1)
@@ -387,7 +388,7 @@ func TestCanariesAreProbed(t *testing.T) {
 		want   string
 	}{
 		{`INSERT INTO branches VALUES (NULL)`, `[]`},
-		{`ALTER TABLE branches OWNER TO CURRENT_USER`, `[` + church + `: all: ` + denied + `]`}, // it can be parsed, and not run
+		{`ALTER TABLE branches OWNER TO CURRENT_USER`, `[` + church + `: all: ` + denied + `]`}, // it can be parsed, but not run
 		{`ALTER TABLE branches DROP COLUMN planted`,
 			`[` + church + `: all: ` + denied + ` ` + church + `: branches by planting: ` + missing + ` ` + church + `: plant: ` + missing + `]`},
 	} {
@@ -404,11 +405,11 @@ func (f *testFleet) wantProblems(when string, watch fleet.Watch, want string) {
 		err = value.Get(&problems)
 	}
 	if err != nil || fmt.Sprint(problems) != want {
-		f.t.Errorf("%s the canaries' problems are %v (%v), want %s", when, problems, err, want)
+		f.t.Errorf("%s, the canaries' problems are %v (%v), want %s", when, problems, err, want)
 	}
 }
 
-// A run is taken back only if each migration says why its way back loses no data.
+// A run can be undone only if each of its down migrations says why it loses no data.
 func TestAnUndoThatMayLoseDataIsRefused(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 1)
@@ -421,23 +422,23 @@ func TestAnUndoThatMayLoseDataIsRefused(t *testing.T) {
 	f.do.Server = f.serverOf(unsafe)
 	_, err := f.env.ExecuteActivity(f.do.OpenFleetRun, fleet.Input{RunID: ids.New(), Server: run.Server, Undoes: run.RunID})
 	if err == nil || !strings.Contains(err.Error(), "000002_planted.down.sql doesn't say why it is safe for data") {
-		t.Errorf("the undo is opened with %v, want it refused with the file's name", err)
+		t.Errorf("opening the undo returns %v, want it refused with the file's name", err)
 	}
 	f.wantVersions(all(churches, 2))
 }
 
-// A rehearsal says what the change does to copies, and touches no church: not even to one that it fails on.
+// A rehearsal reports what the change does to copies. It touches no church, even if it fails.
 func TestARehearsalTouchesNoChurch(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 3)
 	f.exec(churches[0], `INSERT INTO branches SELECT md5(i::text) FROM generate_series(1, 20000) i`)
 	rehearsal := f.rehearse(f.run())
 	if rehearsal.Churches != 3 || len(rehearsal.Copies) == 0 || rehearsal.Predicted <= 0 {
-		t.Fatalf("the rehearsal says %+v, want copies, and how long 3 churches take", rehearsal)
+		t.Fatalf("the rehearsal reports %+v, want copies, and how long 3 churches take", rehearsal)
 	}
 	for _, c := range rehearsal.Copies {
 		if c.Error != "" || c.Took <= 0 || !slices.Equal(c.Locks, []string{"AccessExclusiveLock on branches"}) || len(c.Rewrites) > 0 {
-			t.Errorf("a copy says %+v, want the lock on branches, and no rewrite", c)
+			t.Errorf("a copy reports %+v, want the lock on branches, and no rewrite", c)
 		}
 	}
 	largest := slices.IndexFunc(rehearsal.Copies, func(c fleet.Copy) bool { return c.Why == "largest" })
@@ -460,7 +461,7 @@ func TestARehearsalTouchesNoChurch(t *testing.T) {
 	}
 }
 
-// What a copy shows of a change that rewrites a table, and of one outside of a transaction.
+// A copy shows that a change rewrites a table, and which locks it takes outside a transaction.
 func TestARehearsalSeesRewritesAndLocks(t *testing.T) {
 	t.Parallel()
 	f, _ := newTestFleet(t, 1)
@@ -480,7 +481,7 @@ func TestARehearsalSeesRewritesAndLocks(t *testing.T) {
 	}
 	c := rehearsal.Copies[0]
 	if c.Error != "" || !slices.Equal(c.Rewrites, []string{"branches"}) || !slices.Contains(c.Locks, "AccessExclusiveLock on branches") {
-		t.Errorf("the copy says %+v, want branches rewritten under its lock", c)
+		t.Errorf("the copy reports %+v, want branches rewritten under its lock", c)
 	}
 }
 

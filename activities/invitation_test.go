@@ -21,7 +21,7 @@ func (b *bundle) openChurch() signup.StepInput {
 	return in
 }
 
-// invitations are the steps of the invitation of a co-admin to an open church.
+// invitations returns the steps that invite a co-admin to an open church.
 func (b *bundle) invitations(church signup.StepInput) kind[invitation.StepInput] {
 	return kind[invitation.StepInput]{
 		bundle: b, steps: invitation.Steps, makes: invitationMakes,
@@ -68,8 +68,8 @@ func TestStepsOfAnInvitation(t *testing.T) {
 	}
 }
 
-// Whoever is an admin, of whatever church, cannot be invited.
-func TestATakenEmailIsNotInvited(t *testing.T) {
+// An admin of any church can't be invited.
+func TestATakenEmailCannotBeInvited(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	church := b.openChurch()
@@ -81,7 +81,7 @@ func TestATakenEmailIsNotInvited(t *testing.T) {
 	}
 }
 
-// The commit point has no compensation: once it has worked, nothing is undone, whoever asks for it.
+// The commit point has no compensation: once it has worked, nothing can be undone any more.
 func TestOfferInvitation(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -105,8 +105,8 @@ func TestOfferInvitation(t *testing.T) {
 	}
 }
 
-// An invitation may be replayed weeks after it was asked for: it can be accepted for a whole week from then on.
-func TestALateInvitationLastsFromItsOffer(t *testing.T) {
+// An invitation may be replayed weeks after it was requested. It can then be accepted for a whole week.
+func TestAReplayedInvitationLastsAWeek(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
 	invitations := b.invitations(b.openChurch())
@@ -132,7 +132,7 @@ const countOffered = `
 	SELECT (SELECT count(*) FROM invitations WHERE admin_id = $1)
 		+ (SELECT count(*) FROM audit_log WHERE admin_id = $1 AND event = 'admin_invited')`
 
-// Whether it was offered is asked before a rollback: after a no it never is.
+// Before a rollback, the saga asks whether the invitation was offered. After a no, it can't be offered any more.
 func TestIsInvitationOffered(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

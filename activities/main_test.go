@@ -23,8 +23,8 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// bundle is the activities with a registry of their own, and a server of tenants' databases that they see as a role of
-// their own, with no more rights than Narthex needs.
+// bundle holds the activities, with their own registry and a server for tenants' databases. On the server they use their
+// own role, which has no more rights than Narthex needs.
 type bundle struct {
 	t        *testing.T
 	do       *activities.Activities
@@ -97,7 +97,7 @@ func (b *bundle) exec(sql string) {
 	}
 }
 
-// wantAnswer runs an activity that answers yes or no, once.
+// wantAnswer runs an activity that answers yes or no.
 func (b *bundle) wantAnswer(when, activity string, in any, want bool) {
 	b.t.Helper()
 	answer, err := b.env.ExecuteActivity(activity, in)

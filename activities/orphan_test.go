@@ -30,7 +30,7 @@ func (c *fakeTemporal) CountWorkflow(
 	_ context.Context, in *workflowservice.CountWorkflowExecutionsRequest,
 ) (*workflowservice.CountWorkflowExecutionsResponse, error) {
 	if c.down {
-		return nil, errors.New("Temporal is away")
+		return nil, errors.New("Temporal is down")
 	}
 	answer := &workflowservice.CountWorkflowExecutionsResponse{}
 	if c.running != "" && strings.Contains(in.Query, c.running) {
@@ -39,7 +39,7 @@ func (c *fakeTemporal) CountWorkflow(
 	return answer, nil
 }
 
-// orphanage is the two activities of a sweep, each alone.
+// orphanage runs the two activities of a sweep separately.
 type orphanage struct {
 	*bundle
 	temporal *fakeTemporal
@@ -54,7 +54,7 @@ func newOrphanage(t *testing.T) *orphanage {
 	return o
 }
 
-// halfMade makes the role and the database of a signup, and its church's row, and nothing more.
+// halfMade makes the role, the database and the church's row of a signup, and nothing else.
 func (o *orphanage) halfMade() (tenantID string) {
 	o.t.Helper()
 	d := tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: "5ecret"}
@@ -100,7 +100,7 @@ func (o *orphanage) wantFound(when string, in orphan.Sweep, want ...string) {
 	}
 }
 
-// wantListed compares what the registry's record says, as `orphans list` reads it.
+// wantListed compares the registry's record, as `orphans list` reads it.
 func (o *orphanage) wantListed(when string, want ...string) {
 	o.t.Helper()
 	recorded, err := o.do.Registry.Orphans(o.t.Context())
@@ -156,9 +156,9 @@ func TestFindOrphansRecordsWhatItSees(t *testing.T) {
 	o.wantListed("after the grace", "database rename", "rows delete")
 }
 
-// The list names the action that the sweep will take: there is nothing to rename of a database whose drop was
-// interrupted, nor of a role alone.
-func TestTheListNamesTheRightAction(t *testing.T) {
+// The list names the action that the next sweep will take. A database whose drop was interrupted, and a role without a
+// database, can't be renamed.
+func TestTheListNamesTheNextAction(t *testing.T) {
 	t.Parallel()
 	o := newOrphanage(t)
 	tenantID := o.halfMade()
@@ -169,10 +169,10 @@ func TestTheListNamesTheRightAction(t *testing.T) {
 	o.wantListed("half dropped, after the grace", "database drop", "rows delete")
 	o.exec(`DROP DATABASE tenant_` + tenantID)
 	o.find(orphan.Sweep{})
-	o.wantListed("a role alone", "database drop", "rows delete")
+	o.wantListed("a role without a database", "database drop", "rows delete")
 }
 
-func TestRemoveOrphanLooksASecondTime(t *testing.T) {
+func TestRemoveOrphanChecksAgain(t *testing.T) {
 	t.Parallel()
 	o := newOrphanage(t)
 	tenantID := o.halfMade()
@@ -195,11 +195,11 @@ func TestRemoveOrphanLooksASecondTime(t *testing.T) {
 	o.wantFound("kept", orphan.Sweep{Only: tenantID}, "database keep", "rows keep")
 	o.temporal.down = true
 	if _, err := o.env.ExecuteActivity(o.do.RemoveOrphan, found[0].Orphan); err == nil {
-		t.Error("it was removed while nobody could say whether its signup is running")
+		t.Error("it was removed although nobody could say whether its signup is running")
 	}
 }
 
-// What an operator asks for is removed without the grace; a renamed database still waits a day for its drop.
+// An orphan that an operator names is removed without the grace period. A renamed database is still dropped only a day later.
 func TestRemoveOrphanByHand(t *testing.T) {
 	t.Parallel()
 	o := newOrphanage(t)
@@ -215,8 +215,8 @@ func TestRemoveOrphanByHand(t *testing.T) {
 	o.wantListed("after that")
 }
 
-// Metrics count what sweeps still see and nobody keeps.
-func TestOrphansThatNoSweepSeesAreNotCounted(t *testing.T) {
+// Metrics count the orphans that sweeps still find, except those that are kept.
+func TestOnlyOrphansOfRecentSweepsAreCounted(t *testing.T) {
 	t.Parallel()
 	o := newOrphanage(t)
 	tenantID := o.halfMade()
@@ -238,11 +238,11 @@ func TestOrphansThatNoSweepSeesAreNotCounted(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := count(time.Now()); got != 0 {
-		t.Errorf("%d databases are counted that are kept, want 0", got)
+		t.Errorf("%d databases are counted although they are kept, want 0", got)
 	}
 }
 
-// The registry and the server write the address of one server alike.
+// The registry and the server write a server's address in the same way.
 func TestOneServerHasOneName(t *testing.T) {
 	t.Parallel()
 	o := newOrphanage(t)
@@ -268,12 +268,12 @@ func TestOneServerHasOneName(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got := locations[owner.TenantID].Server(); got != server.Name() {
-		t.Errorf("the registry calls the server %s, want its name %s", got, server.Name())
+		t.Errorf("the registry calls the server %s, want %s", got, server.Name())
 	}
 }
 
 // A scratch database is nobody's orphan. Once it has expired, a sweep drops it.
-func TestASweepDropsScratchDatabasesThatHaveExpired(t *testing.T) {
+func TestASweepDropsExpiredScratchDatabases(t *testing.T) {
 	t.Parallel()
 	o := newOrphanage(t)
 	exists := func(name string) (there bool) {
@@ -287,16 +287,16 @@ func TestASweepDropsScratchDatabasesThatHaveExpired(t *testing.T) {
 		when string
 		life time.Duration
 		in   orphan.Sweep
-		want bool // that it is there afterwards
+		want bool // whether it exists afterwards
 	}{
-		{"while it lives", time.Minute, orphan.Sweep{}, true},
+		{"before it has expired", time.Minute, orphan.Sweep{}, true},
 		{"a dry run, when it has expired", -time.Second, orphan.Sweep{DryRun: true}, true},
 		{"when it has expired", -time.Second, orphan.Sweep{}, false},
 	} {
 		err := o.server.InScratch(t.Context(), tenantserver.Scratch{Life: c.life, Empty: true}, func(name string) error {
 			o.wantFound(c.when, c.in)
 			if got := exists(name); got != c.want {
-				t.Errorf("%s: after the sweep the scratch database is there: %t, want %t", c.when, got, c.want)
+				t.Errorf("%s: after the sweep the scratch database exists: %t, want %t", c.when, got, c.want)
 			}
 			return nil
 		})

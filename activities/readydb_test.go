@@ -14,7 +14,7 @@ import (
 	"narthex/migrations"
 )
 
-// keeper is the activity alone, which keeps some databases ready.
+// keeper runs the activity that keeps databases ready.
 type keeper struct{ *bundle }
 
 const readySize = 2
@@ -26,7 +26,7 @@ func newKeeper(t *testing.T) *keeper {
 	return k
 }
 
-// runUntil runs a round until what it must bring about is there.
+// runUntil runs a round until there returns true.
 func (k *keeper) runUntil(what string, there func() bool) {
 	k.t.Helper()
 	stop := make(chan struct{})
@@ -79,7 +79,7 @@ func (k *keeper) hasTemplate() bool {
 	return has
 }
 
-// A round starts on a server that has nothing, not even the template, and ends with the worker, leaving nothing half-made.
+// A round can start on an empty server, without a template. It ends with the worker, and leaves nothing half-made.
 func TestKeepPoolFilledFillsAnEmptyServer(t *testing.T) {
 	t.Parallel()
 	k := newKeeper(t)
@@ -91,12 +91,12 @@ func TestKeepPoolFilledFillsAnEmptyServer(t *testing.T) {
 	}
 	existing, err := k.server.ReadyIDs(t.Context())
 	if err != nil || len(existing) != readySize {
-		t.Errorf("%d databases exist (%v), want the %d that are offered", len(existing), err, readySize)
+		t.Errorf("%d databases exist (%v), want only the %d that are offered", len(existing), err, readySize)
 	}
 }
 
-// A template that somebody drops is made again without a restart, also where no databases are kept ready.
-func TestKeepPoolFilledRemakesADroppedTemplate(t *testing.T) {
+// A dropped template is made again without a restart, even if no databases are kept ready.
+func TestKeepPoolFilledRecreatesADroppedTemplate(t *testing.T) {
 	t.Parallel()
 	for _, size := range []int{0, readySize} {
 		t.Run(fmt.Sprintf("%d kept ready", size), func(t *testing.T) {
@@ -124,7 +124,7 @@ func TestKeepPoolFilledRemakesADroppedTemplate(t *testing.T) {
 	}
 }
 
-// dropTemplate leaves the template's role: the keeper, which is running, replaces both.
+// dropTemplate leaves the template's role. The running keeper replaces both.
 func (k *keeper) dropTemplate() {
 	k.t.Helper()
 	template := pgx.Identifier{k.server.Template()}.Sanitize()

@@ -16,12 +16,12 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// kind is a kind of saga whose steps are tested, each alone.
+// kind is a kind of saga whose steps are tested separately.
 type kind[In any] struct {
 	*bundle
 	steps []saga.Step
 	begin func() In      // the input of a new run
-	again func(in In) In // the same in another run, as a replay has it
+	again func(in In) In // the same input in another run, as in a replay
 	makes map[string]makes
 	ids   func(in In) (tenantID, id string)
 }
@@ -29,8 +29,8 @@ type kind[In any] struct {
 // makes is what a step makes.
 type makes struct {
 	where where
-	count string // a query, of the run's id
-	whole int    // what it counts when all is there
+	count string // a query with the run's id
+	whole int    // what it counts when everything exists
 }
 
 type where string
@@ -46,7 +46,7 @@ const (
 	inTenant   where = "in the tenant's database"
 )
 
-// test holds a step to what all promise. The steps before it have been done.
+// test checks the rules that apply to every step. It runs the steps before it first.
 func (k kind[In]) test(name string) {
 	k.t.Helper()
 	i := slices.IndexFunc(k.steps, func(s saga.Step) bool { return s.Do == name })
@@ -97,7 +97,7 @@ func (k kind[In]) wantMade(when, step string, in In, there bool) {
 	}
 }
 
-// count counts what a step of a run has made. A database that is not there holds nothing, nor does one without tables.
+// count counts what a step of a run has made. A missing database or table counts as empty.
 func (b *bundle) count(makes makes, tenantID, id string) (n int) {
 	b.t.Helper()
 	// As its own role, whose sessions the activities may end.

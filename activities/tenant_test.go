@@ -16,7 +16,7 @@ const countSignedUp = `
 	SELECT (SELECT count(*) FROM tenants WHERE id = $1 AND status = 'active')
 		+ (SELECT count(*) FROM audit_log WHERE tenant_id = $1 AND event = 'signed_up')`
 
-// The commit point has no compensation: once it has worked, nothing is undone, whoever asks for it.
+// The commit point has no compensation: once it has worked, nothing can be undone any more.
 func TestActivateTenant(t *testing.T) {
 	t.Parallel()
 	b := setup(t)
@@ -42,7 +42,7 @@ func TestActivateTenant(t *testing.T) {
 	}
 }
 
-// Whether the church is open is asked before a rollback: after a no it never opens.
+// Before a rollback, the saga asks whether the church is open. After a no, it can't open any more.
 func TestIsTenantOpen(t *testing.T) {
 	t.Parallel()
 	b := setup(t)

@@ -19,20 +19,20 @@ import (
 	"narthex/internal/fleet"
 )
 
-// fleetPlay runs FleetMigration, on a clock that skips waiting, over churches that change ten in a slice.
+// fleetPlay runs FleetMigration on a clock that skips waiting. Each slice changes ten churches.
 type fleetPlay struct {
 	t   *testing.T
 	env *testsuite.TestWorkflowEnvironment
 
 	tally     fleet.Tally
 	late      int               // churches that signups create during the run
-	failing   int               // churches that fail, one a slice
-	rehearsed string            // what is wrong with a copy
+	failing   int               // churches that fail, one per slice
+	rehearsed string            // why the rehearsal fails
 	problems  []string          // of the canaries
-	watched   fleet.Watch       // what the last look at them was given
+	watched   fleet.Watch       // the input of their last probe
 	slow      fleet.Result      // Held and Reason of the first two slices' results
-	held      []int             // that slices were given
-	during    map[string]func() // what happens during an activity, once
+	held      []int             // of the slices' inputs
+	during    map[string]func() // called once, during an activity
 
 	did []string
 }
@@ -76,7 +76,7 @@ func (p *fleetPlay) note(what string) error {
 	if happen, ok := p.during[what]; ok {
 		delete(p.during, what)
 		happen()
-		time.Sleep(50 * time.Millisecond) // so that the workflow hears of it first
+		time.Sleep(50 * time.Millisecond) // so that the workflow learns of it first
 	}
 	return nil
 }
@@ -150,7 +150,7 @@ func TestAFleetIsChangedInWaves(t *testing.T) {
 		"done completed")
 }
 
-func TestACurrentFleetIsLeftAlone(t *testing.T) {
+func TestACurrentFleetIsNotChanged(t *testing.T) {
 	p := newFleetPlay(t, 0)
 	progress, err := p.run(fleet.Options{Soak: time.Hour})
 	p.wantDone(progress, err, fleet.Tally{}, "preparing running", "open", "done completed")
@@ -168,18 +168,18 @@ func TestTheCanariesAreWatched(t *testing.T) {
 		}
 	}
 	if took := p.env.Now().Sub(start); probes != 30 || took < 15*time.Minute {
-		t.Errorf("they were looked at %d times, in a run of %s: want 30 times in 15 minutes", probes, took)
+		t.Errorf("they were probed %d times, in a run of %s: want 30 times in 15 minutes", probes, took)
 	}
 }
 
-// Canaries that are worse than before halt the run, until an operator lets it go on.
-func TestBadCanariesHaltTheRun(t *testing.T) {
+// If the canaries get worse, the run halts until an operator resumes it.
+func TestUnhealthyCanariesHaltTheRun(t *testing.T) {
 	p := newFleetPlay(t, 13)
 	p.problems = []string{"t1: a column is missing"}
 	var resumed time.Time
 	p.during["soaking halted"] = func() {
 		if !p.watched.ResumedAt.IsZero() {
-			t.Errorf("the run was watched since its resumption at %s, before there was one", p.watched.ResumedAt)
+			t.Errorf("the probe's input says that the run was resumed at %s, before it was", p.watched.ResumedAt)
 		}
 		p.problems = nil
 		p.env.RegisterDelayedCallback(func() {
@@ -190,14 +190,14 @@ func TestBadCanariesHaltTheRun(t *testing.T) {
 	progress, err := p.run(fleet.Options{Soak: time.Minute})
 	p.wantDone(progress, err, fleet.Tally{Changed: 13})
 	if p.watched.RunID != "r1" || !p.watched.ResumedAt.Equal(resumed) {
-		t.Errorf("the last look was %+v, want it to know that r1 was resumed at %s", p.watched, resumed)
+		t.Errorf("the last probe's input was %+v, want it to say that r1 was resumed at %s", p.watched, resumed)
 	}
 	if i, j := slices.Index(p.did, "soaking halted"), slices.Index(p.did, "wave 1"); i < 0 || i > j {
 		t.Errorf("it did %v, want it halted before the first wave", p.did)
 	}
 }
 
-// A run halts when too many fail, and says why. The operator lets the failed ones be tried again.
+// A run halts when too many churches fail, and says why. The operator has the failed ones retried.
 func TestTooManyFailuresHaltTheRun(t *testing.T) {
 	p := newFleetPlay(t, 100)
 	p.failing = 3
@@ -213,7 +213,7 @@ func TestTooManyFailuresHaltTheRun(t *testing.T) {
 	p.wantDone(progress, err, fleet.Tally{Changed: 100})
 }
 
-// A slice begins at the pace at which the last one ended, and the progress says why it is slow.
+// A slice starts at the pace at which the previous one ended, and the progress says why it is slow.
 func TestASlowRunSaysWhy(t *testing.T) {
 	p := newFleetPlay(t, 40)
 	p.slow = fleet.Result{Held: 3, Reason: "slowed: replication lags by 12s"}
@@ -222,10 +222,10 @@ func TestASlowRunSaysWhy(t *testing.T) {
 	progress, err := p.run(fleet.Options{})
 	p.wantDone(progress, err, fleet.Tally{Changed: 40})
 	if during.State != fleet.Running || during.Reason != "slowed: replication lags by 12s" || progress.Reason != "" {
-		t.Errorf("slow, the progress is %+v, and at the end %+v: want the reason in the first alone", during, progress)
+		t.Errorf("while it is slow, the progress is %+v, and at the end %+v: want the reason only in the first", during, progress)
 	}
 	if want := []int{0, 3, 3, 0}; !slices.Equal(p.held[:4], want) {
-		t.Errorf("of the first slices %v are held back, want %v", p.held[:4], want)
+		t.Errorf("the first slices hold %v back, want %v", p.held[:4], want)
 	}
 }
 
@@ -266,7 +266,7 @@ func TestACancelEndsARun(t *testing.T) {
 		t.Errorf("a cancelled run ends with %v, want it cancelled", err)
 	}
 	if last := p.did[len(p.did)-1]; last != "waves cancelled" {
-		t.Errorf("the ledger was last told %q, want it told of the cancel", last)
+		t.Errorf("the ledger's last entry is %q, want the cancel", last)
 	}
 }
 
@@ -279,11 +279,11 @@ func TestALongRunContinuesAsNew(t *testing.T) {
 	}
 	slices := len(p.did)
 	if slices > 2*slicesOfAHistory {
-		t.Errorf("it did %d things before, want about %d", slices, slicesOfAHistory)
+		t.Errorf("it ran %d activities before, want about %d", slices, slicesOfAHistory)
 	}
 }
 
-// A rehearsal touches no church, and a run whose rehearsal fails doesn't either.
+// A rehearsal touches no church, nor does a run whose rehearsal fails.
 func TestARunIsRehearsedFirst(t *testing.T) {
 	in := fleet.Input{RunID: "r1", Server: "db:5432", Version: 2, Rehearse: true}
 	p := newFleetPlay(t, 3)

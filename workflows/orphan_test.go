@@ -17,7 +17,7 @@ import (
 	"narthex/internal/orphan"
 )
 
-// sweeper runs SweepOrphans, on a clock that skips waiting, over what it finds.
+// sweeper runs SweepOrphans over given orphans, on a clock that skips waiting.
 type sweeper struct {
 	t      *testing.T
 	env    *testsuite.TestWorkflowEnvironment
@@ -54,7 +54,7 @@ func newSweeper(t *testing.T, found ...orphan.Orphan) *sweeper {
 	return s
 }
 
-// run returns the sweep's result, also a cancelled one's.
+// run returns the sweep's result, even if it was cancelled.
 func (s *sweeper) run(in orphan.Sweep) (result orphan.Result, cancelled bool) {
 	s.t.Helper()
 	s.env.ExecuteWorkflow(new(Workflows).SweepOrphans, in)
@@ -88,7 +88,7 @@ func (s *sweeper) want(result orphan.Result, removed []string, actions ...orphan
 	}
 }
 
-// long is when an orphan was first seen that is due.
+// long is a time so long ago that an orphan first seen then is due.
 var long = time.Date(2020, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func rows(id string, firstSeen time.Time) orphan.Orphan {
@@ -107,10 +107,10 @@ func TestASweepRemovesWhatIsDue(t *testing.T) {
 	s.want(result, []string{"whole", "half", "rows"}, orphan.Rename, orphan.Drop, orphan.Delete, orphan.Report, orphan.Wait)
 	f := result.Found[0]
 	if f.RenamedAt == nil || f.DueAt == nil || f.Next != orphan.Drop || f.DueAt.Sub(*f.RenamedAt) != orphan.Quarantine {
-		t.Errorf("what was renamed at %v is next to %s at %v, want to drop a day later", f.RenamedAt, f.Next, f.DueAt)
+		t.Errorf("the orphan renamed at %v has the next action %s at %v, want a drop a day later", f.RenamedAt, f.Next, f.DueAt)
 	}
 	if f := result.Found[1]; f.Next != "" || f.DueAt != nil {
-		t.Errorf("what was dropped is next to %s at %v, want nothing more", f.Next, f.DueAt)
+		t.Errorf("the dropped orphan has the next action %s at %v, want none", f.Next, f.DueAt)
 	}
 }
 
@@ -120,8 +120,8 @@ func TestADryRunRemovesNothing(t *testing.T) {
 	s.want(result, nil, orphan.Delete)
 }
 
-// Without having looked, nothing is removed: what was seen yesterday may be a church today.
-func TestASweepThatCannotLookRemovesNothing(t *testing.T) {
+// Nothing is removed without a new search: what was seen yesterday may be a church today.
+func TestASweepThatCannotSearchRemovesNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		failures int
 		removed  []string
@@ -134,20 +134,20 @@ func TestASweepThatCannotLookRemovesNothing(t *testing.T) {
 			looks := 0
 			s.look = func() error {
 				if looks++; looks <= c.failures {
-					return errors.New("a server is away")
+					return errors.New("a server is down")
 				}
 				return nil
 			}
 			s.env.ExecuteWorkflow(new(Workflows).SweepOrphans, orphan.Sweep{})
 			err := s.env.GetWorkflowError()
 			if (err == nil) != (c.removed != nil) || !slices.Equal(s.removed, c.removed) {
-				t.Errorf("it ends with %v, having removed %v; want %v removed", err, s.removed, c.removed)
+				t.Errorf("it ends with %v and has removed %v, want %v", err, s.removed, c.removed)
 			}
 		})
 	}
 }
 
-// A cancel that comes between two removals leaves the rest, and says so.
+// A cancel between two removals leaves the rest, and the result says so.
 func TestACancelledSweepReportsWhatItDid(t *testing.T) {
 	s := newSweeper(t, rows("a", long), rows("b", long), rows("c", long))
 	s.env.RegisterDelayedCallback(s.env.CancelWorkflow, 5*time.Second)
@@ -158,7 +158,7 @@ func TestACancelledSweepReportsWhatItDid(t *testing.T) {
 	}
 }
 
-// A removal that a cancel comes in the middle of is finished, and reported.
+// A removal during which the sweep is cancelled is finished and reported.
 func TestACancelledSweepFinishesARemoval(t *testing.T) {
 	s := newSweeper(t, rows("a", long), rows("b", long))
 	s.remove = func(orphan.Orphan) (orphan.Action, error) {
@@ -183,16 +183,16 @@ func TestACancelAfterTheLastRemovalChangesNothing(t *testing.T) {
 	result, cancelled := s.run(orphan.Sweep{})
 	s.want(result, []string{"a"}, orphan.Delete)
 	if cancelled {
-		t.Error("the sweep is cancelled, want it completed: it did all there was to do")
+		t.Error("the sweep is cancelled, want it completed, because nothing was left to do")
 	}
 }
 
-// What cannot be removed holds up no other.
+// An orphan that can't be removed doesn't stop the others.
 func TestAFailedRemovalIsReported(t *testing.T) {
 	s := newSweeper(t, rows("a", long), rows("b", long))
 	s.remove = func(o orphan.Orphan) (orphan.Action, error) {
 		if o.ID == "a" {
-			return "", errors.New("the registry is away")
+			return "", errors.New("the registry is down")
 		}
 		return orphan.Delete, nil
 	}
@@ -203,7 +203,7 @@ func TestAFailedRemovalIsReported(t *testing.T) {
 	}
 }
 
-func TestASweepRemovesSoManyAtOnce(t *testing.T) {
+func TestASweepLimitsParallelRemovals(t *testing.T) {
 	var found []orphan.Orphan
 	var want []string
 	var actions []orphan.Action
@@ -219,14 +219,14 @@ func TestASweepRemovesSoManyAtOnce(t *testing.T) {
 	s.want(result, want, actions...)
 }
 
-// An operator waits for the removal of one: there is no pause between its rows and its database.
+// An operator waits for a single removal, so there is no pause between its rows and its database.
 func TestARemovalByHandDoesNotPause(t *testing.T) {
 	s := newSweeper(t, rows("a", long), database("a"))
 	start := s.env.Now()
 	result, _ := s.run(orphan.Sweep{Only: "a"})
 	s.want(result, []string{"a", "a"}, orphan.Delete, orphan.Rename)
 	if s.asked.Only != "a" {
-		t.Errorf("it looks for %+v, want a alone", s.asked)
+		t.Errorf("it searches for %+v, want only a", s.asked)
 	}
 	if took := s.env.Now().Sub(start); took > 5*time.Second {
 		t.Errorf("it took %s, want no pause", took)

@@ -16,7 +16,7 @@ import (
 	"narthex/internal/readydb"
 )
 
-// keepReady runs KeepPool, on a clock that skips waiting, with an activity that each of its attempts asks.
+// keepReady runs KeepPool on a clock that skips waiting. round is called in each attempt of the activity.
 func keepReady(t *testing.T, round func(env *testsuite.TestWorkflowEnvironment) error) error {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
@@ -31,30 +31,30 @@ func keepReady(t *testing.T, round func(env *testsuite.TestWorkflowEnvironment) 
 	return env.GetWorkflowError()
 }
 
-// A round that fails is retried for as long as it takes, and after enough rounds the workflow continues as new.
-func TestDatabasesAreKeptReadyRoundAfterRound(t *testing.T) {
-	const failures = 9 // the environment gives up after ten
+// A failed round is retried without limit, and after enough rounds the workflow continues as new.
+func TestReadyDatabasesAreKeptInRounds(t *testing.T) {
+	const failures = 9 // the test environment gives up after ten
 	attempts := 0
 	err := keepReady(t, func(*testsuite.TestWorkflowEnvironment) error {
 		if attempts++; attempts <= failures {
-			return errors.New("the server is away")
+			return errors.New("the server is down")
 		}
 		return nil
 	})
 	var anew *workflow.ContinueAsNewError
 	if !errors.As(err, &anew) || anew.WorkflowType.Name != readydb.Workflow {
-		t.Errorf("it ends with %v, want it to go on as a new run of %s", err, readydb.Workflow)
+		t.Errorf("it ends with %v, want it to continue as a new run of %s", err, readydb.Workflow)
 	}
 	if want := failures + readydb.Rounds; attempts != want {
 		t.Errorf("databases were kept ready %d times, want %d", attempts, want)
 	}
 	if keeping.RetryPolicy.MaximumAttempts != 0 || keeping.ScheduleToCloseTimeout != 0 {
-		t.Errorf("a round is tried %d times within %s, want it tried without limit",
+		t.Errorf("a round is tried %d times within %s, want it to be tried without limit",
 			keeping.RetryPolicy.MaximumAttempts, keeping.ScheduleToCloseTimeout)
 	}
 }
 
-func TestACancelEndsTheKeeping(t *testing.T) {
+func TestACancelEndsTheKeeper(t *testing.T) {
 	err := keepReady(t, func(env *testsuite.TestWorkflowEnvironment) error {
 		env.CancelWorkflow()
 		return nil

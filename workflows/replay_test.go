@@ -16,9 +16,9 @@ import (
 	"narthex/internal/signup"
 )
 
-// The histories in testdata were recorded with `go test ./internal/dev/systemtest -run TestRecordHistories
-// -record RELEASE`, in a folder for each release that changed them. They stand for signups in flight: a change of the workflow
-// must keep all of them replaying.
+// The histories in testdata were recorded with `go test ./internal/dev/systemtest -run TestRecordHistories -record
+// RELEASE`, in a folder for each release that changed them. They stand for running signups: after any change of the
+// workflow, all of them must still replay.
 func histories(t *testing.T) []string {
 	t.Helper()
 	files, err := filepath.Glob("testdata/*/*.json")
@@ -41,10 +41,10 @@ func replay(t *testing.T, file string, register func(worker.WorkflowReplayer)) e
 	if err != nil {
 		t.Fatalf("read %s: %v", file, err)
 	}
-	// A history does not hold its own run's id: a reset's is another than that of the run it began as.
+	// A history doesn't contain its own run's id: after a reset, it contains that of the original run.
 	run := workflow.Execution{RunID: history.Events[0].GetWorkflowExecutionStartedEventAttributes().OriginalExecutionRunId}
 	if filepath.Base(file) == "reset.json" {
-		run.RunID = "a reset"
+		run.RunID = "reset"
 	}
 	return replayer.ReplayWorkflowHistoryWithOptions(log.NewStructuredLogger(slog.New(slog.DiscardHandler)), history,
 		worker.ReplayWorkflowHistoryOptions{OriginalExecution: run})
@@ -60,7 +60,7 @@ func TestRecordedHistoriesReplay(t *testing.T) {
 	}
 }
 
-// A workflow that has been changed in a way that breaks signups in flight must be caught.
+// Changes of the workflow that break running signups must be caught.
 func TestBrokenVariantsDoNotReplay(t *testing.T) {
 	swapped := slices.Clone(signup.Steps)
 	swapped[2], swapped[3] = swapped[3], swapped[2]
@@ -71,7 +71,7 @@ func TestBrokenVariantsDoNotReplay(t *testing.T) {
 		steps []saga.Step
 	}{
 		"two steps swapped":       {"testdata/1/completed.json", swapped},
-		"a compensation lost":     {"testdata/2/rolled_back.json", noUndo},
+		"a compensation missing":  {"testdata/2/rolled_back.json", noUndo},
 		"two quick steps swapped": {"testdata/3/completed.json", swapped},
 	} {
 		t.Run(name, func(t *testing.T) {

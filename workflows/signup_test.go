@@ -20,14 +20,14 @@ import (
 	"narthex/internal/signup"
 )
 
-// play runs a saga's workflow in Temporal's test environment, whose clock skips waiting, with activities that do as
-// they are told, and records which worked, in order, and what the search attributes showed.
+// play runs a saga's workflow in Temporal's test environment, whose clock skips waiting, with scripted activities. It
+// records which activities worked, in order, and the values of the search attributes.
 type play struct {
 	steps    []saga.Step
 	question string // and the answer to it:
 	isDone   bool
 
-	failures map[string]error // what an activity fails with, each time; it isn't retried
+	failures map[string]error // the error of an activity's attempts; it isn't retried
 	stalls   map[string]int   // how often an activity fails before it works
 	cancelAt string           // the activity during which the workflow is cancelled
 
@@ -93,13 +93,13 @@ func (p *play) act(name string, in map[string]any) error {
 	if p.attempts[name] <= p.stalls[name] {
 		return errors.New(name + " failed")
 	}
-	if name != p.question { // which is asked each time here: the environment takes each run for a reset
+	if name != p.question { // always asked here, because the environment treats each run as a reset
 		p.worked = append(p.worked, name)
 	}
 	return nil
 }
 
-// kinds are the sagas, each with what it does with its steps.
+// kinds are the sagas, each with its steps.
 func kinds() map[string]func(t *testing.T, p *play) error {
 	return map[string]func(t *testing.T, p *play) error{
 		signup.Workflow: func(t *testing.T, p *play) error {
@@ -126,7 +126,7 @@ func (p *play) want(t *testing.T, outcomes []string, worked ...string) {
 		t.Errorf("what worked:\n  %v, want\n  %v", p.worked, worked)
 	}
 	if !slices.Equal(p.outcomes, outcomes) {
-		t.Errorf("the outcomes shown are %v, want %v", p.outcomes, outcomes)
+		t.Errorf("the recorded outcomes are %v, want %v", p.outcomes, outcomes)
 	}
 }
 
@@ -156,8 +156,8 @@ func TestASagaDoesItsSteps(t *testing.T) {
 	})
 }
 
-// Retries, replays and resets are the same function of the same input. (The run's id is tested on a real Temporal: it
-// is empty in this environment.)
+// Retries, replays and resets are the same function of the same input. (The run's id is empty in this environment, so it is
+// tested on a real Temporal.)
 func TestASagaGivesEachActivityItsInput(t *testing.T) {
 	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
 		steps := &play{}
@@ -165,14 +165,14 @@ func TestASagaGivesEachActivityItsInput(t *testing.T) {
 		commitPoint := steps.steps[len(steps.steps)-1].Do
 		p := &play{failures: map[string]error{commitPoint: temporal.NewNonRetryableApplicationError("no", saga.ErrorDatabase, nil)}}
 		if run(t, p) == nil {
-			t.Error("it completes, want it rolled back")
+			t.Error("the workflow completes, want it rolled back")
 		}
-		if want := len(done(p.steps)) + len(undone(p.steps)) + 1; len(p.inputs) < want { // and the question
-			t.Errorf("%d attempts of activities, want %d or more", len(p.inputs), want)
+		if want := len(done(p.steps)) + len(undone(p.steps)) + 1; len(p.inputs) < want { // and the question whether it is open
+			t.Errorf("%d attempts of activities, want at least %d", len(p.inputs), want)
 		}
 		for _, in := range p.inputs {
 			if in["tenantId"] != "t1" || in["adminId"] != "a1" {
-				t.Errorf("an activity is given %v, want the tenant t1 and the admin a1", in)
+				t.Errorf("an activity gets %v, want the tenant t1 and the admin a1", in)
 			}
 		}
 	})
@@ -184,15 +184,15 @@ func TestASagaRetriesAStep(t *testing.T) {
 		_ = run(t, steps)
 		p := &play{stalls: map[string]int{steps.steps[1].Do: 3}}
 		if err := run(t, p); err != nil {
-			t.Errorf("it ends with %v, want it completed: the step works at the fourth attempt", err)
+			t.Errorf("it ends with %v, want it completed: the step works on the fourth attempt", err)
 		}
 		p.want(t, []string{saga.OutcomeCreated}, done(p.steps)...)
 	})
 }
 
-// A step that fails is undone too: it may have worked, and its answer been lost. A signup's quick steps may all have
-// worked in a workflow task that was lost, so all are undone.
-func TestASagaUndoesInReverseWhateverStepFails(t *testing.T) {
+// A failed step is undone too, because it may have worked and its answer may have been lost. A signup's quick steps may all
+// have worked in a workflow task that was lost, so all are undone.
+func TestASagaUndoesInReverseWhicheverStepFails(t *testing.T) {
 	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
 		steps := &play{}
 		_ = run(t, steps)
@@ -210,24 +210,24 @@ func TestASagaUndoesInReverseWhateverStepFails(t *testing.T) {
 				}
 				p.want(t, []string{saga.OutcomeRolledBack}, slices.Concat(done(p.steps[:i]), undone(begun))...)
 				if p.failed != step.Do {
-					t.Errorf("the failed step shown is %q, want %q", p.failed, step.Do)
+					t.Errorf("the recorded failed step is %q, want %q", p.failed, step.Do)
 				}
 			})
 		}
 	})
 }
 
-func TestATakenEmailIsARefusal(t *testing.T) {
+func TestATakenEmailIsRefused(t *testing.T) {
 	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
 		taken := temporal.NewApplicationErrorWithOptions("taken", saga.ErrorEmailTaken, temporal.ApplicationErrorOptions{NonRetryable: true})
 		steps := &play{}
 		_ = run(t, steps)
 		p := &play{failures: map[string]error{steps.steps[1].Do: taken}}
 		if run(t, p) == nil {
-			t.Error("it completes, want it refused")
+			t.Error("the workflow completes, want it refused")
 		}
 		if want := []string{saga.OutcomeRefused}; !slices.Equal(p.outcomes, want) {
-			t.Errorf("the outcomes shown are %v, want %v", p.outcomes, want)
+			t.Errorf("the recorded outcomes are %v, want %v", p.outcomes, want)
 		}
 	})
 }
@@ -243,10 +243,10 @@ func TestACancelledSagaRollsBack(t *testing.T) {
 		}
 		worked := func(activity string) bool { return slices.Contains(p.worked, activity) }
 		if !worked(p.steps[0].Undo) || !worked(p.steps[1].Undo) || worked(p.steps[2].Do) {
-			t.Errorf("what worked: %v, want the first two steps undone, and nothing begun after the cancel", p.worked)
+			t.Errorf("what worked: %v, want the first two steps undone, and nothing started after the cancel", p.worked)
 		}
 		if want := []string{saga.OutcomeRolledBack}; !slices.Equal(p.outcomes, want) {
-			t.Errorf("the outcomes shown are %v, want %v", p.outcomes, want)
+			t.Errorf("the recorded outcomes are %v, want %v", p.outcomes, want)
 		}
 	})
 }
@@ -262,15 +262,15 @@ func TestAStuckCompensationIsReported(t *testing.T) {
 			stalls:   map[string]int{steps.steps[0].Undo: overAMinute},
 		}
 		if run(t, p) == nil {
-			t.Error("it completes, want the step's failure")
+			t.Error("the workflow completes, want the step's failure")
 		}
 		if want := []string{saga.OutcomeRollbackStuck, saga.OutcomeRolledBack}; !slices.Equal(p.outcomes, want) {
-			t.Errorf("the outcomes shown are %v, want %v", p.outcomes, want)
+			t.Errorf("the recorded outcomes are %v, want %v", p.outcomes, want)
 		}
 	})
 }
 
-// The answer of the commit point was lost, and whether it worked can't be found out for over a minute.
+// The commit point's answer was lost, and for over a minute nobody can find out whether it worked.
 func TestAStuckQuestionIsReported(t *testing.T) {
 	eachKind(t, func(t *testing.T, run func(*testing.T, *play) error) {
 		steps := &play{}

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }
 // figureRows are the rows of figures that have a goal.
 var figureRows = regexp.MustCompile(`(?m)^\| ([^|]+) \| ([^|]*?)(?: MiB| ms)? \| [≤≥] [^|]+ \| (?:met|missed) \|$`)
 
-// TestEveryFigureHasANumber runs the harness with few samples. It asserts nothing about speed.
+// TestEveryFigureHasANumber runs the benchmarks with few samples. It checks nothing about speed.
 func TestEveryFigureHasANumber(t *testing.T) {
 	t.Parallel()
 	temporary, out := testenv.Folder(t), t.TempDir()
@@ -31,7 +31,7 @@ func TestEveryFigureHasANumber(t *testing.T) {
 		t.Fatal(err)
 	}
 	if !strings.Contains(r.Output(), string(report)) {
-		t.Error("what is printed is not what is written")
+		t.Error("the printed report differs from the written one")
 	}
 	rows := figureRows.FindAllStringSubmatch(string(report), -1)
 	for _, row := range rows {
@@ -53,7 +53,7 @@ func TestCtrlCLeavesNothing(t *testing.T) {
 	r.WaitFor("Signing 10 churches up.")
 	r.Signal(os.Interrupt)
 	if code := r.Exit(); code != 1 || !strings.Contains(r.Output(), "narthex-bench: stopped before all was measured\n") {
-		t.Errorf("after Ctrl-C the exit status is %d, want 1, and a sentence", code)
+		t.Errorf("after Ctrl-C the exit status is %d, want 1 and a sentence", code)
 	}
 	wantNothingLeft(t, temporary)
 }

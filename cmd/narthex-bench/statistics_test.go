@@ -46,14 +46,14 @@ func TestPerSecond(t *testing.T) {
 	t.Parallel()
 	b := bursts{size: 20, rounds: samples{10 * time.Second, 4 * time.Second, time.Second}}
 	if got := b.perSecond(); got != 5 {
-		t.Errorf("20 in the median of 10, 4 and 1 seconds are %g a second, want 5", got)
+		t.Errorf("20 in a median of 4 seconds are %g a second, want 5", got)
 	}
 	if got := (bursts{}).perSecond(); got != 0 {
-		t.Errorf("without a round there are %g a second, want 0", got)
+		t.Errorf("without rounds there are %g a second, want 0", got)
 	}
 }
 
-// What is printed decides: 1.25 is not missed by a third digit.
+// The printed figure counts: 1.254 still meets a goal of 1.25.
 func TestGoals(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {

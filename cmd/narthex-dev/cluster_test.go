@@ -14,11 +14,11 @@ import (
 	"narthex/internal/dev/testenv"
 )
 
-// TestCluster kills an API and a worker, which others replace, and then what has no other.
+// TestCluster kills an API and a worker, which others replace, and then a process that no other can replace.
 func TestCluster(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS != "linux" {
-		t.Skip("only Linux says which processes are another's children")
+		t.Skip("only Linux lists a process's children")
 	}
 	dir := dataFolder(t)
 	s := startStackWith(t, dir, nil, "--cluster")
@@ -45,7 +45,7 @@ func TestCluster(t *testing.T) {
 	s.interrupt()
 
 	for role, name := range map[string]string{"history": "Temporal's history", "narthex api": "Narthex's api"} {
-		s = startStackWith(t, dir, nil, "--cluster") // at once: no process of the last run may be waited for
+		s = startStackWith(t, dir, nil, "--cluster") // at once: the stack must not wait for processes of the previous run
 		s.login("sam@example.org")
 		family := descendants(t, s.ProcessID())
 		for _, pid := range s.roles()[role] {
@@ -58,7 +58,7 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// roles are the ids of the cluster's processes by what they do.
+// roles returns the ids of the cluster's processes by role.
 func (s *runningStack) roles() map[string][]int {
 	s.t.Helper()
 	roles := map[string][]int{}
@@ -77,7 +77,7 @@ func (s *runningStack) roles() map[string][]int {
 	return roles
 }
 
-// through is the same stack seen through another of its APIs.
+// through returns the same stack, seen through another of its APIs.
 func (s *runningStack) through(api string) *runningStack {
 	other := *s
 	other.HTTP = api
@@ -93,7 +93,7 @@ func (s *runningStack) kill(pid int, name string) {
 	s.WaitFor(fmt.Sprintf("%s (process %d) has ended by itself", name, pid))
 }
 
-// livingAPI is the URL of the one API that answers.
+// livingAPI returns the URL of the only API that answers.
 func (s *runningStack) livingAPI() string {
 	s.t.Helper()
 	var living []string
@@ -109,8 +109,8 @@ func (s *runningStack) livingAPI() string {
 	return living[0]
 }
 
-// checkClosedToTenants checks that a tenant's role cannot connect to Temporal's databases, which are on
-// the tenants' server here.
+// checkClosedToTenants checks that a tenant's role can't connect to Temporal's databases, which are on the tenants' server
+// here.
 func checkClosedToTenants(t *testing.T, s *runningStack) {
 	t.Helper()
 	conn, err := pgx.Connect(t.Context(), s.Postgres)
@@ -124,11 +124,11 @@ func checkClosedToTenants(t *testing.T, s *runningStack) {
 		FROM pg_database WHERE datname IN ('temporal', 'temporal_visibility')`
 	err = conn.QueryRow(t.Context(), selectOpen).Scan(&databases, &open)
 	if err != nil || databases != 2 || open != 0 {
-		t.Errorf("%d databases of Temporal's, everybody may connect to %d (%v); want 2 and none", databases, open, err)
+		t.Errorf("Temporal has %d databases, and everybody may connect to %d (%v); want 2 and none", databases, open, err)
 	}
 }
 
-// The commands of a cluster's processes are not for people, and Temporal alone needs a server for one.
+// The commands of a cluster's processes are not for people, and a cluster of Temporal alone needs a PostgreSQL server.
 func TestClusterRefusals(t *testing.T) {
 	t.Parallel()
 	for arguments, want := range map[string]string{

@@ -26,8 +26,8 @@ import (
 //	{"status":"ok"}
 //	```
 //
-// A page's blocks share one shell. "run poll" repeats a block for a while until its output fits. In an output block "…"
-// stands for any text, and a line with nothing else for any lines.
+// A page's blocks share one shell. "run poll" repeats a block for a while until its output fits. In an output block, "…"
+// stands for any text, and a line with only "…" stands for any lines.
 func TestDocs(t *testing.T) {
 	t.Parallel()
 	for _, tool := range []string{"bash", "curl", "jq", "psql"} {
@@ -62,7 +62,7 @@ func TestDocs(t *testing.T) {
 	}
 }
 
-// example is a command block with the output that the page shows.
+// example is a command block and the output that the page shows.
 type example struct {
 	line     int // of the page, for messages
 	commands string
@@ -90,12 +90,12 @@ func examplesOf(page string) []example {
 
 func runExamples(t *testing.T, s *runningStack, narthex string, examples []example) {
 	t.Helper()
-	// What the pages say of a stack that was started without flags, in terms of this one.
+	// The pages assume a stack that was started without flags. Replace what differs in this one.
 	here := strings.NewReplacer("go run ./cmd/narthex ", narthex+" ", "http://127.0.0.1:8080", s.HTTP,
 		"http://127.0.0.1:9464", s.Operations, "http://127.0.0.1:8233", s.UI, ".narthex/", s.dir+"/")
 	sh := startShell(t)
 	for _, e := range examples {
-		printed := s.Output() // of the command that starts the stack: it runs already
+		printed := s.Output() // the command that starts the stack, which is already running
 		if strings.TrimSpace(e.commands) != "go run ./cmd/narthex-dev" {
 			printed = sh.run(t, here.Replace(e.commands), e.line)
 		}
@@ -104,13 +104,13 @@ func runExamples(t *testing.T, s *runningStack, narthex string, examples []examp
 			printed = sh.run(t, here.Replace(e.commands), e.line)
 		}
 		if e.shown && !fits(printed, e.output) {
-			t.Errorf("line %d:\n%sprints\n%swhose shape is\n%s\nThe page shows another shape:\n%s",
+			t.Errorf("line %d:\n%sprints\n%swith the shape\n%s\nThe page shows a different shape:\n%s",
 				e.line, e.commands, printed, shape(printed), shape(e.output))
 		}
 	}
 }
 
-// shell is a shell that runs one block after the other, and keeps its variables and functions.
+// shell runs one block after another, and keeps variables and functions in between.
 type shell struct {
 	commands io.Writer
 	printed  *bufio.Reader
@@ -133,7 +133,7 @@ func startShell(t *testing.T) *shell {
 	}
 	t.Cleanup(func() {
 		_ = commands.Close() // ends the shell
-		_ = cmd.Wait()       // a block's failure was reported
+		_ = cmd.Wait()       // a block's failure has been reported
 	})
 	return &shell{commands: commands, printed: bufio.NewReader(printed)}
 }
@@ -150,7 +150,7 @@ func (s *shell) run(t *testing.T, commands string, line int) string {
 	for {
 		text, err := s.printed.ReadString('\n')
 		if err != nil {
-			t.Fatalf("line %d: the shell ended (%v), having printed\n%s%s", line, err, printed.String(), text)
+			t.Fatalf("line %d: the shell ended (%v) after it had printed\n%s%s", line, err, printed.String(), text)
 		}
 		if status, found := strings.CutPrefix(text, endOfBlock); found {
 			if status != "0\n" {
@@ -162,7 +162,7 @@ func (s *shell) run(t *testing.T, commands string, line int) string {
 	}
 }
 
-// changing is what differs from run to run, and from machine to machine.
+// changing is output that differs from run to run, or from machine to machine.
 var changing = []struct {
 	pattern     *regexp.Regexp
 	placeholder string
@@ -185,7 +185,7 @@ var changing = []struct {
 	{regexp.MustCompile(`(?m) $`), ""},
 }
 
-// shape is output without what changes.
+// shape returns output without what changes.
 func shape(output string) string {
 	for _, c := range changing {
 		output = c.pattern.ReplaceAllString(output, c.placeholder)
@@ -201,7 +201,7 @@ func fits(printed, shown string) bool {
 	return regexp.MustCompile(`^` + pattern + `$`).MatchString(shape(printed))
 }
 
-// What a page shows fits what has the same shape, and nothing else.
+// A page's output fits output of the same shape, and no other.
 func TestFits(t *testing.T) {
 	t.Parallel()
 	shown := "STARTED  TENANT                      TOOK\n…\n2026-11-25 17:49:38Z  01m89x7m6zry4hep2a3rj5z1b8  319ms\nid AQ…: done\n"

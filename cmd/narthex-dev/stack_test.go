@@ -27,7 +27,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.MainOfPrograms(m) }
 
-// dataFolder is where a stack may keep its data.
+// dataFolder returns a folder for a stack's data.
 func dataFolder(t *testing.T) string {
 	t.Helper()
 	return filepath.Join(testenv.Folder(t), ".narthex")
@@ -70,7 +70,7 @@ func startStackWith(t *testing.T, dir string, environment []string, flags ...str
 	return s
 }
 
-// post posts a body to the API, and wants a status.
+// post posts a body to the API, and expects a status.
 func (s *runningStack) post(path string, body map[string]string, want int) {
 	s.t.Helper()
 	encoded, err := json.Marshal(body)
@@ -99,7 +99,7 @@ func (s *runningStack) login(email string) {
 	s.post("/api/auth/login", map[string]string{"email": email, "password": "correct horse"}, http.StatusOK)
 }
 
-// interrupt stops the stack as Ctrl-C does, and checks that it leaves nothing behind.
+// interrupt stops the stack like Ctrl-C, and checks that it leaves nothing behind.
 func (s *runningStack) interrupt() {
 	s.t.Helper()
 	family := descendants(s.t, s.ProcessID())
@@ -109,7 +109,7 @@ func (s *runningStack) interrupt() {
 	}
 	wantNoneOf(s.t, family)
 	if _, err := os.Stat(filepath.Join(s.dir, "stack.json")); !os.IsNotExist(err) {
-		s.t.Errorf("stack.json is there after the stop (%v)", err)
+		s.t.Errorf("stack.json still exists after the stop (%v)", err)
 	}
 }
 
@@ -118,19 +118,19 @@ func wantNoneOf(t *testing.T, processes []int) {
 	for _, pid := range processes {
 		for deadline := time.Now().Add(15 * time.Second); running(pid); time.Sleep(20 * time.Millisecond) {
 			if time.Now().After(deadline) {
-				t.Fatalf("process %d is left behind", pid)
+				t.Fatalf("process %d was left behind", pid)
 			}
 		}
 	}
 }
 
-// running says whether a process runs; one that has ended and that nobody waits for does not.
+// running reports whether a process runs. A zombie doesn't.
 func running(pid int) bool {
 	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	return err == nil && !strings.Contains(string(stat), ") Z ")
 }
 
-// descendants are the processes below one, where the system says so (Linux).
+// descendants returns the processes below one. It finds them only on Linux.
 func descendants(t *testing.T, pid int) (all []int) {
 	t.Helper()
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat") // its only error is a malformed pattern
@@ -175,7 +175,7 @@ func TestStack(t *testing.T) {
 	checkReadyDatabases(t, s)
 	s.register("sam@example.org")
 	if runtime.GOOS != "linux" {
-		return // only Linux tells children that their parent was killed
+		return // only on Linux do children learn that their parent was killed
 	}
 	family := descendants(t, s.ProcessID())
 	if len(family) == 0 {
@@ -191,7 +191,7 @@ func TestStack(t *testing.T) {
 	s.interrupt()
 }
 
-// checkReadyDatabases waits until the stock is full, all of it where PostgreSQL listens this time.
+// checkReadyDatabases waits until the stock is full, and all of it has the address at which PostgreSQL listens this time.
 func checkReadyDatabases(t *testing.T, s *runningStack) {
 	t.Helper()
 	registry, err := pgx.Connect(t.Context(), s.Registry)
@@ -249,7 +249,7 @@ func checkEnvironmentFile(t *testing.T, s *runningStack) {
 	file := filepath.Join(s.dir, "narthex.env")
 	for _, name := range []string{file, filepath.Join(s.dir, "keys.env"), filepath.Join(s.dir, "stack.json")} {
 		if info, err := os.Stat(name); err != nil || info.Mode().Perm() != 0o600 {
-			t.Errorf("%s: %v (%v), want it readable by its owner alone", name, info.Mode(), err)
+			t.Errorf("%s: %v (%v), want it readable only by its owner", name, info.Mode(), err)
 		}
 	}
 	migrate := testenv.Start(t, nil, "narthex", "--env-file", file, "migrate")
@@ -272,7 +272,7 @@ func checkPromptedCurl(t *testing.T, s *runningStack) {
 	}
 }
 
-// checkUIReadsPayloads does as the UI's pages do: it asks where payloads are opened, and has one opened.
+// checkUIReadsPayloads does what the UI's pages do: it asks where payloads are opened, and has one opened.
 func checkUIReadsPayloads(t *testing.T, s *runningStack) {
 	t.Helper()
 	var settings struct{ Codec struct{ Endpoint string } }
@@ -315,7 +315,7 @@ func checkUIReadsPayloads(t *testing.T, s *runningStack) {
 		t.Fatalf("%s/decode: %s, %v (%v); want one payload", settings.Codec.Endpoint, response.Status, opened, err)
 	}
 	if !bytes.Contains(opened.Payloads[0].Data, []byte(`"tenantId"`)) || bytes.Contains(input, []byte("tenantId")) {
-		t.Errorf("the signup's input is %s, opened %s; want it sealed, and to hold the tenantId", input, opened.Payloads[0].Data)
+		t.Errorf("the signup's input is %s, opened %s; want it sealed, and with the tenantId when opened", input, opened.Payloads[0].Data)
 	}
 	if origin := response.Header.Get("Access-Control-Allow-Origin"); origin != s.UI {
 		t.Errorf("pages of %q may read the answer, want the UI's, %s", origin, s.UI)
@@ -334,13 +334,13 @@ func getJSON(t *testing.T, url string, into any) {
 	}
 }
 
-// The stack uses servers that are there already, and leaves them running.
+// The stack uses servers that are already running, and leaves them running.
 func TestGivenServers(t *testing.T) {
 	t.Parallel()
 	admin, temporal := testenv.PostgresURL(t), testenv.TemporalAddress(t)
 	s := startStack(t, dataFolder(t), "DATABASE_URL="+admin, "TEMPORAL_ADDRESS="+temporal)
 	if s.Temporal != temporal || s.Postgres != admin || s.UI != "" {
-		t.Errorf("stack.json says Temporal %s and PostgreSQL %s, UI %q; want those given, and no UI", s.Temporal, s.Postgres, s.UI)
+		t.Errorf("stack.json has Temporal %s, PostgreSQL %s and UI %q; want the given servers and no UI", s.Temporal, s.Postgres, s.UI)
 	}
 	if family := descendants(t, s.ProcessID()); len(family) != 0 {
 		t.Errorf("the stack runs %d processes of its own, want none", len(family))
@@ -360,14 +360,14 @@ func TestGivenServers(t *testing.T) {
 	}
 }
 
-// What cannot start says so in one sentence, with status 1, and leaves nothing running.
+// A stack that cannot start says why in one sentence, exits with status 1, and leaves nothing running.
 func TestRefusals(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { listener.Close() }) // after the parallel subtests
+	t.Cleanup(func() { listener.Close() }) // runs after the parallel subtests
 	taken := listener.Addr().String()
 	file := filepath.Join(t.TempDir(), "file")
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
@@ -412,7 +412,7 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
-// beginning stands where the stack prints. At the first line it looks what has been started, and stops the stack.
+// beginning receives the stack's output. At the first line, it records which servers have been started, and stops the stack.
 type beginning struct {
 	dir  string
 	stop context.CancelFunc
@@ -434,7 +434,7 @@ func (b *beginning) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// Whoever starts the stack sees at once that it does something: before it starts a server, and before it waits for one.
+// The stack prints its first line before it starts a server, and before it waits for one.
 func TestTheFirstLineComesBeforeAnyServer(t *testing.T) {
 	t.Parallel()
 	ctx, stop := context.WithCancel(t.Context())
@@ -443,13 +443,13 @@ func TestTheFirstLineComesBeforeAnyServer(t *testing.T) {
 	cmd.SetOut(b)
 	cmd.SetArgs(append([]string{"--data", b.dir}, freePorts...))
 	if err := cmd.ExecuteContext(ctx); err == nil || err.Error() != "stopped before it was ready" {
-		t.Errorf("the stack ends with %v, want that it was stopped", err)
+		t.Errorf("the stack ends with %v, want it stopped before it was ready", err)
 	}
 	if b.line != "PostgreSQL: starting\n" || len(b.started) > 0 {
 		t.Errorf("at the first line, %q, these have been started: %v; want none", b.line, b.started)
 	}
 
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // takes connections, and never answers
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts connections and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -462,12 +462,12 @@ func TestTheFirstLineComesBeforeAnyServer(t *testing.T) {
 	}
 	defer conn.Close()
 	r.WaitFor("PostgreSQL: the server of DATABASE_URL\n")
-	for err == nil { // the stack has said who it is, and waits
+	for err == nil { // the stack has introduced itself, and waits
 		_ = conn.SetReadDeadline(time.Now().Add(100 * time.Millisecond))
 		_, err = conn.Read(make([]byte, 1000))
 	}
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
-		t.Errorf("at the first line the stack waits for the server no longer (%v)", err)
+		t.Errorf("at the first line, the stack no longer waits for the server (%v)", err)
 	}
 }
 
@@ -484,7 +484,7 @@ func TestInterruptedStart(t *testing.T) {
 		family := descendants(t, r.ProcessID())
 		r.Signal(os.Interrupt)
 		if code := r.Exit(); code != 1 || !strings.HasSuffix(r.Output(), "\nnarthex-dev: stopped before it was ready\n") {
-			t.Errorf("interrupted at %q: status %d, it prints\n%s\nwant status 1 and that it was stopped", moment, code, r.Output())
+			t.Errorf("interrupted at %q: status %d, it prints\n%s\nwant status 1 and a line that says that it was stopped", moment, code, r.Output())
 		}
 		wantNoneOf(t, family)
 	}

@@ -22,8 +22,8 @@ import (
 	"narthex/internal/searchattributes"
 )
 
-// TestUIShowsAFailedSignup looks at a signup that failed in Temporal's UI, as an operator does: with a browser,
-// which has the payloads opened. Each page must show its texts in this order.
+// TestUIShowsAFailedSignup looks at a failed signup in Temporal's UI like an operator: with a browser, which has the
+// payloads opened. Each page must show its texts in this order.
 func TestUIShowsAFailedSignup(t *testing.T) {
 	t.Parallel()
 	b := openBrowser(t)
@@ -100,7 +100,7 @@ func (s *runningStack) rolledBack() (workflow, tenantID string) {
 		}
 		return found.Execution.WorkflowId + "/" + found.Execution.RunId, tenantID
 	}
-	s.t.Fatal("Temporal lists no signup that was rolled back, a minute after one was")
+	s.t.Fatal("Temporal lists no rolled-back signup, a minute after the rollback")
 	return "", ""
 }
 
@@ -110,7 +110,7 @@ type browser struct {
 	ctx context.Context
 }
 
-// openBrowser starts a Chromium that ends with the test, and skips the test where there is none.
+// openBrowser starts a Chromium that ends with the test. Without one, it skips the test.
 func openBrowser(t *testing.T) browser {
 	t.Helper()
 	var path string
@@ -121,13 +121,13 @@ func openBrowser(t *testing.T) browser {
 		}
 	}
 	if path == "" {
-		t.Skip("no chromium, chromium-browser or google-chrome in PATH: Temporal's UI is not looked at")
+		t.Skip("Temporal's UI is not checked: there is no chromium, chromium-browser or google-chrome in PATH")
 	}
 	litter := t.TempDir() // Chromium leaves files in these folders
 	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(path),
 		chromedp.Env("TMPDIR="+litter, "XDG_CONFIG_HOME="+litter, "XDG_CACHE_HOME="+litter),
-		chromedp.NoSandbox,              // root has none, and the pages are our own
-		chromedp.WindowSize(1600, 6000)) // the UI leaves out what one would have to scroll to
+		chromedp.NoSandbox,              // root has no sandbox, and the pages are our own
+		chromedp.WindowSize(1600, 6000)) // the UI doesn't render what one would have to scroll to
 	allocator, stop := chromedp.NewExecAllocator(t.Context(), options...)
 	t.Cleanup(stop)
 	ctx, closeTab := chromedp.NewContext(allocator)
@@ -185,7 +185,7 @@ func (b browser) addColumns(names ...string) {
 	}
 }
 
-// firstMissing returns the first of the texts that does not stand behind those before it.
+// firstMissing returns the first text that doesn't come after the ones before it.
 func firstMissing(shown string, texts []string) string {
 	for _, text := range texts {
 		_, rest, found := strings.Cut(shown, text)
@@ -197,10 +197,10 @@ func firstMissing(shown string, texts []string) string {
 	return ""
 }
 
-// savedQueries are the rows of docs/operate.md's tables that hold a filter.
+// savedQueries matches the rows with a filter in docs/operate.md's tables.
 var savedQueries = regexp.MustCompile("(?m)^\\| .+ \\| `([A-Z]\\w+ (?:=|!=|IN|NOT IN|<|>) .+)` \\|$")
 
-// TestSavedQueries has a Temporal server take the filters that docs/operate.md gives operators.
+// TestSavedQueries checks that a Temporal server accepts the filters in docs/operate.md.
 func TestSavedQueries(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../../docs/operate.md")

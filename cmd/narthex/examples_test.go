@@ -15,10 +15,10 @@ import (
 	"narthex/internal/signup"
 )
 
-// exampleID is the id in examples. The test puts another in its place.
+// exampleID is the id in examples. The test replaces it.
 const exampleID = "01m89x7m6zry4hep2a3rj5z1b8"
 
-// answers are what an example says whose exit status is not 0 here, where there is nothing to do or other tests' runs are.
+// answers are the messages of examples that exit with 1 here, because there is nothing to do or because of other tests' runs.
 var answers = map[string]string{
 	"signups replay --failed":     "signups were not created",
 	"invitations replay --failed": "invitations were not created",
@@ -26,13 +26,13 @@ var answers = map[string]string{
 	"fleet ":                      "narthex: ", // its own tests have runs to steer
 }
 
-// TestExamplesOfTheHelpRun runs every example of every help text, as it stands there except for its ids.
+// TestExamplesOfTheHelpRun runs every example of every help text unchanged, except for ids.
 func TestExamplesOfTheHelpRun(t *testing.T) {
 	t.Parallel()
 	e := newExamples(t)
 	for _, cmd := range allCommands(newCommand()) {
 		if cmd.Deprecated != "" || cmd.HasParent() && cmd.Parent().Name() == "completion" {
-			continue // the old names, and cobra's own texts
+			continue // hidden old names, and cobra's own commands
 		}
 		id := exampleID
 		if prepare, ok := e.ids[strings.TrimPrefix(cmd.CommandPath(), "narthex ")]; ok {
@@ -60,7 +60,7 @@ func exampleAnswer(example string) (answer string, ok bool) {
 	return "", false
 }
 
-// examples are run on a service that has what they need.
+// examples is a service on which examples run, with what they need.
 type examples struct {
 	*inviting
 	folder string                   // has .env, and narthex in bin
@@ -93,7 +93,7 @@ func newExamples(t *testing.T) *examples {
 	return e
 }
 
-// rolledBackSignups has two signups fail, of which one is pat@example.org's, and returns the tenant of the other.
+// rolledBackSignups lets two signups fail, one of them pat@example.org's, and returns the tenant of the other.
 func (e *examples) rolledBackSignups() (tenantID string) {
 	e.t.Helper()
 	e.exec(`ALTER ROLE ` + e.role + ` NOCREATEDB`)
@@ -106,7 +106,7 @@ func (e *examples) rolledBackSignups() (tenantID string) {
 	return e.newTenant(known)
 }
 
-// runningSignup begins a signup that is held for a while.
+// runningSignup starts a signup that is held for a while.
 func (e *examples) runningSignup() (tenantID string) {
 	release := e.held()
 	time.AfterFunc(5*time.Second, release)
@@ -118,14 +118,14 @@ func (e *examples) runningSignup() (tenantID string) {
 	return e.awaitListedTenant(signup.Workflow, tenantID)
 }
 
-// runningInvitation invites pat@example.org, which is held for a while.
+// runningInvitation invites pat@example.org. The invitation is held for a while.
 func (e *examples) runningInvitation() string {
 	time.AfterFunc(5*time.Second, e.hold("admins"))
 	e.invite("pat@example.org")
 	return e.awaitListedTenant(invitation.Workflow, e.tenantID)
 }
 
-// cancelledInvitation waits for the end of the one that was running.
+// cancelledInvitation waits for the end of the invitation that was running.
 func (e *examples) cancelledInvitation() string {
 	e.listed("SignupOutcome = 'rolled_back'")
 	return e.tenantID
@@ -136,7 +136,7 @@ func (e *examples) awaitListedTenant(workflow, tenantID string) string {
 	return tenantID
 }
 
-// orphan is a database that belongs to no church any more, as the last sweep has seen it.
+// orphan makes a database that no longer belongs to a church, and runs a sweep that sees it.
 func (e *examples) orphan() (id string) {
 	e.t.Helper()
 	wantOK(e.t, e.url+"/api/auth/register", applicant())
@@ -150,7 +150,7 @@ func (e *examples) orphan() (id string) {
 	return id
 }
 
-// run runs a line with a shell, in a folder of its own. What runs on is stopped once it is ready.
+// run runs a line with a shell, in its own folder. A command that keeps running is stopped once it is ready.
 func (e *examples) run(line string) (status int, output string) {
 	e.t.Helper()
 	dir, err := os.MkdirTemp(e.folder, "example")

@@ -25,8 +25,8 @@ func (o *operated) inChurch(tenantID, sql string) {
 	}
 }
 
-// TestOperatorsSeeDrift changes one church's database and closes another's, moves a third out of reach, and leaves a
-// fourth behind.
+// TestOperatorsSeeDrift changes one church's database, closes another's, makes a third unreachable, and leaves a fourth
+// behind.
 func TestOperatorsSeeDrift(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t)
@@ -59,7 +59,7 @@ func TestOperatorsSeeDrift(t *testing.T) {
 		"tenant_"+behind+": behind: version 0, newest 1",
 		"narthex: drift in 2 of 5 churches, and 2 could not be compared")
 	if strings.Contains(output, same) {
-		t.Errorf("it prints\n%s\nwant nothing of %s, which is as it should be", output, same)
+		t.Errorf("it prints\n%s\nwant nothing about %s, which has no drift", output, same)
 	}
 
 	wantIn(t, wantPrinted(t, o.variables, "fleet", "drift", "--one", same), "1 of 1 churches have the schema of version 1.")

@@ -32,7 +32,7 @@ import (
 	"narthex/migrations"
 )
 
-// smallSchema is as much of the tenant schema as a branch takes.
+// smallSchema is the part of the tenant schema that branches need.
 var smallSchema = fstest.MapFS{
 	"000001_small.up.sql": {Data: []byte(`
 		CREATE TABLE branches (id text PRIMARY KEY, name text NOT NULL, address text, phone text, description text,
@@ -50,7 +50,7 @@ func nextMigration() map[string]string {
 	}
 }
 
-// testFleet is churches on this release's schema, and the next release's program.
+// testFleet is churches with this release's schema, and the next release's program.
 type testFleet struct {
 	t         *testing.T
 	variables []string
@@ -120,7 +120,7 @@ func (f *testFleet) readKeys() {
 	f.keys, f.issuer = secrets.New(seal, index), tokens.New(signer, "narthex", "narthex-api", time.Now)
 }
 
-// found makes churches on this release's schema.
+// found makes churches with this release's schema.
 func (f *testFleet) found(churches int) {
 	f.t.Helper()
 	reg, err := registry.Open(f.t.Context(), f.urlOf("registry"), f.keys)
@@ -178,7 +178,7 @@ func foundChurch(ctx context.Context, reg *registry.Registry, server *tenantserv
 	return err
 }
 
-// wantVersions compares each church's schema, by its database and by the registry.
+// wantVersions checks each church's schema version, in its database and in the registry.
 func (f *testFleet) wantVersions(when string, want map[string]int) {
 	f.t.Helper()
 	reg := connect(f.t, f.urlOf("registry"))
@@ -194,12 +194,12 @@ func (f *testFleet) wantVersions(when string, want map[string]int) {
 		err = church.QueryRow(f.t.Context(), `SELECT version FROM narthex_migrations.versions WHERE NOT dirty`).Scan(&there)
 		church.Close(context.Background())
 		if err != nil || recorded != version || there != version {
-			f.t.Errorf("%s, %s is at %d, and at %d by the registry (%v), want %d", when, id, there, recorded, err, version)
+			f.t.Errorf("%s, %s is at %d, in the registry at %d (%v), want %d", when, id, there, recorded, err, version)
 		}
 	}
 }
 
-// status is what the next release's program says of the fleet.
+// status returns what the next release's program says about the fleet.
 func (f *testFleet) status() (status fleetStatus) {
 	f.t.Helper()
 	run := f.next(f.t, f.variables, "fleet", "status", "--json")
@@ -217,7 +217,7 @@ func (f *testFleet) command(wantStatus int, want string, arguments ...string) {
 	f.t.Helper()
 	run := f.next(f.t, f.variables, append([]string{"fleet"}, arguments...)...)
 	if status := run.Exit(); status != wantStatus || !strings.Contains(run.Output(), want) {
-		f.t.Errorf("fleet %v: status %d, it prints\n%s\nwant status %d and in it %q", arguments, status, run.Output(), wantStatus, want)
+		f.t.Errorf("fleet %v: status %d, it prints\n%s\nwant status %d and %q in it", arguments, status, run.Output(), wantStatus, want)
 	}
 }
 
@@ -259,7 +259,7 @@ func (f *testFleet) killPostgres() {
 
 // traffic reads and writes in all churches, and logs in, until it is stopped.
 type traffic struct {
-	quiet  atomic.Bool // what fails is not counted
+	quiet  atomic.Bool // failures are not counted
 	failed atomic.Pointer[string]
 	done   atomic.Int64
 	group  sync.WaitGroup
@@ -320,7 +320,7 @@ func (tr *traffic) ask(ctx context.Context, method, url, token, body string) {
 	}
 }
 
-// wrongWith sends a request, and returns what is wrong with its answer, or "".
+// wrongWith sends a request, and returns what is wrong with the answer, or "".
 func wrongWith(request *http.Request) string {
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
@@ -349,12 +349,12 @@ func (tr *traffic) end(t *testing.T) {
 
 const fleetSize = 300
 
-// The whole fleet is brought to the next release's schema while both releases serve it, churches sign up, the worker and
-// PostgreSQL are killed, and the run is paused; then the run is taken back.
-func TestAFleetIsBroughtForward(t *testing.T) {
+// The fleet is migrated to the next release's schema while both releases serve it, churches sign up, the worker and
+// PostgreSQL are killed, and the run is paused. Then the run is undone.
+func TestAFleetIsMigratedWhileInUse(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("it takes minutes, and all of it runs in processes of their own")
+		t.Skip("it takes minutes, and everything runs in separate processes")
 	}
 	f := newTestFleet(t, fleetSize)
 	broken := f.churches[fleetSize/2]
@@ -388,13 +388,13 @@ func TestAFleetIsBroughtForward(t *testing.T) {
 	want[broken]--
 	f.wantVersions("after the run", want)
 	if failures := f.status().Runs[0].Failures; len(failures) != 1 || failures[0].TenantID != broken || failures[0].SQLState != "42701" {
-		t.Errorf("the failures are %+v, want %s alone, with 42701", failures, broken)
+		t.Errorf("the failures are %+v, want only %s, with 42701", failures, broken)
 	}
 	f.command(0, "1 churches are behind", "status")
 	f.takeBack(run, want)
 }
 
-// lock keeps a church's table from being changed, until it is released.
+// lock locks a church's table until it is released, so that it can't be changed.
 func (f *testFleet) lock(id string) (release func()) {
 	f.t.Helper()
 	tx, err := connect(f.t, f.urlOf("tenant_"+id)).Begin(f.t.Context())
@@ -412,7 +412,7 @@ func (f *testFleet) lock(id string) (release func()) {
 	}
 }
 
-// signUpSome signs up people whose logins are then told apart by the throttles.
+// signUpSome signs up several people, because throttles limit the logins of one.
 func signUpSome(t *testing.T, api string) (people []map[string]string, tenantIDs []string) {
 	t.Helper()
 	for range 4 {
@@ -423,12 +423,12 @@ func signUpSome(t *testing.T, api string) (people []map[string]string, tenantIDs
 	return people, tenantIDs
 }
 
-// pauseAndResume pauses a run, signs a church up, and lets the run go on.
+// pauseAndResume pauses a run, signs a church up, and resumes the run.
 func (f *testFleet) pauseAndResume(run, api string) (tenantID string) {
 	f.t.Helper()
 	f.command(0, "is paused", "pause")
 	f.await("it is paused", func(r runStatus) bool { return r.State == fleet.Paused })
-	time.Sleep(time.Second) // the churches in hand
+	time.Sleep(time.Second) // churches that are being changed
 	paused := f.status().Runs[0].Tally
 	tenantID = wantOK(f.t, api+"/api/auth/register", applicant())["tenantId"].(string)
 	time.Sleep(time.Second)
@@ -440,7 +440,7 @@ func (f *testFleet) pauseAndResume(run, api string) (tenantID string) {
 	return tenantID
 }
 
-// killWorker kills the worker and starts another, and waits until that has changed churches too.
+// killWorker kills the worker, starts another, and waits until that has changed churches too.
 func (f *testFleet) killWorker(worker *testenv.Run) {
 	f.t.Helper()
 	worker.Signal(syscall.SIGKILL)
@@ -450,7 +450,7 @@ func (f *testFleet) killWorker(worker *testenv.Run) {
 	f.await("more are changed after the worker was killed", func(r runStatus) bool { return r.Tally.Changed > changed+20 })
 }
 
-// takeBack undoes a run, and checks that exactly its churches are where they were.
+// takeBack undoes a run, and checks that exactly its churches have their old version.
 func (f *testFleet) takeBack(run string, want map[string]int) {
 	f.t.Helper()
 	reg := connect(f.t, f.urlOf("registry"))
@@ -472,13 +472,13 @@ func (tr *traffic) settle(t *testing.T) {
 	before := tr.done.Load()
 	for deadline := time.Now().Add(time.Minute); tr.done.Load() < before+100; time.Sleep(50 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			t.Fatal("a minute after PostgreSQL was started again hardly any request is answered")
+			t.Fatal("a minute after PostgreSQL's restart, hardly any request is answered")
 		}
 	}
 	tr.quiet.Store(false)
 }
 
-// await waits until the newest run is as wanted.
+// await waits until the newest run meets a condition.
 func (f *testFleet) await(what string, so func(runStatus) bool) (runID string) {
 	f.t.Helper()
 	var last runStatus
@@ -489,6 +489,6 @@ func (f *testFleet) await(what string, so func(runStatus) bool) (runID string) {
 			}
 		}
 	}
-	f.t.Fatalf("%s: not so after 3 minutes, but %+v", what, last)
+	f.t.Fatalf("%s: not true after 3 minutes, but %+v", what, last)
 	return ""
 }

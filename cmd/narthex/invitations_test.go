@@ -11,19 +11,19 @@ import (
 	"narthex/internal/invitation"
 )
 
-// inviting is a service with a church, whose invitations wait at their first step while they are held.
+// inviting is a service with a church. Invitations can be held at their first step.
 type inviting struct {
 	*operated
 	tenantID, accessToken string
 }
 
-// newInviting has the API answer an invitation with 202 and its token after a short wait.
+// newInviting starts a service whose API answers an invitation with 202 and its token after a short wait.
 func newInviting(t *testing.T) *inviting {
 	t.Helper()
 	i := &inviting{operated: newOperated(t, "SIGNUP_WAIT=1s")}
 	i.exec(`ALTER ROLE ` + i.role + ` CREATEDB`)
 	person := applicant()
-	i.await("a church", func() bool { // its signup may take longer than the wait
+	i.await("a church", func() bool { // the signup may take longer than the wait
 		status, _ := post(t, i.url+"/api/auth/register", person)
 		return status == http.StatusCreated || status == http.StatusConflict
 	})
@@ -37,7 +37,7 @@ func newInviting(t *testing.T) *inviting {
 	return i
 }
 
-// invite asks for an invitation, and returns how that is answered.
+// invite asks for an invitation, and returns the answer.
 func (i *inviting) invite(email string) (status int, token string) {
 	i.t.Helper()
 	body, err := json.Marshal(map[string]string{"email": email, "firstName": "Kim", "lastName": "Muster"})
@@ -62,7 +62,7 @@ func (i *inviting) invite(email string) (status int, token string) {
 	return response.StatusCode, answer.InvitationToken
 }
 
-// wantAccepted lets the bearer of a token choose a password.
+// wantAccepted accepts an invitation with its token.
 func (i *inviting) wantAccepted(token string) {
 	i.t.Helper()
 	body := map[string]string{"invitationToken": token, "password": "a password of mine"}
@@ -71,13 +71,14 @@ func (i *inviting) wantAccepted(token string) {
 	}
 }
 
-// listed waits until Temporal lists an invitation of the church that meets a condition, and returns its workflow id.
+// listed waits until Temporal lists an invitation of the church that meets a condition, and returns the workflow id.
 func (i *inviting) listed(condition string) (workflowID string) {
 	i.t.Helper()
 	return i.awaitListed(invitation.Workflow, i.tenantID, condition)
 }
 
-// TestOperatorsActOnInvitations cancels, shows, replays and watches one, in the words of `narthex signups`.
+// TestOperatorsActOnInvitations cancels, shows, replays and watches an invitation. The output is worded like that of
+// `narthex signups`.
 func TestOperatorsActOnInvitations(t *testing.T) {
 	t.Parallel()
 	i := newInviting(t)
@@ -88,7 +89,7 @@ func TestOperatorsActOnInvitations(t *testing.T) {
 		t.Fatalf("invite: %d and the token %q, want 202 and one", status, token)
 	}
 	workflowID := i.listed("ExecutionStatus = 'Running'")
-	wantIn(t, wantPrinted(t, i.variables, "invitations", "cancel", i.tenantID), // before its first step is given up
+	wantIn(t, wantPrinted(t, i.variables, "invitations", "cancel", i.tenantID), // before its first step gives up
 		"The invitation was asked to stop, and rolls back: narthex invitations watch "+i.tenantID)
 	_, output := narthex(t, i.variables, "invitations", "replay", workflowID)
 	wantIn(t, output, "not replayed: it is running")
@@ -122,7 +123,7 @@ func TestOperatorsActOnInvitations(t *testing.T) {
 	wantIn(t, shown.Output(), "outcome created")
 }
 
-// A terminated invitation goes on with what it has made: that locked the email.
+// A replay of a terminated invitation continues with what it has made, which locked the email.
 func TestOperatorsReplayAnInvitationThatWasTerminated(t *testing.T) {
 	t.Parallel()
 	i := newInviting(t)
@@ -152,14 +153,14 @@ func TestOperatorsReplayAnInvitationThatWasTerminated(t *testing.T) {
 }
 
 // Two invitations of one church are told apart by their workflow ids. One that PostgreSQL refused is shown with the cause
-// in words; one whose email another church has by now isn't replayed.
+// in words. One whose email belongs to another church by now isn't replayed.
 func TestInvitationsThatCanNotBeReplayed(t *testing.T) {
 	t.Parallel()
 	i := newInviting(t)
 	person := applicant()
 	i.change(`ALTER TABLE admin_email_index ADD CONSTRAINT closed CHECK (false) NOT VALID`)
 	if status, _ := i.invite(person["email"]); status != http.StatusInternalServerError && status != http.StatusAccepted {
-		t.Errorf("invite: status %d, want 500, or 202 of one that takes long", status)
+		t.Errorf("invite: status %d, want 500, or 202 if it takes long", status)
 	}
 	first := i.listed("SignupOutcome = 'rolled_back'")
 	wantIn(t, wantPrinted(t, i.variables, "invitations", "show", i.tenantID), "failed IndexInvitedEmail (Database)",
@@ -188,7 +189,7 @@ func TestInvitationsThatCanNotBeReplayed(t *testing.T) {
 	}
 }
 
-// A church that is gone can't be joined: the replay rolls back and says why.
+// Nobody can join a church that no longer exists: the replay rolls back and says why.
 func TestAnInvitationToAChurchThatIsGone(t *testing.T) {
 	t.Parallel()
 	i := newInviting(t)

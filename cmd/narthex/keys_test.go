@@ -10,7 +10,7 @@ import (
 	"narthex/internal/dev/testenv"
 )
 
-// with returns the environment with what a command has printed as lines of NAME='value'.
+// with returns the environment plus the NAME='value' lines that a command has printed.
 func with(environment []string, printed string) []string {
 	environment = append([]string{}, environment...)
 	for line := range strings.Lines(printed) {
@@ -38,8 +38,8 @@ func wantOK(t *testing.T, url string, body map[string]string) map[string]any {
 	return answer
 }
 
-// TestKeysAreReplacedWhileTheServiceRuns goes through what the help of `keys rotate` says, with several
-// processes: at each stage, processes of this stage and of the one before serve side by side.
+// TestKeysAreReplacedWhileTheServiceRuns follows the help of `keys rotate`. At each stage, processes of this stage and of
+// the previous one serve at the same time.
 func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
 	t.Parallel()
 	variables := append(environment(t, sharedTemporal(t)), "SIGNUP_WAIT=1m")
@@ -68,11 +68,11 @@ func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
 	}
 	for _, want := range []string{"registry, admins: 2 rows", "tenant 3 of 3", "Everything is sealed under the primary keys."} {
 		if !strings.Contains(resealed, want) {
-			t.Errorf("reseal printed\n%swant in it %q", resealed, want)
+			t.Errorf("reseal printed\n%swant %q in it", resealed, want)
 		}
 	}
 	if again := wantPrinted(t, variables, "keys", "reseal"); strings.Contains(again, "registry, admins") {
-		t.Errorf("reseal found something to do again:\n%s", again)
+		t.Errorf("a second reseal found something to do:\n%s", again)
 	}
 }
 

@@ -30,13 +30,13 @@ func narthex(t *testing.T, environment []string, arguments ...string) (status in
 	return r.Exit(), r.Output()
 }
 
-// wantRefusal expects narthex to say one sentence, and nothing else, with status 1.
+// wantRefusal expects narthex to print one sentence, nothing else, and to exit with 1.
 func wantRefusal(t *testing.T, want string, environment []string, arguments ...string) {
 	t.Helper()
 	wantRefused(t, 1, want, environment, arguments...)
 }
 
-// wantMisused expects the same with the status of a command that was called wrongly.
+// wantMisused expects the same with the status for wrong usage.
 func wantMisused(t *testing.T, want string, environment []string, arguments ...string) {
 	t.Helper()
 	wantRefused(t, 2, want, environment, arguments...)
@@ -53,7 +53,7 @@ func wantRefused(t *testing.T, wantStatus int, want string, environment []string
 	}
 }
 
-// environment configures narthex for a registry of the test's own, and for the given Temporal.
+// environment configures narthex for the test's own registry and the given Temporal.
 func environment(t *testing.T, temporal string) []string {
 	t.Helper()
 	keys, err := config.NewKeys()
@@ -63,7 +63,7 @@ func environment(t *testing.T, temporal string) []string {
 	variables := []string{
 		"REGISTRY_URL=" + testenv.NewDatabase(t), "TENANT_SERVER_URL=" + testenv.PostgresURL(t),
 		"TEMPORAL_ADDRESS=" + temporal, "TASK_QUEUE=signups-" + strings.ToLower(rand.Text()), "HTTP_ADDRESS=127.0.0.1:0",
-		"DATABASE_POOL_SIZE=0", // the tests' server has better things to do
+		"DATABASE_POOL_SIZE=0", // it would only burden the tests' server
 	}
 	for name, value := range keys {
 		variables = append(variables, name+"="+value)
@@ -114,7 +114,7 @@ func TestKeysNewFillsAnEnvironmentFile(t *testing.T) {
 	for line := range strings.Lines(output) {
 		name, value, _ := strings.Cut(strings.TrimSpace(line), "=")
 		if names = append(names, name); len(value) < 20 {
-			t.Errorf("%s=%s is no key", name, value)
+			t.Errorf("%s=%s is not a key", name, value)
 		}
 	}
 	if want := []string{"CODEC_TOKEN", "INDEX_KEYSET", "SEAL_KEYSET", "TOKEN_KEY"}; status != 0 || !slices.Equal(names, want) {
@@ -125,7 +125,7 @@ func TestKeysNewFillsAnEnvironmentFile(t *testing.T) {
 	}
 }
 
-func TestWhatIsMissingOrMalformedIsNamed(t *testing.T) {
+func TestMissingAndMalformedSettingsAreNamed(t *testing.T) {
 	t.Parallel()
 	nowhere := filepath.Join(t.TempDir(), "missing.env")
 	wantRefusal(t, "REGISTRY_URL is not set", nil, "migrate")
@@ -167,7 +167,7 @@ func TestSchemaKeysAndAddressAreCheckedAtTheStart(t *testing.T) {
 	wantRefusal(t, "the codec address "+taken+" is taken",
 		append(variables, "HTTP_ADDRESS=127.0.0.1:0", "CODEC_ADDRESS="+taken, "CODEC_TOKEN="+strings.Repeat("t", 32)), "api")
 
-	other := environment(t, "127.0.0.1:1") // with keys of its own
+	other := environment(t, "127.0.0.1:1") // with other keys
 	for _, name := range []string{"SEAL_KEYSET", "INDEX_KEYSET"} {
 		wantRefusal(t, name+" is not the keyset that the registry was written under", append(variables, variable(other, name)), "api")
 	}
@@ -178,8 +178,8 @@ func variable(environment []string, name string) string {
 	return environment[slices.IndexFunc(environment, func(v string) bool { return strings.HasPrefix(v, name+"=") })]
 }
 
-// The test's server is as PostgreSQL comes, and Narthex its superuser: both are told.
-func TestMigrateSaysWhatASuperuserHasYetToDo(t *testing.T) {
+// The test's server has PostgreSQL's defaults, and Narthex is its superuser. Migrate points out both.
+func TestMigrateSaysWhatASuperuserMustStillDo(t *testing.T) {
 	t.Parallel()
 	status, output := narthex(t, environment(t, "127.0.0.1:1"), "migrate")
 	for _, want := range []string{
@@ -187,7 +187,7 @@ func TestMigrateSaysWhatASuperuserHasYetToDo(t *testing.T) {
 		"REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC;", "GRANT CONNECT ON DATABASE postgres TO narthex;",
 	} {
 		if status != 0 || !strings.Contains(output, want) {
-			t.Errorf("status %d, it prints\n%swant status 0, and in it %q", status, output, want)
+			t.Errorf("status %d, it prints\n%swant status 0 and %q in it", status, output, want)
 		}
 	}
 }
@@ -203,15 +203,15 @@ func TestMigrateCanBeRunAgain(t *testing.T) {
 	}
 }
 
-// API and worker are two processes here, as in production. The worker is stopped while signups are
-// under way, and one of a newer release takes over: every signup ends whole.
+// API and worker are two processes here, as in production. The worker is stopped while signups are running, and one of a
+// newer release takes over. Every signup completes.
 func TestWorkersCanBeReplaced(t *testing.T) {
 	t.Parallel()
 	variables := environment(t, sharedTemporal(t))
 	if status, output := narthex(t, variables, "migrate"); status != 0 {
 		t.Fatal(output)
 	}
-	api := testenv.Start(t, append(variables, "SIGNUP_WAIT=1m"), "narthex", "api") // a slow machine is not the point
+	api := testenv.Start(t, append(variables, "SIGNUP_WAIT=1m"), "narthex", "api") // this doesn't test the speed
 	url := ready(api)
 	worker := testenv.Start(t, append(variables, "BUILD_ID=1"), "narthex", "worker")
 	worker.WaitFor(`"msg":"ready"`)
@@ -244,7 +244,7 @@ func TestWorkersCanBeReplaced(t *testing.T) {
 	wantOnlyActiveTenants(t, variables)
 }
 
-// A stop lets the request in hand be answered.
+// A process that is stopped still answers the current request.
 func TestStopWaitsForRequests(t *testing.T) {
 	t.Parallel()
 	variables := environment(t, sharedTemporal(t))
@@ -261,7 +261,7 @@ func TestStopWaitsForRequests(t *testing.T) {
 	time.Sleep(150 * time.Millisecond) // it is being worked on
 	serve.Signal(syscall.SIGTERM)
 	if status := <-answer; status != http.StatusCreated {
-		t.Errorf("the request in hand was answered with %d, want 201", status)
+		t.Errorf("the current request was answered with %d, want 201", status)
 	}
 	if status := serve.Exit(); status != 0 {
 		t.Errorf("after SIGTERM the exit status is %d, want 0", status)

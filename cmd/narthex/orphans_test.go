@@ -9,7 +9,7 @@ import (
 	"narthex/internal/orphan"
 )
 
-// TestOperatorsSeeAndKeepOrphans takes a church's rows away, so that its database is an orphan.
+// TestOperatorsSeeAndKeepOrphans removes a church's rows, so that its database becomes an orphan.
 func TestOperatorsSeeAndKeepOrphans(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t)
@@ -38,7 +38,7 @@ func TestOperatorsSeeAndKeepOrphans(t *testing.T) {
 	wantRefusal(t, "the orphans cannot be listed", append(o.variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"), "orphans", "list")
 }
 
-// TestASweepThatFailsExits1 takes away the right to rename databases.
+// TestASweepThatFailsExits1 revokes the right to rename databases.
 func TestASweepThatFailsExits1(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t)
@@ -65,7 +65,7 @@ func (o *operated) change(sql string) {
 	}
 }
 
-// TestRemovingAnOrphanFreesItsEmail terminates a signup, whose email is then locked, and removes what it left.
+// TestRemovingAnOrphanFreesItsEmail terminates a signup, which leaves its email locked, and removes what it left behind.
 func TestRemovingAnOrphanFreesItsEmail(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t)
@@ -86,7 +86,7 @@ func TestRemovingAnOrphanFreesItsEmail(t *testing.T) {
 		return err == nil && !waits
 	})
 	if status, answer := post(t, o.url+"/api/auth/register", person); status/100 == 2 {
-		t.Fatalf("register: status %d, %v; want the email locked by what the terminated signup left", status, answer)
+		t.Fatalf("register: status %d, %v; want 409, because the terminated signup still holds the email", status, answer)
 	}
 
 	printed := wantPrinted(t, o.variables, "orphans", "remove", tenantID)

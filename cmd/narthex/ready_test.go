@@ -9,7 +9,7 @@ import (
 	"narthex/internal/dev/testenv"
 )
 
-// TestOperatorsSeeReadyDatabases waits for a worker to make them.
+// TestOperatorsSeeReadyDatabases waits until a worker has made them.
 func TestOperatorsSeeReadyDatabases(t *testing.T) {
 	t.Parallel()
 	variables := append(environment(t, sharedTemporal(t)), "DATABASE_POOL_SIZE=2")
@@ -32,7 +32,7 @@ func TestOperatorsSeeReadyDatabases(t *testing.T) {
 		"SERVER SCHEMA TEMPLATE READY OLDEST 127.0.0.1:", " 1 tenant_template_v1_", " 2 20")
 	const deprecated = "Command \"status\" is deprecated, use \"narthex ready status\"\n"
 	if old := wantPrinted(t, variables, "pool", "status", "--json"); old != deprecated+output && old != output+deprecated {
-		t.Errorf("under the command's old name it prints\n%s\nwant a word of its deprecation and\n%s", old, output)
+		t.Errorf("under its old name, the command prints\n%s\nwant a deprecation warning and\n%s", old, output)
 	}
 	if help := wantPrinted(t, variables, "--help"); strings.Contains(help, "pool") {
 		t.Errorf("the help names the old command:\n%s", help)

@@ -10,7 +10,7 @@ import (
 	"narthex/internal/dev/testenv"
 )
 
-// newReleases is a service of which the API runs, and no worker yet.
+// newReleases starts a service's API, but no worker yet.
 func newReleases(t *testing.T) *operated {
 	t.Helper()
 	o := &operated{t: t, variables: append(environment(t, sharedTemporal(t)), "SIGNUP_WAIT=2m")}
@@ -24,13 +24,13 @@ func newReleases(t *testing.T) *operated {
 // of returns the variables of a release.
 func (o *operated) of(release string) []string { return append(o.variables, "BUILD_ID="+release) }
 
-// worker starts a worker of a release, and expects it to say of the release what is wanted.
+// worker starts a worker of a release, and expects a line about the release.
 func (o *operated) worker(release, want string) *testenv.Run {
 	o.t.Helper()
 	worker := testenv.Start(o.t, o.of(release), "narthex", "worker")
 	worker.WaitFor(`"msg":"ready"`)
 	if !strings.Contains(worker.Output(), want) {
-		o.t.Errorf("the worker of release %s says\n%s\nwant in it %q", release, worker.Output(), want)
+		o.t.Errorf("the worker of release %s says\n%s\nwant %q in it", release, worker.Output(), want)
 	}
 	return worker
 }
@@ -40,8 +40,8 @@ const (
 	waits     = "Another release is current"
 )
 
-// wantSignupBy signs churches up until worker finishes one: that a release has become current takes a moment
-// to reach all of Temporal.
+// wantSignupBy signs churches up until worker finishes one. It takes a moment until all of Temporal knows that a release
+// has become current.
 func (o *operated) wantSignupBy(worker *testenv.Run) {
 	o.t.Helper()
 	finished := func() int { return strings.Count(worker.Output(), "Saga ended") }
@@ -50,15 +50,15 @@ func (o *operated) wantSignupBy(worker *testenv.Run) {
 		if status, answer := post(o.t, o.url+"/api/auth/register", applicant()); status != http.StatusCreated {
 			o.t.Fatalf("register: %d, %v; want 201", status, answer)
 		}
-		time.Sleep(200 * time.Millisecond) // until what it has logged is read
+		time.Sleep(200 * time.Millisecond) // until its log has been read
 		if finished() > before {
 			return
 		}
 	}
-	o.t.Error("the worker has finished no signup for three minutes, want one")
+	o.t.Error("the worker finished no signup within three minutes")
 }
 
-// A rollback that is stuck goes on with the new release's workers once the old one's are gone.
+// A stuck rollback continues on the new release's workers once the old one's are gone.
 func TestNewReleaseTakesOverWhatIsInFlight(t *testing.T) {
 	t.Parallel()
 	o := newReleases(t)
@@ -69,7 +69,7 @@ func TestNewReleaseTakesOverWhatIsInFlight(t *testing.T) {
 	newer := o.worker("2", isCurrent)
 	older.Signal(syscall.SIGTERM)
 	if status := older.Exit(); status != 0 || strings.Contains(older.Output(), "Saga ended") {
-		t.Errorf("the older release's worker ended with status %d, want 0 and the signup not ended", status)
+		t.Errorf("the older release's worker ended with status %d, want 0 and the signup still running", status)
 	}
 	letGo()
 	if got := <-answered; got != "500 /problems/signup-rolled-back" {
@@ -80,23 +80,23 @@ func TestNewReleaseTakesOverWhatIsInFlight(t *testing.T) {
 	wantOnlyActiveTenants(t, o.variables)
 }
 
-func TestOlderReleaseComesBackByPromotionAlone(t *testing.T) {
+func TestOlderReleaseReturnsOnlyByPromotion(t *testing.T) {
 	t.Parallel()
 	o := newReleases(t)
 	newer := o.worker("2", isCurrent)
 	older := o.worker("1", waits)
 	o.wantSignupBy(newer)
-	o.url = ready(testenv.Start(t, o.of("0"), "narthex", "serve")) // what it starts, it does not take
+	o.url = ready(testenv.Start(t, o.of("0"), "narthex", "serve")) // what its API starts, its worker doesn't get
 	o.wantSignupBy(newer)
 	wantIn(t, wantPrinted(t, o.of("1"), "worker", "promote"), "Release 1 is current.")
 	o.wantSignupBy(older)
-	o.worker("2", waits) // a restart undoes no promotion
+	o.worker("2", waits) // a restart doesn't undo a promotion
 	o.wantSignupBy(older)
 	wantRefusal(t, "no worker of release 3 is running: start one with `narthex worker`", o.of("3"), "worker", "promote")
 	o.wantSignupBy(o.worker("3", isCurrent))
 }
 
-// A signup that nobody has taken yet is not lost on the way to the first release.
+// A signup that is waiting for a worker is not lost when the first release starts.
 func TestFirstReleaseTakesWhatWaits(t *testing.T) {
 	t.Parallel()
 	o := newReleases(t)

@@ -15,7 +15,7 @@ import (
 	"narthex/internal/signup"
 )
 
-// The command that a list gives for what it has left out lists exactly that, page by page.
+// A truncated list prints a command that lists exactly the rest, page by page.
 func TestAListSaysHowToGetTheRest(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t)
@@ -36,7 +36,7 @@ func TestAListSaysHowToGetTheRest(t *testing.T) {
 		table, hint, more := strings.Cut(output, "There are more: narthex ")
 		lines := strings.Split(strings.TrimSpace(table), "\n")
 		if len(lines) != 2 {
-			t.Fatalf("narthex %v prints\n%s\nwant a head and one signup", words, output)
+			t.Fatalf("narthex %v prints\n%s\nwant a header and one signup", words, output)
 		}
 		listed = append(listed, strings.Fields(lines[1])[2])
 		if words = nil; more {
@@ -50,11 +50,11 @@ func TestAListSaysHowToGetTheRest(t *testing.T) {
 	}
 	status, whole := narthex(t, o.variables, "signups", "list", "--json", "--limit", "1000", "--since", began)
 	if strings.Contains(whole, "There are more") || status != 0 {
-		t.Errorf("a list of all: status %d, it says that there are more:\n%s", status, whole)
+		t.Errorf("a complete list: status %d, it says that there are more:\n%s", status, whole)
 	}
 }
 
-// newTenant returns the tenant of a signup that was rolled back and is not among the known ones, once Temporal lists it.
+// newTenant waits until Temporal lists a rolled-back signup that isn't among the known ones, and returns its tenant.
 func (o *operated) newTenant(known []string) (tenant string) {
 	o.t.Helper()
 	const selectOther = `SELECT tenant_id FROM audit_log WHERE tenant_id <> ALL($1)`
@@ -82,8 +82,8 @@ func (o *operated) awaitListed(workflow, tenantID, condition string) (workflowID
 	return workflowID
 }
 
-// TestAListOfWhatFailed goes through a drill: a signup is terminated, and its applicant tries again in vain; another
-// is rolled back; a third is fine. What needs somebody is listed until it is replayed, in the words of `show`.
+// TestAListOfWhatFailed replays a drill: a signup is terminated, and its applicant tries again in vain; another is rolled
+// back; a third succeeds. The failed ones are listed until they are replayed, in the words of `show`.
 func TestAListOfWhatFailed(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t)
@@ -105,10 +105,10 @@ func TestAListOfWhatFailed(t *testing.T) {
 	}
 	for tenant, want := range map[string]string{rolledBack: "rolled_back", stuck: "terminated", created: "created"} {
 		if words[tenant] != want {
-			t.Errorf("of the tenant %s it says %q, want %q", tenant, words[tenant], want)
+			t.Errorf("for the tenant %s it says %q, want %q", tenant, words[tenant], want)
 		}
 	}
-	if len(words) != 4 { // with the second try
+	if len(words) != 4 { // including the second try
 		t.Errorf("%d signups are listed, want 4: %v", len(words), words)
 	}
 	o.wantFailed(stuck, rolledBack)
@@ -120,7 +120,7 @@ func TestAListOfWhatFailed(t *testing.T) {
 	if session["tenantId"] != stuck {
 		t.Errorf("login leads to %v, want the tenant %s that was replayed", session["tenantId"], stuck)
 	}
-	// It fails for other tests' signups, which have other keys.
+	// It fails for the signups of other tests, which have other keys.
 	_, output := narthex(t, o.variables, "signups", "replay", "--failed", "--since", "1d")
 	wantIn(t, output, ", "+rolledBack+": created")
 }
@@ -161,8 +161,8 @@ func (o *operated) wantFailed(want ...string) {
 	}
 }
 
-// Whose email another church has by now is not replayed: its saga would roll back.
-func TestAReplayIsRefusedWhereAnotherChurchHasTheEmail(t *testing.T) {
+// A signup whose email belongs to another church by now isn't replayed, because its saga would roll back.
+func TestAReplayIsRefusedIfAnotherChurchHasTheEmail(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t)
 	person := applicant()
@@ -177,7 +177,7 @@ func TestAReplayIsRefusedWhereAnotherChurchHasTheEmail(t *testing.T) {
 		t.Errorf("replay: status %d, want 1", status)
 	}
 	if after := wantPrinted(t, o.variables, "signups", "show", first); after != before {
-		t.Errorf("the refused replay has changed what `show` says from\n%s\nto\n%s", before, after)
+		t.Errorf("the refused replay changed what `show` says from\n%s\nto\n%s", before, after)
 	}
 	wantIn(t, wantPrinted(t, o.variables, "signups", "show", second), "outcome created")
 	unreachable := slices.Concat(o.variables, []string{"REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"})

@@ -20,18 +20,18 @@ import (
 	"narthex/internal/runs"
 )
 
-// operated is a service with a role that may not make databases until it is allowed to.
+// operated is a service whose role may not create databases until the test allows it.
 type operated struct {
 	t         *testing.T
 	variables []string
 	url       string
-	api       *testenv.Run // where it is a process of its own
+	api       *testenv.Run // if it is a separate process
 	server    *pgx.Conn    // as superuser
 	registry  *pgx.Conn
 	role      string
 }
 
-// newOperated starts a service with these variables, in addition to those that it needs.
+// newOperated starts a service with these variables in addition to those that it needs.
 func newOperated(t *testing.T, more ...string) *operated {
 	t.Helper()
 	o := &operated{t: t, role: "service_" + ids.New(), server: connect(t, testenv.PostgresURL(t))}
@@ -66,7 +66,7 @@ func (o *operated) exec(sql string) {
 	}
 }
 
-// list returns what `signups list` says, newest first, once it says of the newest what is wanted.
+// list waits until `signups list` shows the newest signup as wanted, and returns the list, newest first.
 func (o *operated) list(newest string) (entries []runs.Entry) {
 	o.t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); ; time.Sleep(100 * time.Millisecond) {
@@ -90,7 +90,7 @@ func (o *operated) host() string {
 	return postgres.ServerName(config.Host, int(config.Port))
 }
 
-// own keeps the entries of signups that this registry's audit log, or its rows, know.
+// own returns the entries of signups that this registry's audit log or rows contain.
 func (o *operated) own(entries []runs.Entry) (own []runs.Entry) {
 	o.t.Helper()
 	for _, e := range entries {
@@ -112,12 +112,12 @@ func wantIn(t *testing.T, output string, wanted ...string) {
 	t.Helper()
 	for _, want := range wanted {
 		if !strings.Contains(strings.Join(strings.Fields(output), " "), want) {
-			t.Errorf("it prints\n%s\nwant in it %q", output, want)
+			t.Errorf("it prints\n%s\nwant %q in it", output, want)
 		}
 	}
 }
 
-// wantShown reads a failed signup by each of its names, and watches it.
+// wantShown shows a failed signup by each of its names, and watches it.
 func wantShown(o *operated, email string, failed runs.Entry, publicID string) {
 	t := o.t
 	t.Helper()
@@ -150,7 +150,7 @@ func wantShown(o *operated, email string, failed runs.Entry, publicID string) {
 	}
 }
 
-// TestOperatorsSeeAndReplayAFailedSignup goes the way of somebody on call.
+// TestOperatorsSeeAndReplayAFailedSignup does what an operator on call does.
 func TestOperatorsSeeAndReplayAFailedSignup(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t)
@@ -168,7 +168,7 @@ func TestOperatorsSeeAndReplayAFailedSignup(t *testing.T) {
 
 	wantShown(o, person["email"], failed, problem["signupId"].(string))
 
-	post(t, o.url+"/api/auth/register", person) // again, and as a tenant of its own
+	post(t, o.url+"/api/auth/register", person) // again, with a tenant of its own
 	earlier := failed
 	for failed.TenantID == earlier.TenantID {
 		failed = o.list("rolled_back")[0]
@@ -177,7 +177,7 @@ func TestOperatorsSeeAndReplayAFailedSignup(t *testing.T) {
 	if status != 1 {
 		t.Errorf("replay of the earlier one while the cause is there: status %d, want 1\n%s", status, output)
 	}
-	wantIn(t, output, "1 of 1, "+earlier.TenantID+": rolled back: CreateDatabase (Database)") // it is this one that is replayed
+	wantIn(t, output, "1 of 1, "+earlier.TenantID+": rolled back: CreateDatabase (Database)") // this one is replayed, not the later one
 	status, output = narthex(t, o.variables, "signups", "replay", failed.TenantID)
 	if status != 1 {
 		t.Errorf("replay while the cause is there: status %d, want 1\n%s", status, output)
@@ -224,7 +224,7 @@ func (o *operated) held() (release func()) {
 	return o.hold("tenants")
 }
 
-// hold lets nobody write to a table of the registry until it is released.
+// hold blocks writes to a table of the registry until it is released.
 func (o *operated) hold(table string) (release func()) {
 	o.t.Helper()
 	lock := connect(o.t, o.registry.Config().ConnString())
@@ -242,9 +242,8 @@ func (o *operated) hold(table string) (release func()) {
 	}
 }
 
-// begin starts a signup that is held, and returns how it is answered, and which it is, once the quick attempt of
-// the step that is held has been given up. It does not ask narthex, which may take too long: after 8.5 seconds
-// the signup begins to roll back.
+// begin starts a signup that is held. When the held step's quick attempt has given up, it returns the signup's answer and
+// ids. It does not ask narthex, which may take too long: after 8.5 seconds, the signup starts to roll back.
 func (o *operated) begin(temporal client.Client, person map[string]string) (answered chan string, tenantID, workflowID string) {
 	o.t.Helper()
 	answered, tenantID, workflowID = o.beginQuickly(temporal, person)
@@ -274,12 +273,12 @@ func (o *operated) beginQuickly(temporal client.Client, person map[string]string
 	return answered, tenantID, workflowID
 }
 
-// await waits until something is there.
+// await waits until there returns true.
 func (o *operated) await(what string, there func() bool) {
 	o.t.Helper()
 	for deadline := time.Now().Add(3 * time.Minute); !there(); time.Sleep(20 * time.Millisecond) {
 		if time.Now().After(deadline) {
-			o.t.Fatalf("%s is not there after three minutes", what)
+			o.t.Fatalf("waited three minutes for %s", what)
 		}
 	}
 }
@@ -294,7 +293,7 @@ func dialShared(t *testing.T) client.Client {
 	return temporal
 }
 
-// register signs a church up, and returns how that is answered.
+// register signs a church up, and returns the answer.
 func (o *operated) register(person map[string]string) (answered chan string) {
 	answered = make(chan string, 1)
 	go func() {
@@ -323,8 +322,8 @@ func TestOperatorsCancelARunningSignup(t *testing.T) {
 	wantRefusal(t, "this signup has ended", o.variables, "signups", "cancel", tenantID)
 }
 
-// A signup that was terminated is left half-made, or whole where its worker was in the middle of quick steps:
-// it goes on. A replay makes it whole, either way.
+// A terminated signup stays half-made. If its worker was in the middle of quick steps, these still finish. In both cases, a
+// replay completes the signup.
 func TestOperatorsReplayWhatWasTerminated(t *testing.T) {
 	t.Parallel()
 	for name, begin := range map[string]func(*operated, client.Client, map[string]string) (chan string, string, string){

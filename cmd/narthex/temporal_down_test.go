@@ -68,14 +68,14 @@ func prepareTemporal(t *testing.T, address string) {
 	}
 }
 
-// serving waits until an API serves, whether Temporal answers or not, and returns its URL.
+// serving waits until an API serves, even without Temporal, and returns its URL.
 func serving(r *testenv.Run) string {
 	r.WaitFor(`"msg":"serving"`)
 	return "http://" + regexp.MustCompile(`"http":"([^"]*)"`).FindStringSubmatch(r.Output())[1]
 }
 
-// API and worker are one process. It serves all that needs no Temporal while there is none, and signs churches up again,
-// without a restart, when Temporal is there.
+// API and worker are one process. Without Temporal, it serves everything that doesn't need it. When Temporal is back, it
+// signs churches up again, without a restart.
 func TestServeOutlivesTemporal(t *testing.T) {
 	t.Parallel()
 	temporal := newTemporal(t)
@@ -116,7 +116,7 @@ func TestServeOutlivesTemporal(t *testing.T) {
 	wantOnlyActiveTenants(t, variables)
 }
 
-// wantSignup signs a church up. A client waits for a moment before it connects to a Temporal again that was away.
+// wantSignup signs a church up. The client needs a moment to reconnect to a Temporal that was down.
 func wantSignup(t *testing.T, url string, person map[string]string) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); ; {
@@ -130,8 +130,8 @@ func wantSignup(t *testing.T, url string, person map[string]string) {
 	}
 }
 
-// wantServedWithoutTemporal logs a person in and reads from their church's database. What needs Temporal, like the signup of
-// somebody else, is refused.
+// wantServedWithoutTemporal logs a person in and reads from their church's database. What needs Temporal, like another
+// signup, is refused.
 func wantServedWithoutTemporal(t *testing.T, url, signupID string, person, other map[string]string) {
 	t.Helper()
 	session := wantOK(t, url+"/api/auth/login", map[string]string{"email": person["email"], "password": person["password"]})
@@ -148,7 +148,7 @@ func wantServedWithoutTemporal(t *testing.T, url, signupID string, person, other
 	wantUnavailable(t, http.MethodGet, url+"/api/signups/"+signupID, "", nil)
 }
 
-// wantUnavailable expects a request to be answered with 503, a problem document that says when to try again.
+// wantUnavailable expects the answer 503, with a problem document, and when to try again.
 func wantUnavailable(t *testing.T, method, url, token string, body map[string]string) {
 	t.Helper()
 	response, answer := ask(t, method, url, token, body)
@@ -160,13 +160,13 @@ func wantUnavailable(t *testing.T, method, url, token string, body map[string]st
 	}
 }
 
-// wantReadiness expects an API to be ready, and what it says of Temporal.
+// wantReadiness expects an API to be ready, and checks what it says about Temporal.
 func wantReadiness(t *testing.T, url, temporal string) {
 	t.Helper()
 	want := `{"status":"ready","temporal":"` + temporal + `"}`
 	status, answer := get(t, url+"/readyz", "")
 	for deadline := time.Now().Add(time.Minute); answer != want && time.Now().Before(deadline); {
-		time.Sleep(50 * time.Millisecond) // on a slow machine Temporal doesn't answer in time
+		time.Sleep(50 * time.Millisecond) // on a slow machine, Temporal doesn't answer in time
 		status, answer = get(t, url+"/readyz", "")
 	}
 	if status != http.StatusOK || answer != want {
@@ -210,7 +210,7 @@ func get(t *testing.T, url, token string) (status int, answer string) {
 	return response.StatusCode, answer
 }
 
-// publicID is a signup's, as the API gives it out.
+// publicID returns a public id as the API issues it.
 func publicID(t *testing.T, variables []string) string {
 	t.Helper()
 	value := func(name string) string { return strings.TrimPrefix(variable(variables, name), name+"=") }
@@ -225,7 +225,7 @@ func publicID(t *testing.T, variables []string) string {
 	return id
 }
 
-// A process that waits for Temporal says so in one line, and stops when it is told to.
+// A process that waits for Temporal says so in one line, and can be stopped.
 func TestStopWhileTemporalIsAwaited(t *testing.T) {
 	t.Parallel()
 	variables := environment(t, "127.0.0.1:1")
@@ -240,12 +240,12 @@ func TestStopWhileTemporalIsAwaited(t *testing.T) {
 			t.Errorf("narthex %s: after SIGTERM it ends after %s with status %d; want within 10s, with 0", command, took, status)
 		}
 		if strings.Contains(waiting.Output(), `"msg":"ready"`) {
-			t.Errorf("narthex %s says that it is ready", command)
+			t.Errorf("narthex %s says that it is ready, without Temporal", command)
 		}
 	}
 }
 
-// What trying again can't help ends the process, whether it serves or not.
+// An error that a retry can't fix ends the process, even one that serves requests.
 func TestWorkerOfNoNamespaceEndsItsProcess(t *testing.T) {
 	t.Parallel()
 	variables := append(environment(t, sharedTemporal(t)), "TEMPORAL_NAMESPACE=nowhere")
@@ -259,8 +259,8 @@ func TestWorkerOfNoNamespaceEndsItsProcess(t *testing.T) {
 	}
 }
 
-// A newer release that cannot serve must not be given the work.
-func TestWhatCannotServeTakesNothingOver(t *testing.T) {
+// A newer release that can't serve must not get the work.
+func TestAReleaseThatCannotServeTakesNothingOver(t *testing.T) {
 	t.Parallel()
 	o := newReleases(t)
 	older := o.worker("1", isCurrent)

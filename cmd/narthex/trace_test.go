@@ -22,7 +22,7 @@ import (
 	"narthex/internal/dev/testenv"
 )
 
-// receiver takes traces over OTLP/HTTP.
+// receiver receives traces over OTLP/HTTP.
 type receiver struct {
 	url   string
 	mu    sync.Mutex
@@ -40,7 +40,7 @@ func startReceiver(t *testing.T) *receiver {
 			err = proto.Unmarshal(body, &batch)
 		}
 		if err != nil || request.URL.Path != "/v1/traces" {
-			t.Errorf("%s is no batch of spans: %v", request.URL.Path, err)
+			t.Errorf("%s is not a batch of spans: %v", request.URL.Path, err)
 			return
 		}
 		r.mu.Lock()
@@ -65,7 +65,7 @@ func (r *receiver) await(t *testing.T, traceID, name string) *tracepb.Span {
 			return span
 		}
 	}
-	t.Fatalf("no span %q of the trace %s has come", name, traceID)
+	t.Fatalf("no span %q of the trace %s has arrived", name, traceID)
 	return nil
 }
 
@@ -78,7 +78,7 @@ func (r *receiver) find(which func(*tracepb.Span) bool) *tracepb.Span {
 	return nil
 }
 
-// ancestry names a span, its parent, and so on to the root.
+// ancestry returns the names of a span, its parent, and so on up to the root.
 func (r *receiver) ancestry(span *tracepb.Span) (names []string) {
 	for ; span != nil; span = r.find(func(s *tracepb.Span) bool { return bytes.Equal(s.SpanId, span.ParentSpanId) }) {
 		names = append(names, span.Name)
@@ -86,8 +86,8 @@ func (r *receiver) ancestry(span *tracepb.Span) (names []string) {
 	return names
 }
 
-// One trace goes from the request, in the API's process, through the workflow and its activities, in the
-// worker's, to SQL, and its id stands in both processes' log lines.
+// One trace leads from the request in the API's process through the workflow and its activities in the worker to SQL. Its
+// id is in both processes' log lines.
 func TestOneTraceFromRequestToSQL(t *testing.T) {
 	t.Parallel()
 	receiver := startReceiver(t)
@@ -178,7 +178,7 @@ func logLine(t *testing.T, r *testenv.Run, message, key, value string) (fields m
 	return nil
 }
 
-// metricsOf returns what Prometheus reads of a process.
+// metricsOf returns what Prometheus reads from a process.
 func metricsOf(t *testing.T, r *testenv.Run) string {
 	t.Helper()
 	address := regexp.MustCompile(`"operations":"([^"]*)"`).FindStringSubmatch(r.Output())[1]

@@ -7,7 +7,7 @@ import (
 	"github.com/spf13/cobra"
 )
 
-func TestWhatIsMisspeltExitsWith2AndSuggests(t *testing.T) {
+func TestMisspeltWordsExitWith2AndASuggestion(t *testing.T) {
 	t.Parallel()
 	wantMisused(t, `unknown command "serv" for "narthex": did you mean serve?`, nil, "serv")
 	wantMisused(t, `unknown command "lst" for "narthex signups": did you mean list?`, nil, "signups", "lst")
@@ -60,7 +60,7 @@ func TestFleetOptionsOutOfRange(t *testing.T) {
 	wantMisused(t, "--lock-patience must be positive", nil, "fleet", "undo", "01m89x7m6zry4hep2a3rj5z1b8", "--lock-patience", "-1s")
 }
 
-// Whatever command there is refuses what it doesn't know. None of them gets to work here: nothing is configured.
+// Every command refuses arguments that it doesn't know. None of them does anything here, because nothing is configured.
 func TestEveryCommandRefusesWhatItDoesNotKnow(t *testing.T) {
 	t.Parallel()
 	for _, cmd := range allCommands(newCommand()) {
@@ -79,10 +79,10 @@ func TestEveryCommandHasAnExampleThatIsValid(t *testing.T) {
 	t.Parallel()
 	for _, cmd := range allCommands(newCommand()) {
 		if cmd.Name() == "help" || cmd.Deprecated != "" || strings.HasPrefix(cmd.CommandPath(), "narthex completion") {
-			continue // cobra's have theirs in their texts
+			continue // cobra's own commands have examples in their texts
 		}
 		if !strings.Contains(cmd.Example, strings.TrimPrefix(cmd.CommandPath(), "narthex ")) {
-			t.Errorf("the help of %s has no example of it: %q", cmd.CommandPath(), cmd.Example)
+			t.Errorf("the help of %s has no example: %q", cmd.CommandPath(), cmd.Example)
 		}
 		for line := range strings.Lines(cmd.Example) {
 			checkExample(t, line)

@@ -69,7 +69,7 @@ func stopped(t *testing.T, s *signup.Service, in signup.Input) runs.Run {
 	return runs.Run{WorkflowID: run.GetID(), RunID: run.GetRunID()}
 }
 
-func TestReplayIsRefusedWhereAnotherChurchHasTheEmail(t *testing.T) {
+func TestReplayIsRefusedIfAnotherChurchHasTheEmail(t *testing.T) {
 	t.Parallel()
 	s := newService(t)
 	in := newInput(t, s)

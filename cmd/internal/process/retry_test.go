@@ -29,7 +29,7 @@ func TestAnOutageIsALineAMinute(t *testing.T) {
 		synctest.Wait()
 		folding.Flush()
 		if err != nil || tries != 101 {
-			t.Errorf("after %d tries: %v; want it to work at the 101st", tries, err)
+			t.Errorf("after %d tries: %v; want success at the 101st", tries, err)
 		}
 		logged, counted := 0, 0
 		for decoder := json.NewDecoder(&lines); decoder.More(); {
@@ -52,7 +52,7 @@ func TestAnOutageIsALineAMinute(t *testing.T) {
 	})
 }
 
-func TestARetryEndsWithItsContextAndForGood(t *testing.T) {
+func TestARetryEndsWithItsContextOrAFinalError(t *testing.T) {
 	t.Parallel()
 	refused := errors.New("refused")
 	r := retry{
@@ -60,11 +60,11 @@ func TestARetryEndsWithItsContextAndForGood(t *testing.T) {
 		final: func(err error) bool { return errors.Is(err, refused) },
 	}
 	if err := r.do(t.Context(), func(context.Context) error { return refused }); !errors.Is(err, refused) {
-		t.Errorf("an error that trying again can't help: %v, want it", err)
+		t.Errorf("an error that a retry can't fix: %v, want that error", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	away := errors.New("away")
 	if err := r.do(ctx, func(context.Context) error { cancel(); return away }); !errors.Is(err, away) {
-		t.Errorf("a try that was cancelled: %v, want its error", err)
+		t.Errorf("a cancelled try: %v, want its error", err)
 	}
 }

@@ -10,7 +10,7 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-// link is a church, and the invitation of an admin to it.
+// link is a church and an invitation to it.
 type link struct {
 	teststack.Church
 	email, token, adminID any
@@ -31,7 +31,7 @@ func (l link) another() link {
 	return l
 }
 
-// wantAccepted expects an answer to log the invitee in, and returns their session.
+// wantAccepted expects that an answer logs the invitee in, and returns their session.
 func (l link) wantAccepted(got teststack.Answer) map[string]any {
 	l.T.Helper()
 	if got.Status != http.StatusOK {
@@ -57,7 +57,7 @@ func (l link) update(sql string) {
 	}
 }
 
-// TestAnAcceptanceCanBeRepeated accepts a second time, as somebody does who never got the answer.
+// TestAnAcceptanceCanBeRepeated accepts twice, like somebody who never got the first answer.
 func TestAnAcceptanceCanBeRepeated(t *testing.T) {
 	t.Parallel()
 	l := newLink(t)
@@ -80,7 +80,7 @@ func TestAnAcceptanceCanBeRepeated(t *testing.T) {
 	}
 }
 
-// An acceptance is repeated only by the admin whom the link names, for as long as they are one and the link is valid.
+// Only the link's own admin can repeat an acceptance, as long as they are an admin and the link is valid.
 func TestAnAcceptanceIsRefusedLater(t *testing.T) {
 	t.Parallel()
 	for name, later := range map[string]func(l link, session map[string]any){
@@ -101,7 +101,7 @@ func TestAnAcceptanceIsRefusedLater(t *testing.T) {
 			teststack.Eventually(l.T, "the church is suspended", func() bool {
 				return l.Get("/api/auth/me", l.Token).Status == http.StatusForbidden
 			})
-			teststack.WantProblem(l.T, l.Accept(open), http.StatusForbidden, "tenant-inactive") // that it is good, its bearer knows
+			teststack.WantProblem(l.T, l.Accept(open), http.StatusForbidden, "tenant-inactive") // the bearer already knows that the link is good
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -129,7 +129,7 @@ func TestManyAcceptancesAtOnce(t *testing.T) {
 	t.Run("different passwords", func(t *testing.T) {
 		l := l.another()
 		accept := func(i int) teststack.Answer { return l.AcceptWith(l.token, fmt.Sprintf("password %d", i)) }
-		for range 2 { // the second time the winner's is known
+		for range 2 { // the second time, one password has been set
 			statuses := teststack.AtOnce(requests, accept)
 			if statuses[http.StatusOK] != 1 || statuses[http.StatusNotFound] != requests-1 {
 				t.Errorf("statuses %v, want 1 × 200, %d × 404", statuses, requests-1)
@@ -138,8 +138,8 @@ func TestManyAcceptancesAtOnce(t *testing.T) {
 	})
 }
 
-// TestARefusedAcceptanceTellsNothing tries a link that was accepted and one that never was, without the password.
-func TestARefusedAcceptanceTellsNothing(t *testing.T) {
+// TestARefusedAcceptanceRevealsNothing tries an accepted link and one that never existed, without the password.
+func TestARefusedAcceptanceRevealsNothing(t *testing.T) {
 	t.Parallel()
 	l := newLink(t)
 	l.wantAccepted(l.Accept(l.token))
@@ -148,25 +148,25 @@ func TestARefusedAcceptanceTellsNothing(t *testing.T) {
 		began := time.Now()
 		got := l.AcceptWith(token, "a guess of mine")
 		if took := time.Since(began); took < 400*time.Millisecond {
-			t.Errorf("refused after %s, want 400 ms at least", took)
+			t.Errorf("refused after %s, want at least 400 ms", took)
 		}
 		l.wantRefused(got)
 		bodies = append(bodies, got.Body)
 	}
 	if !bytes.Equal(bodies[0], bodies[1]) {
-		t.Errorf("two answers:\n%s\n%s", bodies[0], bodies[1])
+		t.Errorf("the answers differ:\n%s\n%s", bodies[0], bodies[1])
 	}
 	throttled := l.Another(teststack.WithThrottle)
 	for _, token := range []any{l.token, "guess"} {
 		statuses := teststack.AtOnce(12, func(int) teststack.Answer { return throttled.AcceptWith(token, "a guess of mine") })
-		if statuses[http.StatusNotFound] < 10 || statuses[http.StatusTooManyRequests] == 0 { // on a slow machine one more fits
+		if statuses[http.StatusNotFound] < 10 || statuses[http.StatusTooManyRequests] == 0 { // on a slow machine, one more is allowed
 			t.Errorf("12 guesses: statuses %v, want 10 × 404, then 429", statuses)
 		}
 		wantTooMany(t, throttled.AcceptWith(token, "a guess of mine"), 30)
 	}
 }
 
-// TestAnAcceptanceThatTheRegistryMissed has the registry fail when the church's database has the password already.
+// TestAnAcceptanceThatTheRegistryMissed makes the registry fail when the church's database already has the password.
 func TestAnAcceptanceThatTheRegistryMissed(t *testing.T) {
 	t.Parallel()
 	for name, next := range map[string]func(l link) teststack.Answer{
@@ -186,13 +186,13 @@ func TestAnAcceptanceThatTheRegistryMissed(t *testing.T) {
 			var joined int
 			teststack.Row(t, l.Registry, `SELECT count(*) FROM audit_log WHERE event = 'admin_joined'`, nil, &joined)
 			if joined != 1 {
-				t.Errorf("the audit log has %d who joined, want 1", joined)
+				t.Errorf("the audit log has %d admins who joined, want 1", joined)
 			}
 		})
 	}
 }
 
-// What a token says of an admin is the registry's word, whatever the church's database says.
+// A token's role is the registry's, whatever the church's database says.
 func TestAnAcceptanceGivesTheRegistrysRole(t *testing.T) {
 	t.Parallel()
 	l := newLink(t)

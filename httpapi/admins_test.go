@@ -17,7 +17,7 @@ func TestInvitation(t *testing.T) {
 	teststack.WantProblem(t, c.Post("/api/auth/login", login), http.StatusUnauthorized, "invalid-credentials")
 	for _, password := range []string{"", "!"} {
 		if got := c.Post("/api/auth/login", map[string]any{"email": person["email"], "password": password}); got.Status == http.StatusOK {
-			t.Errorf("an invited admin is logged in with the password %q", password)
+			t.Errorf("an invited admin could log in with the password %q", password)
 		}
 	}
 	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/admins/invitations", person), http.StatusConflict, "email-taken")
@@ -64,7 +64,7 @@ func TestTheLastPrimaryStays(t *testing.T) {
 		return other.Call(http.MethodDelete, "/api/admins/"+first, nil)
 	})
 	if statuses[http.StatusNoContent] != 1 {
-		t.Errorf("two PRIMARYs remove each other: statuses %v, want one 204", statuses)
+		t.Errorf("two PRIMARYs removed each other: statuses %v, want one 204", statuses)
 	}
 	var primaries int
 	teststack.Row(t, c.Registry, `SELECT count(*) FROM admins WHERE role = 'PRIMARY' AND password_hash <> ''`, nil, &primaries)
@@ -73,8 +73,8 @@ func TestTheLastPrimaryStays(t *testing.T) {
 	}
 }
 
-// TestARemovedFounderMaySignUpAgain removes whoever signed a church up: their email is free for another church, and
-// the first one keeps its contact address.
+// TestARemovedFounderMaySignUpAgain removes the admin who signed a church up. Their email is free for another church, and
+// the first church keeps its contact address.
 func TestARemovedFounderMaySignUpAgain(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)

@@ -32,7 +32,7 @@ import (
 
 const benchPassword = "correct horse battery"
 
-// bench is an API whose churches were entered without signups, and which asks no Temporal.
+// bench is an API without Temporal, whose churches were entered without signups.
 type bench struct {
 	*testing.B
 	keys     *secrets.Keys
@@ -130,7 +130,7 @@ func (w *bench) serve(request *http.Request) {
 	}
 }
 
-// BenchmarkMe is a read from a church's database and, in turn with it, the query at its end.
+// BenchmarkMe measures a read from a church's database and the query alone, in turn.
 func BenchmarkMe(b *testing.B) {
 	w := newBench(b, 10)
 	church := w.church()
@@ -163,8 +163,8 @@ func BenchmarkMe(b *testing.B) {
 	b.ReportMetric(ofHandler/ofQuery, "handler/query")
 }
 
-// BenchmarkLogin measures a password comparison alone, and logins: to a church whose database is connected, and to
-// churches that each wait for another's connection to be closed.
+// BenchmarkLogin measures a password comparison alone, logins to a church whose database is connected, and logins to
+// churches that must each wait until another's connection is closed.
 func BenchmarkLogin(b *testing.B) {
 	b.Run("bcrypt", func(b *testing.B) {
 		w := &bench{B: b}

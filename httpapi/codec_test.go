@@ -27,7 +27,7 @@ func newCodec(keys *secrets.Keys) http.Handler {
 	return httpapi.NewCodec(httpapi.CodecOptions{Keys: keys, Token: codecToken, Origins: []string{codecOrigin}})
 }
 
-// sealedPayloads is a request of the UI's, as it stands in a history.
+// sealedPayloads returns a request of the UI with payloads as they are in a history.
 func sealedPayloads(t testing.TB, keys *secrets.Keys, text string) string {
 	t.Helper()
 	plain := &commonpb.Payload{Metadata: map[string][]byte{"encoding": []byte("json/plain")}, Data: []byte(text)}
@@ -42,7 +42,7 @@ func sealedPayloads(t testing.TB, keys *secrets.Keys, text string) string {
 	return string(body)
 }
 
-// altered changes a bit of the first payload.
+// altered flips a bit of the first payload.
 func altered(t *testing.T, body string) string {
 	t.Helper()
 	var payloads commonpb.Payloads
@@ -96,28 +96,28 @@ func TestCodecRefuses(t *testing.T) {
 		status     int
 		kind       string
 	}{
-		"no token":             {"/decode", body, nil, http.StatusUnauthorized, "invalid-token"},
-		"another token":        {"/decode", body, wrongBearer, http.StatusUnauthorized, "invalid-token"},
-		"another path":         {"/x" + codecToken + "/decode", body, bearer, http.StatusUnauthorized, "invalid-token"},
-		"a request to seal":    {"/encode", body, bearer, http.StatusNotFound, "not-found"},
-		"no payloads":          {"/decode", "[]", bearer, http.StatusBadRequest, "malformed-body"},
-		"an altered payload":   {"/decode", altered(t, body), bearer, http.StatusUnprocessableEntity, "not-readable"},
-		"another key's":        {"/decode", sealedPayloads(t, testenv.Keys(t), "1"), bearer, http.StatusUnprocessableEntity, "not-readable"},
-		"more than it can eat": {"/decode", strings.Repeat(" ", 8<<20+1), bearer, http.StatusRequestEntityTooLarge, "body-too-large"},
+		"no token":           {"/decode", body, nil, http.StatusUnauthorized, "invalid-token"},
+		"another token":      {"/decode", body, wrongBearer, http.StatusUnauthorized, "invalid-token"},
+		"another path":       {"/x" + codecToken + "/decode", body, bearer, http.StatusUnauthorized, "invalid-token"},
+		"a request to seal":  {"/encode", body, bearer, http.StatusNotFound, "not-found"},
+		"no payloads":        {"/decode", "[]", bearer, http.StatusBadRequest, "malformed-body"},
+		"an altered payload": {"/decode", altered(t, body), bearer, http.StatusUnprocessableEntity, "not-readable"},
+		"another key's":      {"/decode", sealedPayloads(t, testenv.Keys(t), "1"), bearer, http.StatusUnprocessableEntity, "not-readable"},
+		"too large":          {"/decode", strings.Repeat(" ", 8<<20+1), bearer, http.StatusRequestEntityTooLarge, "body-too-large"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := ask(handler, http.MethodPost, c.path, c.body, c.headers)
 			teststack.WantProblem(t, got, c.status, c.kind)
 			if strings.Contains(string(got.Body), "Grace") || strings.Contains(string(got.Body), codecToken) {
-				t.Errorf("the refusal tells too much: %s", got.Body)
+				t.Errorf("the refusal reveals too much: %s", got.Body)
 			}
 		})
 	}
 	teststack.WantProblem(t, ask(handler, http.MethodGet, "/decode", "", bearer), http.StatusMethodNotAllowed, "method-not-allowed")
 }
 
-// To the browser, a page whose name was pointed to this machine has the UI's origin, but it names its own host.
-func TestCodecOnLoopbackKnowsItsHost(t *testing.T) {
+// DNS rebinding: to the browser, a page whose name points to this machine has the UI's origin, but it sends its own host.
+func TestCodecOnLoopbackChecksItsHost(t *testing.T) {
 	keys := testenv.Keys(t)
 	handler := httpapi.NewCodec(httpapi.CodecOptions{Keys: keys, Token: codecToken, Loopback: true})
 	for host, want := range map[string]int{
@@ -134,7 +134,7 @@ func TestCodecOnLoopbackKnowsItsHost(t *testing.T) {
 	}
 }
 
-func TestCodecIsForTheUIsPagesAlone(t *testing.T) {
+func TestCodecIsOnlyForTheUIsPages(t *testing.T) {
 	handler := newCodec(testenv.Keys(t))
 	for origin, want := range map[string]string{
 		codecOrigin: codecOrigin, "https://evil.example.org": "", "http://temporal.example.org": "", "null": "", "": "",

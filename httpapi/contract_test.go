@@ -29,7 +29,7 @@ func TestContractHasEveryRoute(t *testing.T) {
 	served := map[string]bool{}
 	for _, route := range handler.(*gin.Engine).Routes() {
 		if strings.HasSuffix(route.Path, "/*part") {
-			continue // the parts of the docs' page
+			continue // parts of the docs' page
 		}
 		served[route.Method+" "+ginParameter.ReplaceAllString(route.Path, "{$1}")] = true
 	}
@@ -53,7 +53,7 @@ func TestContractHasEveryRoute(t *testing.T) {
 
 var problemsMade = regexp.MustCompile(`new(?:Problem\(http\.\w+, |Unavailable\(|Unauthorized\()"([a-z-]+)"`)
 
-// TestContractHasEveryProblem looks up each problem type of the code.
+// TestContractHasEveryProblem looks for each problem type of the code in the contract.
 func TestContractHasEveryProblem(t *testing.T) {
 	t.Parallel()
 	described, err := os.ReadFile("openapi.yaml")
@@ -64,7 +64,7 @@ func TestContractHasEveryProblem(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	// What no route of the contract answers: routes and methods that there are not, and the codec endpoint's.
+	// Types that no route of the contract answers: those for unknown routes and methods, and the codec endpoint's.
 	except := map[string]bool{"method-not-allowed": true, "not-readable": true, "misdirected": true}
 	found := 0
 	for _, file := range files {
@@ -94,7 +94,7 @@ func TestIndexLinksToTheDocs(t *testing.T) {
 	if page := s.Get("/", ""); page.Status != http.StatusOK || !strings.Contains(string(page.Body), `href="/docs"`) {
 		t.Errorf("GET /: status %d, want 200 and a link to /docs\n%s", page.Status, page.Body)
 	}
-	// The docs' page sends an example that is there, so everybody who tries it out would send the same key.
+	// The docs' page sends the example, so everybody who tries it out would send the same key.
 	contract := s.Get("/openapi.yaml", "")
 	_, key, _ := strings.Cut(string(contract.Body), "name: Idempotency-Key")
 	key, _, _ = strings.Cut(key, "\n")
@@ -103,7 +103,7 @@ func TestIndexLinksToTheDocs(t *testing.T) {
 	}
 }
 
-// TestDocsNeedNoOtherHost follows the docs' page to all its parts.
+// TestDocsNeedNoOtherHost requests all parts of the docs' page.
 func TestDocsNeedNoOtherHost(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)

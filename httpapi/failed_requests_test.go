@@ -10,8 +10,8 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-// Requests of a church that are answered with 5xx are counted for it, with those that nobody has a token for yet. What is not
-// the church's, or was refused, is not.
+// Requests of a church that are answered with 5xx are counted for it, even those without a token, such as logins. Refused
+// requests, and those of no church, aren't counted.
 func TestFailedRequestsAreCountedByChurch(t *testing.T) {
 	t.Parallel()
 	var mu sync.Mutex
@@ -45,7 +45,7 @@ func TestFailedRequestsAreCountedByChurch(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		if !maps.Equal(failed, want) {
-			t.Errorf("%s the failed requests are %v, want %v", when, failed, want)
+			t.Errorf("%s, the failed requests are %v, want %v", when, failed, want)
 		}
 	}
 	ask(http.StatusOK)

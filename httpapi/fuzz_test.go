@@ -25,7 +25,7 @@ func bodyContext(body []byte) *gin.Context {
 	return c
 }
 
-// FuzzRegisterBody looks for a body that is neither refused with a 4xx problem nor a sound request.
+// FuzzRegisterBody looks for a body that is neither a valid request nor refused with a 4xx problem.
 func FuzzRegisterBody(f *testing.F) {
 	for _, seed := range []string{
 		``, `null`, `[]`, `{}`, `{"email":1}`, `{"email":"a@example.org","email":"b@example.org"}`, `{"email":"\ud800"}`, "\xff", `{} {}`,
@@ -48,7 +48,7 @@ func FuzzRegisterBody(f *testing.F) {
 		}
 		for _, text := range []string{request.ChurchName, request.Email, request.Password, request.FirstName, request.LastName} {
 			if text == "" || !utf8.ValidString(text) || strings.ContainsFunc(text, unicode.IsControl) || strings.ContainsRune(text, utf8.RuneError) {
-				t.Errorf("%q is taken from %q", text, body)
+				t.Errorf("%q is read from %q", text, body)
 			}
 		}
 		again := request
@@ -58,7 +58,7 @@ func FuzzRegisterBody(f *testing.F) {
 	})
 }
 
-// wantClientProblem checks that an error is a problem that says what the client has done wrong, in JSON.
+// wantClientProblem checks that an error is a 4xx problem and can be written as JSON.
 func wantClientProblem(t *testing.T, err error) {
 	t.Helper()
 	p := problemFor(err)
@@ -70,7 +70,7 @@ func wantClientProblem(t *testing.T, err error) {
 	}
 }
 
-// FuzzRefreshBody does so for the body with a refresh token.
+// FuzzRefreshBody does the same for the body with a refresh token.
 func FuzzRefreshBody(f *testing.F) {
 	for _, seed := range []string{``, `{}`, `{"refreshToken":"x"}`, `{"refreshToken":"\u0000"}`, `{"refreshToken":null}`} {
 		f.Add([]byte(seed))
@@ -81,7 +81,7 @@ func FuzzRefreshBody(f *testing.F) {
 		if err != nil {
 			wantClientProblem(t, err)
 		} else if token == "" || !utf8.ValidString(token) {
-			t.Errorf("the token %q is taken from %q", token, body)
+			t.Errorf("the token %q is read from %q", token, body)
 		}
 	})
 }
@@ -97,7 +97,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 		c.Request.Header["Idempotency-Key"] = []string{key}
 		got, given, err := idempotencyKey(c)
 		if want := idempotencyKeySyntax.MatchString(key); want != (err == nil) {
-			t.Errorf("%q: %v, want it taken: %t", key, err, want)
+			t.Errorf("%q: %v, want it accepted: %t", key, err, want)
 		}
 		if err == nil && (got != key || !given) {
 			t.Errorf("%q is read as %q", key, got)
@@ -105,7 +105,7 @@ func FuzzIdempotencyKey(f *testing.F) {
 	})
 }
 
-// FuzzSignupID looks for an id that opens without having been given out.
+// FuzzSignupID looks for an id that opens although it was never issued.
 func FuzzSignupID(f *testing.F) {
 	a := &api{Options: Options{Keys: testenv.Keys(f)}}
 	id, err := signup.PublicID(a.Keys, runs.Run{WorkflowID: "workflow", RunID: "run"})

@@ -13,10 +13,10 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-// A process without Temporal is ready, because it logs people in. It says what is missing.
-func TestReadinessNamesTemporalAndDoesNotNeedIt(t *testing.T) {
+// A process without Temporal is ready, because it can log people in. It says what is missing.
+func TestReadinessReportsTemporalButDoesNotNeedIt(t *testing.T) {
 	t.Parallel()
-	silent, err := net.Listen("tcp", "127.0.0.1:0") // it connects and never answers
+	silent, err := net.Listen("tcp", "127.0.0.1:0") // it accepts connections and never answers
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -40,7 +40,7 @@ func TestReadinessNamesTemporalAndDoesNotNeedIt(t *testing.T) {
 		want := `{"status":"ready","temporal":"` + c.want + `"}`
 		got := api.Get("/readyz", "")
 		for deadline := time.Now().Add(time.Minute); string(got.Body) != want && time.Now().Before(deadline); {
-			time.Sleep(50 * time.Millisecond) // on a slow machine Temporal doesn't answer in time
+			time.Sleep(50 * time.Millisecond) // on a slow machine, Temporal doesn't answer in time
 			got = api.Get("/readyz", "")
 		}
 		if got.Status != http.StatusOK || string(got.Body) != want {

@@ -13,7 +13,7 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-// Every field that the contract requires of a JSON body is asked for: one that is missing, or null, has no default.
+// Every field of a JSON body that the contract requires is really required: a missing field, or null, has no default.
 func TestRequiredFieldsAreRequired(t *testing.T) {
 	t.Parallel()
 	document := teststack.Contract(t)
@@ -47,7 +47,7 @@ func TestRequiredFieldsAreRequired(t *testing.T) {
 		}
 	}
 	if fields < 20 {
-		t.Errorf("%d fields were tried: the test looks in the wrong places", fields)
+		t.Errorf("only %d fields were tried: the test looks in the wrong places", fields)
 	}
 }
 

@@ -49,7 +49,7 @@ func TestBranches(t *testing.T) {
 	teststack.WantProblem(t, c.Call(http.MethodGet, "/api/branches/%00", nil), http.StatusNotFound, "not-found")
 }
 
-// TestLostUpdate lets ten admins change what they have all seen: one of them can.
+// TestLostUpdate lets ten admins change what they have all read. Only one of them can.
 func TestLostUpdate(t *testing.T) {
 	t.Parallel()
 	c := teststack.New(t).Church()
@@ -63,7 +63,7 @@ func TestLostUpdate(t *testing.T) {
 	}
 }
 
-// TestPagesAreStable inserts and deletes while it walks a list: what is there all the time is seen once.
+// TestPagesAreStable inserts and deletes rows while it walks a list. Each row that exists all the time is seen exactly once.
 func TestPagesAreStable(t *testing.T) {
 	t.Parallel()
 	c := teststack.New(t).Church()
@@ -173,7 +173,7 @@ func TestImportMembers(t *testing.T) {
 	if n := membersOf(c); n != 2 {
 		t.Errorf("%d members after an import that was refused, want 2", n)
 	}
-	// 200 rows are too short, 200 have a wrong phone, 199 of these repeat the first, and two are members already.
+	// 200 rows are too short, 200 have a wrong phone, 199 of these repeat the first, and two are already members.
 	bad := "firstName,lastName,phone\nAda,Muster,+15550100001\n" + strings.Repeat("Ada,Muster\nAda,Muster,555\n", 200) +
 		"Bob,\"Mus\"\"ter\",+15550100002\n"
 	many := teststack.WantProblem(t, importCSV(c, bad), http.StatusUnprocessableEntity, "invalid-fields")
@@ -188,15 +188,15 @@ func TestFilesThatAreNoMembers(t *testing.T) {
 	t.Parallel()
 	c := teststack.New(t).Church()
 	for name, file := range map[string]string{
-		"nothing":             "",
-		"no header":           "Ada,Muster,+15550100001\n",
-		"a column twice":      "firstName,lastName,phone,phone\n",
-		"a column missing":    "firstName,phone\n",
-		"an open quote":       "firstName,lastName,phone\n\"Ada,Muster\n",
-		"no UTF-8":            "firstName,lastName,phone\n\xff,a,+15550100001\n",
-		"too many rows":       "firstName,lastName,phone\n" + strings.Repeat("A,B,+15550100001\n", 10_001),
-		"too many wrong rows": "firstName,lastName,phone\n" + strings.Repeat("a\n", 10_001),
-		"a row too long":      "firstName,lastName,phone\n" + strings.Repeat(",", 70<<10),
+		"nothing":                "",
+		"no header":              "Ada,Muster,+15550100001\n",
+		"a column twice":         "firstName,lastName,phone,phone\n",
+		"a column missing":       "firstName,phone\n",
+		"an open quote":          "firstName,lastName,phone\n\"Ada,Muster\n",
+		"not UTF-8":              "firstName,lastName,phone\n\xff,a,+15550100001\n",
+		"too many rows":          "firstName,lastName,phone\n" + strings.Repeat("A,B,+15550100001\n", 10_001),
+		"too many wrong rows":    "firstName,lastName,phone\n" + strings.Repeat("a\n", 10_001),
+		"a row that is too long": "firstName,lastName,phone\n" + strings.Repeat(",", 70<<10),
 	} {
 		if got := importCSV(c, file); got.Status != http.StatusBadRequest {
 			t.Errorf("%s: status %d, want 400\n%s", name, got.Status, got.Body)
@@ -221,7 +221,7 @@ func TestImportsOfOneFileAtOnce(t *testing.T) {
 	}
 }
 
-// slowly sends text in a request's body that takes that long to arrive.
+// slowly is a request body that takes some time to arrive.
 func slowly(text string, takes time.Duration) io.Reader {
 	reader, writer := io.Pipe()
 	go func() {
@@ -234,7 +234,7 @@ func slowly(text string, takes time.Duration) io.Reader {
 	return reader
 }
 
-// The time that an upload takes doesn't count against the time to answer, which starts when it has arrived.
+// The time limit for the answer starts only when the upload has arrived.
 func TestASlowUploadLeavesTimeToAnswer(t *testing.T) {
 	t.Parallel()
 	const limit = 3 * time.Second
@@ -244,7 +244,7 @@ func TestASlowUploadLeavesTimeToAnswer(t *testing.T) {
 	send := func(path, mediaType, body string) teststack.Answer {
 		request := c.Request(http.MethodPost, path, c.Token, slowly(body, limit+time.Second))
 		request.Header.Set("Content-Type", mediaType)
-		response, err := http.DefaultClient.Do(request) // do would read the body first
+		response, err := http.DefaultClient.Do(request) // c.Do would read the whole body first
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -269,7 +269,7 @@ func TestASlowUploadLeavesTimeToAnswer(t *testing.T) {
 	got := send("/api/members/import", "text/csv", csv)
 	teststack.WantProblem(t, got, http.StatusServiceUnavailable, "unavailable")
 	if took := time.Since(began); took > 4*limit {
-		t.Errorf("an import into a database that hangs is answered after %s, want its upload and %s", took, limit)
+		t.Errorf("an import into a database that hangs is answered after %s, want the upload plus %s", took, limit)
 	}
 }
 

@@ -12,22 +12,22 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-func TestTwoBranchesOfASessionEndIt(t *testing.T) {
+func TestTwoCopiesOfASessionEndIt(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	first := s.Register(teststack.Applicant())["refreshToken"]
 	own, copied := s.WantRefresh(first)["refreshToken"], s.WantRefresh(first)["refreshToken"]
 	own = s.WantRefresh(own)["refreshToken"]
 	s.WantEnded(copied)
-	s.WantEnded(own) // somebody has a copy: it ends for both
+	s.WantEnded(own) // somebody has a copy, so the session ends for both
 
 	second := s.Register(teststack.Applicant())["refreshToken"]
 	next := s.WantRefresh(s.WantRefresh(second)["refreshToken"])["refreshToken"]
-	s.WantEnded(second) // within 10 seconds, but its answer was not lost
+	s.WantEnded(second) // within 10 seconds, but the answer was not lost
 	s.WantEnded(next)
 }
 
-func TestReuseIsNoticedWhileSuspended(t *testing.T) {
+func TestReuseIsDetectedWhileSuspended(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	first := s.Register(teststack.Applicant())["refreshToken"]
@@ -42,7 +42,7 @@ func TestReuseIsNoticedWhileSuspended(t *testing.T) {
 	s.WantEnded(next)
 }
 
-// age makes what was done to refresh tokens a minute older.
+// age makes all uses of refresh tokens a minute older.
 func age(s *teststack.Stack) {
 	s.T.Helper()
 	if _, err := s.Registry.Exec(s.T.Context(), `UPDATE refresh_tokens SET used_at = used_at - interval '1 minute'`); err != nil {
@@ -62,7 +62,7 @@ func TestRefreshTokenIsGoodForOneExchange(t *testing.T) {
 	if err != nil || who.TenantID != first["tenantId"] || who.AdminID != first["adminId"] || who.Role != "PRIMARY" {
 		t.Errorf("the new access token is for %+v (%v), want the same admin", who, err)
 	}
-	third := s.WantRefresh(first["refreshToken"]) // at once: the answer may have been lost
+	third := s.WantRefresh(first["refreshToken"]) // again at once, because the answer may have been lost
 	age(s)
 	s.WantEnded(first["refreshToken"])
 	for name, token := range map[string]any{"second": second["refreshToken"], "third": third["refreshToken"]} {
@@ -74,7 +74,7 @@ func TestRefreshTokenIsGoodForOneExchange(t *testing.T) {
 	const countReuses = `SELECT count(*) FROM audit_log WHERE event = 'token_reused' AND admin_id = $1`
 	teststack.Row(t, s.Registry, countReuses, []any{first["adminId"]}, &reuses)
 	if reuses != 1 {
-		t.Errorf("the audit log tells of %d reuses, want 1", reuses)
+		t.Errorf("the audit log has %d reuses, want 1", reuses)
 	}
 }
 

@@ -8,8 +8,8 @@ import (
 	"narthex/internal/dev/teststack"
 )
 
-// awaitStatus waits until each process has heard of a change, and answers a church's request with this status: within a
-// second, unless the machine is busy. On a cluster a stack is two processes, which answer in turn.
+// awaitStatus waits until each process knows of a change and answers a church's request with this status: within a second,
+// unless the machine is busy. On a cluster, a stack has two API processes, which answer in turn.
 func awaitStatus(t *testing.T, status int, token string, processes ...*teststack.Stack) {
 	t.Helper()
 	for _, process := range processes {
@@ -20,8 +20,8 @@ func awaitStatus(t *testing.T, status int, token string, processes ...*teststack
 	}
 }
 
-// A church that a newer release has migrated, to what this one cannot work with, answers 503, at login too: nobody is told that the
-// password was wrong.
+// If a newer release has migrated a church to a schema that this one can't work with, requests are answered with 503. So
+// are logins: nobody is told that the password was wrong.
 func TestANewerSchemaIsAnsweredWith503(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)

@@ -30,11 +30,11 @@ func wantTooMany(t *testing.T, got teststack.Answer, most int) {
 func TestLoginIsThrottledByAccount(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t, teststack.WithThrottle)
-	processes := []*teststack.Stack{s, s.Another(teststack.WithThrottle)} // they count together
+	processes := []*teststack.Stack{s, s.Another(teststack.WithThrottle)} // these count together
 	for _, email := range []string{s.Register(teststack.Applicant())["admin"].(map[string]any)["email"].(string), "nobody@example.org"} {
 		attempt := map[string]any{"email": email, "password": "a guess of mine"}
 		got := teststack.AtOnce(12, func(i int) teststack.Answer { return processes[i%2].Post("/api/auth/login", attempt) })
-		if got[http.StatusUnauthorized] < 10 || got[http.StatusTooManyRequests] == 0 { // on a slow machine one more fits
+		if got[http.StatusUnauthorized] < 10 || got[http.StatusTooManyRequests] == 0 { // on a slow machine, one more is allowed
 			t.Errorf("12 guesses: statuses %v, want 10 × 401, then 429", got)
 		}
 		wantTooMany(t, s.Post("/api/auth/login", attempt), 30)
@@ -59,9 +59,9 @@ func TestThrottleByAddress(t *testing.T) {
 			t.Errorf("200 guesses from %s: statuses %v, want at least 60 × 401, then 429", who, got)
 		}
 	}
-	// A client that makes its address up is counted by the one that it has.
+	// A client that makes up an address is counted under its real one.
 	wantThrottled("one address", teststack.AtOnce(200, func(i int) teststack.Answer { return guess(s, i, fmt.Sprintf("192.0.2.%d", i)) }))
-	// A trusted proxy's word is taken; a network of IPv6 addresses is one client's.
+	// A trusted proxy is believed. A network of IPv6 addresses belongs to one client.
 	wantThrottled("one IPv6 network", teststack.AtOnce(200, func(i int) teststack.Answer {
 		return guess(proxied, i, fmt.Sprintf("2001:db8::%d", i))
 	}))
@@ -76,7 +76,7 @@ func TestRegisterAndRefreshAreThrottled(t *testing.T) {
 	body := teststack.Applicant()
 	session := s.Register(body)
 	got := teststack.AtOnce(6, func(int) teststack.Answer { return s.Post("/api/auth/register", body) })
-	if got[http.StatusConflict] < 4 || got[http.StatusTooManyRequests] == 0 { // on a slow machine one more fits
+	if got[http.StatusConflict] < 4 || got[http.StatusTooManyRequests] == 0 { // on a slow machine, one more is allowed
 		t.Errorf("6 more signups with one email: statuses %v, want 4 × 409, then 429", got)
 	}
 	got = teststack.AtOnce(7, func(int) teststack.Answer { return s.Post("/api/auth/register", teststack.Applicant()) })

@@ -37,30 +37,30 @@ func TestRegisterRefusesInvalidFields(t *testing.T) {
 			map[string]any{"churchName": nil, "email": nil, "password": nil, "firstName": nil, "lastName": nil},
 			[]string{"churchName", "email", "firstName", "lastName", "password"},
 		},
-		"blank name":            {map[string]any{"churchName": " \t "}, []string{"churchName"}},
-		"name of 201":           {map[string]any{"firstName": strings.Repeat("ß", 201)}, []string{"firstName"}},
-		"NUL in a name":         {map[string]any{"lastName": "a\x00b"}, []string{"lastName"}},
-		"control character":     {map[string]any{"churchName": "a\u0085b"}, []string{"churchName"}},
-		"new line in a name":    {map[string]any{"churchName": "a\nb"}, []string{"churchName"}},
-		"invisible character":   {map[string]any{"churchName": "Grace\u200b Chapel"}, []string{"churchName"}},
-		"turned direction":      {map[string]any{"lastName": "Muster\u202e"}, []string{"lastName"}},
-		"line separator":        {map[string]any{"lastName": "a\u2028b"}, []string{"lastName"}},
-		"noncharacter":          {map[string]any{"lastName": "a\ufdd0b"}, []string{"lastName"}},
-		"nothing visible":       {map[string]any{"firstName": "\u200d", "lastName": "\u3164"}, []string{"firstName", "lastName"}},
-		"invisible in an email": {map[string]any{"email": "pa\u00adt@example.org"}, []string{"email"}},
-		"email without an at":   {map[string]any{"email": "pat.example.org"}, []string{"email"}},
-		"email with a name":     {map[string]any{"email": "Pat <pat@example.org>"}, []string{"email"}},
-		"two emails":            {map[string]any{"email": "a@example.org,b@example.org"}, []string{"email"}},
-		"email with a space":    {map[string]any{"email": "a b@example.org"}, []string{"email"}},
-		"endless email":         {map[string]any{"email": strings.Repeat("a", 250) + "@example.org"}, []string{"email"}},
-		"password of 7 bytes":   {map[string]any{"password": "1234567"}, []string{"password"}},
-		"password of 73 bytes":  {map[string]any{"password": strings.Repeat("x", 73)}, []string{"password"}},
-		"password of 37 umlaut": {map[string]any{"password": strings.Repeat("ü", 37)}, []string{"password"}},
-		"NUL in the password":   {map[string]any{"password": "12345678\x00"}, []string{"password"}},
-		"unknown field":         {map[string]any{"role": "PRIMARY"}, []string{"role"}},
-		"field in capitals":     {map[string]any{"EMAIL": "x@example.org"}, []string{"EMAIL"}},
-		"number for a name":     {map[string]any{"firstName": 7}, []string{"firstName"}},
-		"object for an email":   {map[string]any{"email": map[string]any{}}, []string{"email"}},
+		"blank name":             {map[string]any{"churchName": " \t "}, []string{"churchName"}},
+		"name of 201":            {map[string]any{"firstName": strings.Repeat("ß", 201)}, []string{"firstName"}},
+		"NUL in a name":          {map[string]any{"lastName": "a\x00b"}, []string{"lastName"}},
+		"control character":      {map[string]any{"churchName": "a\u0085b"}, []string{"churchName"}},
+		"new line in a name":     {map[string]any{"churchName": "a\nb"}, []string{"churchName"}},
+		"invisible character":    {map[string]any{"churchName": "Grace\u200b Chapel"}, []string{"churchName"}},
+		"changed text direction": {map[string]any{"lastName": "Muster\u202e"}, []string{"lastName"}},
+		"line separator":         {map[string]any{"lastName": "a\u2028b"}, []string{"lastName"}},
+		"noncharacter":           {map[string]any{"lastName": "a\ufdd0b"}, []string{"lastName"}},
+		"nothing visible":        {map[string]any{"firstName": "\u200d", "lastName": "\u3164"}, []string{"firstName", "lastName"}},
+		"invisible in an email":  {map[string]any{"email": "pa\u00adt@example.org"}, []string{"email"}},
+		"email without an at":    {map[string]any{"email": "pat.example.org"}, []string{"email"}},
+		"email with a name":      {map[string]any{"email": "Pat <pat@example.org>"}, []string{"email"}},
+		"two emails":             {map[string]any{"email": "a@example.org,b@example.org"}, []string{"email"}},
+		"email with a space":     {map[string]any{"email": "a b@example.org"}, []string{"email"}},
+		"very long email":        {map[string]any{"email": strings.Repeat("a", 250) + "@example.org"}, []string{"email"}},
+		"password of 7 bytes":    {map[string]any{"password": "1234567"}, []string{"password"}},
+		"password of 73 bytes":   {map[string]any{"password": strings.Repeat("x", 73)}, []string{"password"}},
+		"password of 37 umlauts": {map[string]any{"password": strings.Repeat("ü", 37)}, []string{"password"}},
+		"NUL in the password":    {map[string]any{"password": "12345678\x00"}, []string{"password"}},
+		"unknown field":          {map[string]any{"role": "PRIMARY"}, []string{"role"}},
+		"field in capitals":      {map[string]any{"EMAIL": "x@example.org"}, []string{"EMAIL"}},
+		"number for a name":      {map[string]any{"firstName": 7}, []string{"firstName"}},
+		"object for an email":    {map[string]any{"email": map[string]any{}}, []string{"email"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := teststack.Applicant()
@@ -85,7 +85,7 @@ func TestRegisterTakesTheEdges(t *testing.T) {
 		"password of 8 bytes":   {"password": "12345678"},
 		"password of 72 bytes":  {"password": strings.Repeat("ü", 36)},
 		"spaces around":         {"churchName": "  St. Mary's  ", "email": "  PAT." + strings.ToUpper(email) + "\n"},
-		"joined letters":        {"churchName": "کلیسای می\u200cخواهم", "firstName": "ක්\u200dෂ"},
+		"zero-width non-joiner": {"churchName": "کلیسای می\u200cخواهم", "firstName": "ක්\u200dෂ"},
 		"quotes and apostrophe": {"churchName": `O'Brien's "Chapel"; DROP TABLE churches; --`, "lastName": "D'Arcy"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -117,19 +117,19 @@ func TestRegisterRefusesMalformedBodies(t *testing.T) {
 		status int
 		kind   string
 	}{
-		"empty":             {"", 400, "malformed-body"},
-		"no JSON":           {"churchName=Grace", 400, "malformed-body"},
-		"an array":          {"[" + string(good) + "]", 400, "malformed-body"},
-		"null":              {"null", 400, "malformed-body"},
-		"cut off":           {string(good[:len(good)-2]), 400, "malformed-body"},
-		"two objects":       {string(good) + string(good), 400, "malformed-body"},
-		"something behind":  {string(good) + "x", 400, "malformed-body"},
-		"not UTF-8":         {strings.Replace(string(good), "Grace", "Gr\xffce", 1), 400, "malformed-body"},
-		"a name twice":      {strings.Replace(string(good), "{", `{"email":"other@example.org",`, 1), 422, "invalid-fields"},
-		"a lone surrogate":  {strings.Replace(string(good), "Grace", `Gr\ud800ce`, 1), 422, "invalid-fields"},
-		"over 64 KiB":       {strings.Replace(string(good), "Grace", strings.Repeat("G", 64<<10), 1), 413, "body-too-large"},
-		"deeply nested":     {strings.Repeat(`{"a":`, 20000), 413, "body-too-large"},
-		"deeply nested too": {strings.Repeat(`[`, 60000), 400, "malformed-body"},
+		"empty":                 {"", 400, "malformed-body"},
+		"not JSON":              {"churchName=Grace", 400, "malformed-body"},
+		"an array":              {"[" + string(good) + "]", 400, "malformed-body"},
+		"null":                  {"null", 400, "malformed-body"},
+		"truncated":             {string(good[:len(good)-2]), 400, "malformed-body"},
+		"two objects":           {string(good) + string(good), 400, "malformed-body"},
+		"trailing text":         {string(good) + "x", 400, "malformed-body"},
+		"not UTF-8":             {strings.Replace(string(good), "Grace", "Gr\xffce", 1), 400, "malformed-body"},
+		"a name twice":          {strings.Replace(string(good), "{", `{"email":"other@example.org",`, 1), 422, "invalid-fields"},
+		"a lone surrogate":      {strings.Replace(string(good), "Grace", `Gr\ud800ce`, 1), 422, "invalid-fields"},
+		"over 64 KiB":           {strings.Replace(string(good), "Grace", strings.Repeat("G", 64<<10), 1), 413, "body-too-large"},
+		"deeply nested":         {strings.Repeat(`{"a":`, 20000), 413, "body-too-large"},
+		"deeply nested objects": {strings.Repeat(`[`, 60000), 400, "malformed-body"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			teststack.WantProblem(t, s.Send(http.MethodPost, "/api/auth/register", "", strings.NewReader(c.body)), c.status, c.kind)
@@ -144,7 +144,7 @@ func TestRegisterRefusesMalformedBodies(t *testing.T) {
 	}
 }
 
-func TestUnknownFieldsAreToldUpToALimit(t *testing.T) {
+func TestUnknownFieldsAreListedUpToALimit(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	body := map[string]any{}
@@ -157,8 +157,8 @@ func TestUnknownFieldsAreToldUpToALimit(t *testing.T) {
 	}
 }
 
-// A body that dribbles in is not waited for, and one that is announced as too large not read.
-func TestBodiesThatDoNotComeAreRefused(t *testing.T) {
+// A body that arrives too slowly is not waited for, and one that is announced as too large is not read.
+func TestSlowAndOversizedBodiesAreRefused(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t)
 	for name, c := range map[string]struct {
@@ -225,12 +225,12 @@ func TestHealthAndReadiness(t *testing.T) {
 	}
 	problem := teststack.WantProblem(t, s.Get("/readyz", ""), http.StatusServiceUnavailable, "not-ready")
 	if problem["detail"] != "The registry's schema is not the newest." {
-		t.Errorf("readyz says %q of a registry that was not migrated", problem["detail"])
+		t.Errorf("readyz says %q about a registry that was not migrated", problem["detail"])
 	}
 }
 
-// TestLoginTellsNothing compares the answers to an unknown email and to a wrong password.
-func TestLoginTellsNothing(t *testing.T) {
+// TestLoginRevealsNothing compares the answers to an unknown email and to a wrong password.
+func TestLoginRevealsNothing(t *testing.T) {
 	t.Parallel()
 	s := teststack.New(t, teststack.WithRealPasswords)
 	body := teststack.Applicant()
@@ -245,7 +245,7 @@ func TestLoginTellsNothing(t *testing.T) {
 	if !bytes.Equal(wrong.Body, unknown.Body) {
 		t.Errorf("the answers differ:\n%s\n%s", wrong.Body, unknown.Body)
 	}
-	// Both are held back to the same moment: what was found cannot be told from the time.
+	// Both answers take the same time, so that the time reveals nothing.
 	const floor = 400 * time.Millisecond
 	if a, b := between.Sub(began), ended.Sub(between); a < floor || b < floor {
 		t.Errorf("refused after %s and %s, want both after at least %s", a, b, floor)
@@ -280,7 +280,7 @@ func TestMeRefusesWithoutAToken(t *testing.T) {
 	session := s.Register(teststack.Applicant())
 	for name, token := range map[string]string{
 		"none": "", "garbage": "garbage", "the refresh token": session["refreshToken"].(string),
-		"one altered": session["accessToken"].(string) + "x",
+		"an altered token": session["accessToken"].(string) + "x",
 	} {
 		got := s.Get("/api/auth/me", token)
 		teststack.WantProblem(t, got, http.StatusUnauthorized, "invalid-token")

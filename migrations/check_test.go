@@ -13,13 +13,13 @@ import (
 	"narthex/migrations"
 )
 
-// The versions from which on the rules of docs/schema-changes.md apply. What came before has run, and stays as it is.
+// The first versions to which the rules of docs/schema-changes.md apply. Earlier migrations have run, and stay as they are.
 const (
-	registryRulesFrom = 11 // 1 to 10 were written before there were rules
-	tenantRulesFrom   = 1  // all: the first makes every table, in a database that nobody uses yet
+	registryRulesFrom = 11 // 1 to 10 were written before the rules
+	tenantRulesFrom   = 1  // all of them: the first creates every table, in a database that nobody uses yet
 )
 
-// A new migration that can hurt a database in use is refused, unless it says why it can't.
+// A new migration that may harm a database in use is refused, unless it says why it can't.
 func TestNewMigrationsAreSafe(t *testing.T) {
 	t.Parallel()
 	code, err := migrationcheck.Code("..")
@@ -41,7 +41,7 @@ func TestNewMigrationsAreSafe(t *testing.T) {
 	}
 }
 
-// example is the first tenant migration and those of the example in docs/schema-changes.md after it.
+// example returns the first tenant migration, followed by those of the example in docs/schema-changes.md.
 func example(t *testing.T) fs.FS {
 	t.Helper()
 	files := first(t, migrations.Tenant)
@@ -60,13 +60,13 @@ func example(t *testing.T) fs.FS {
 	return files
 }
 
-// first is a schema's first migration alone.
+// first returns only a schema's first migration.
 func first(t *testing.T, from fs.FS) fstest.MapFS {
 	t.Helper()
 	files := fstest.MapFS{}
 	names, err := fs.Glob(from, "000001_*.sql")
 	if err != nil || len(names) != 2 {
-		t.Fatalf("there are %v (%v), want the first migration's up and down", names, err)
+		t.Fatalf("there are %v (%v), want the first migration's up and down file", names, err)
 	}
 	for _, name := range names {
 		content, err := fs.ReadFile(from, name)
@@ -80,7 +80,7 @@ func first(t *testing.T, from fs.FS) fstest.MapFS {
 
 var quotedFile = regexp.MustCompile("(?m)^`(\\d{6}_[\\w.]+\\.sql)`:\n\n```sql\n((?:.*\n)*?)```$")
 
-// The documentation shows files of the example as they are, and has every rule.
+// The documentation quotes the example's files exactly, and has every rule.
 func TestDocumentationIsUpToDate(t *testing.T) {
 	t.Parallel()
 	page, err := os.ReadFile("../docs/schema-changes.md")
@@ -94,7 +94,7 @@ func TestDocumentationIsUpToDate(t *testing.T) {
 	for _, quote := range quoted {
 		content, err := os.ReadFile("testdata/planted_on/" + quote[1])
 		if err != nil || string(content) != quote[2] {
-			t.Errorf("docs/schema-changes.md quotes %s as\n%s\nand the file is (%v)\n%s", quote[1], quote[2], err, content)
+			t.Errorf("docs/schema-changes.md quotes %s as\n%s\nbut the file is (%v)\n%s", quote[1], quote[2], err, content)
 		}
 	}
 	for _, rule := range migrationcheck.Rules {

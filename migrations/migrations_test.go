@@ -23,7 +23,7 @@ var schemas = map[string]struct {
 	"tenant":   {migrations.Tenant, 24},
 }
 
-func TestEveryMigrationHasItsWayBack(t *testing.T) {
+func TestEveryMigrationHasADownMigration(t *testing.T) {
 	t.Parallel()
 	for name, s := range schemas {
 		files, err := fs.Glob(s.files, "*.up.sql")
@@ -65,7 +65,7 @@ const (
 			AND c.column_name IN ('created_at', 'updated_at') AND c.column_default = 'now()' AND c.is_nullable = 'NO') <> 2`
 )
 
-// Up makes the tables, down leaves nothing, and up works again after it.
+// Up creates the tables, down leaves nothing behind, and up works again after that.
 func TestUpAndDown(t *testing.T) {
 	t.Parallel()
 	for name, s := range schemas {
@@ -75,7 +75,7 @@ func TestUpAndDown(t *testing.T) {
 			for range 2 {
 				migrate(t, db, s.files, schema.Up)
 				if got := count(t, db, publicTables); got != s.tables {
-					t.Errorf("up makes %d tables, want %d", got, s.tables)
+					t.Errorf("up creates %d tables, want %d", got, s.tables)
 				}
 				migrate(t, db, s.files, schema.Down)
 				if got := count(t, db, publicThings); got != 0 {
@@ -86,7 +86,7 @@ func TestUpAndDown(t *testing.T) {
 	}
 }
 
-// Churches whose email was released, and a founder's second church beside them, don't keep the registry from going back.
+// The registry can be reverted even if churches' emails were released and a founder has a second church.
 func TestReleasedEmailsGoDown(t *testing.T) {
 	t.Parallel()
 	db := open(t)
@@ -100,7 +100,7 @@ func TestReleasedEmailsGoDown(t *testing.T) {
 	migrate(t, db, migrations.Registry, schema.Down)
 }
 
-// The rules that hold for every table, so that the next migration keeps them too.
+// Rules that apply to every table, so that the next migration follows them too.
 func TestTablesFollowTheRules(t *testing.T) {
 	t.Parallel()
 	for name, s := range schemas {

@@ -17,8 +17,8 @@ import (
 	"narthex/migrations"
 )
 
-// On a church with rows in every table, each step goes forth, back and forth again. The way back leaves the tables as
-// they were before the step, and keeps the rows.
+// On a church with rows in every table, each migration is applied, reverted and applied again. Reverting leaves the tables
+// as they were before, and keeps the rows.
 func TestTenantMigrationsOnRows(t *testing.T) {
 	t.Parallel()
 	for name, files := range map[string]fs.FS{"tenant": migrations.Tenant, "testdata/planted_on": example(t)} {
@@ -39,7 +39,7 @@ func TestTenantMigrationsOnRows(t *testing.T) {
 	}
 }
 
-// stepBackAndForth takes the newest step back and again, and returns what the tables are like in between.
+// stepBackAndForth reverts the newest migration and applies it again, and returns the tables in between.
 func stepBackAndForth(t *testing.T, db *pgx.Conn, files fs.FS, version int) (back []string) {
 	t.Helper()
 	tables, rows := tablesOf(t, db), rowsOf(t, db)
@@ -56,17 +56,17 @@ func stepBackAndForth(t *testing.T, db *pgx.Conn, files fs.FS, version int) (bac
 	return back
 }
 
-// compare reports what a step has left that should not be there, and what it should have left.
+// compare reports what a step left that should not exist, and what should exist but doesn't.
 func compare(t *testing.T, step string, got, want []string) {
 	t.Helper()
 	for _, line := range got {
 		if !slices.Contains(want, line) {
-			t.Errorf("%s leaves what was not there: %s", step, line)
+			t.Errorf("%s leaves what did not exist before: %s", step, line)
 		}
 	}
 	for _, line := range want {
 		if !slices.Contains(got, line) {
-			t.Errorf("%s doesn't leave what was there: %s", step, line)
+			t.Errorf("%s removes what existed before: %s", step, line)
 		}
 	}
 }
@@ -136,8 +136,8 @@ func rowsOf(t *testing.T, db *pgx.Conn) map[string]int {
 	return rows
 }
 
-// fill puts a row into every table. All texts are the same, so that each foreign key finds its row: tables wait for
-// those that they refer to.
+// fill inserts a row into every table, those that others refer to first. All texts are the same, so that each foreign key
+// finds its row.
 func fill(t *testing.T, db *pgx.Conn, k int) {
 	t.Helper()
 	waiting := tableNames(t, db)
@@ -191,7 +191,7 @@ func insertRow(t *testing.T, db *pgx.Conn, table string, k int) error {
 
 var constants = regexp.MustCompile(`'(?:[^']|'')*'|\b\d+\b`)
 
-// value is the SQL of a column's value: the first that its checks let through, of one that depends on k, those that the
+// value returns the SQL of a column's value: the first that the checks accept among one that depends on k, those that the
 // checks name, and NULL.
 func value(t *testing.T, db *pgx.Conn, table string, column tableColumn, k int) string {
 	t.Helper()
@@ -199,7 +199,7 @@ func value(t *testing.T, db *pgx.Conn, table string, column tableColumn, k int) 
 	for _, check := range column.Checks {
 		candidates = append(candidates, constants.FindAllString(check, -1)...)
 	}
-	if n := len(candidates); n > 0 { // another one each time: it may have to be unique
+	if n := len(candidates); n > 0 { // a new value each time, because it may have to be unique
 		candidates = append(candidates[k%n:], candidates[:k%n]...)
 	}
 	candidates = slices.Insert(candidates, 0, plainValue(t, table, column, k))
@@ -231,7 +231,7 @@ func passes(t *testing.T, db *pgx.Conn, column tableColumn, candidate string) (o
 	return true
 }
 
-// plainValue is the SQL of a value that depends on k where the type has more than a few.
+// plainValue returns the SQL of a value, which depends on k unless the type has only few values.
 func plainValue(t *testing.T, table string, column tableColumn, k int) string {
 	t.Helper()
 	name, _, _ := strings.Cut(column.Type, "(")
@@ -259,6 +259,6 @@ func plainValue(t *testing.T, table string, column tableColumn, k int) string {
 	case "uuid":
 		return fmt.Sprintf(`md5('%d')::uuid`, k)
 	}
-	t.Fatalf("plainValue knows no value of the type %s, which %s.%s has", column.Type, table, column.Name)
+	t.Fatalf("plainValue knows no value for the type %s of %s.%s", column.Type, table, column.Name)
 	return ""
 }

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// A file of the largest size costs no more than a few times its own size to parse, whatever is in it.
+// To parse a file of the largest size takes at most a few times its size in memory, whatever it contains.
 func TestParsingAnImportIsBounded(t *testing.T) {
 	const header, most = "firstName,lastName,phone\n", 64 << 20
 	for name, file := range map[string]string{
@@ -23,7 +23,7 @@ func TestParsingAnImportIsBounded(t *testing.T) {
 		_, wrong, err := parseMembers(body)
 		runtime.ReadMemStats(&after)
 		if err == nil && wrong.count == 0 {
-			t.Errorf("%s: is taken", name)
+			t.Errorf("%s: it was accepted", name)
 		}
 		if allocated := after.TotalAlloc - before.TotalAlloc; allocated > most {
 			t.Errorf("%s: %d MiB were allocated, want at most %d", name, allocated>>20, most>>20)

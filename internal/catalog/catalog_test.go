@@ -51,7 +51,7 @@ const schema = `
 	CREATE TABLE reports.monthly (month date);
 	COMMENT ON TABLE members IS 'who comes'`
 
-// drift is a change of the schema, and what is said of it.
+// drift is a change of the schema, and how it is described.
 type drift struct {
 	change string
 	want   []string
@@ -176,7 +176,7 @@ var drifts = []drift{
 }
 
 // Each change is made in a transaction, and rolled back.
-func TestEachDifferenceIsSaidInWords(t *testing.T) {
+func TestEachDifferenceIsDescribed(t *testing.T) {
 	t.Parallel()
 	conn := connect(t)
 	name := conn.Config().Database
@@ -186,7 +186,7 @@ func TestEachDifferenceIsSaidInWords(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	exec(`BEGIN; SET search_path = public`) // roles are the whole server's
+	exec(`BEGIN; SET search_path = public`) // roles belong to the whole server
 	exec(schema)
 	exec(`SET search_path = pg_catalog`)
 	want := read(t, conn, "")
@@ -209,7 +209,7 @@ func TestEachDifferenceIsSaidInWords(t *testing.T) {
 		slices.Sort(words)
 		slices.Sort(d.want)
 		if !slices.Equal(words, d.want) {
-			t.Errorf("%s\nsays\n  %s\nwant\n  %s", d.change, strings.Join(words, "\n  "), strings.Join(d.want, "\n  "))
+			t.Errorf("%s\nis described as\n  %s\nwant\n  %s", d.change, strings.Join(words, "\n  "), strings.Join(d.want, "\n  "))
 		}
 	}
 	if again := read(t, conn, want.Fingerprint); again.Fingerprint != want.Fingerprint || len(again.Facts) != 0 {
@@ -217,7 +217,7 @@ func TestEachDifferenceIsSaidInWords(t *testing.T) {
 	}
 }
 
-// connect opens a session in an empty database, as Read wants it.
+// connect opens a session in an empty database, with the settings that Read needs.
 func connect(t *testing.T) *pgx.Conn {
 	t.Helper()
 	config, err := pgx.ParseConfig(testenv.NewDatabase(t))

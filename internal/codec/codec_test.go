@@ -28,7 +28,7 @@ func TestEncodeThenDecode(t *testing.T) {
 			t.Errorf("the sealed payload %q can be read (%v)", raw, err)
 		}
 	}
-	// A client that knows no codec has written the last one.
+	// The last one was written by a client without a codec.
 	opened, err := c.Decode(append(sealed, plain))
 	if err != nil || len(opened) != 3 {
 		t.Fatalf("decode: %d payloads, %v; want 3", len(opened), err)
@@ -87,7 +87,7 @@ func TestRotationKeepsHistoriesReadable(t *testing.T) {
 	}
 }
 
-// A failure that was opened is handed to Temporal afterwards: it must be as sealed as before.
+// A failure is passed on to Temporal after it was opened: it must still be sealed.
 func TestOpeningAFailureLeavesItSealed(t *testing.T) {
 	converter := codec.FailureConverter(testenv.Keys(t))
 	sealed := converter.ErrorToFailure(errors.New("the cause"))
@@ -96,6 +96,6 @@ func TestOpeningAFailureLeavesItSealed(t *testing.T) {
 		t.Errorf("the failure opens as %v, want the cause", err)
 	}
 	if !proto.Equal(sealed, before) || strings.Contains(sealed.String(), "the cause") {
-		t.Errorf("after it was opened the failure is %v, want %v", sealed, before)
+		t.Errorf("after it was opened, the failure is %v, want %v", sealed, before)
 	}
 }

@@ -36,12 +36,12 @@ var names = func() (names []string) {
 	return names
 }()
 
-// set gives the process just these of Narthex's variables.
+// set sets these of Narthex's variables, and no others.
 func set(t *testing.T, values map[string]string) {
 	t.Helper()
 	for _, name := range names {
 		for _, variable := range []string{name, name + "_FILE"} {
-			t.Setenv(variable, "") // so that it is restored
+			t.Setenv(variable, "") // so that the old value is restored
 			if err := os.Unsetenv(variable); err != nil {
 				t.Fatal(err)
 			}
@@ -79,7 +79,7 @@ func TestDefaults(t *testing.T) {
 	}
 }
 
-func TestEverythingWrongIsNamedAtOnce(t *testing.T) {
+func TestAllWrongSettingsAreNamedAtOnce(t *testing.T) {
 	set(t, map[string]string{
 		"REGISTRY_URL": "mysql://n:5ecret@db/registry", "INDEX_KEYSET": "", "SIGNUP_WAIT": "soon", "HTTP_ADDRESS": "8080",
 		"LOG_LEVEL": "loud", "DATABASE_POOL_SIZE": "-1", "TOKEN_KEY_FILE": "/nowhere/token",
@@ -87,7 +87,7 @@ func TestEverythingWrongIsNamedAtOnce(t *testing.T) {
 	var c all
 	err := config.Parse(&c)
 	if err == nil {
-		t.Fatal("it was taken")
+		t.Fatal("it was accepted")
 	}
 	for _, want := range []string{
 		"REGISTRY_URL is not a URL like postgres://", "TENANT_SERVER_URL is not set", "SEAL_KEYSET is not set", "INDEX_KEYSET is empty",
@@ -114,7 +114,7 @@ func TestSecretsFromFiles(t *testing.T) {
 	set(t, values)
 	var c all
 	if err := config.Parse(&c); err != nil {
-		t.Errorf("the key in a file is not taken: %v", err)
+		t.Errorf("the key in a file is not used: %v", err)
 	}
 }
 
@@ -172,7 +172,7 @@ func TestADollarInTheEnvironmentFile(t *testing.T) {
 		case err != nil || os.Getenv(name) != want.value:
 			t.Errorf("%s is read as %q (%v), want %q", line, os.Getenv(name), err, want.value)
 		case want.warning == "" && got != "", !strings.Contains(got, want.warning), want.warning != "" && !strings.Contains(got, "single quotes"):
-			t.Errorf("%s: warned %q, want of %q and single quotes", line, got, want.warning)
+			t.Errorf("%s: the warning is %q, want %q and single quotes in it", line, got, want.warning)
 		}
 	}
 }
@@ -184,7 +184,7 @@ func write(t *testing.T, path, content string) {
 	}
 }
 
-func TestWhatIsWrongWithASecretsFile(t *testing.T) {
+func TestMalformedSecretFilesAreExplained(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "secret")
 	for name, c := range map[string]struct{ content, want string }{
 		"empty":          {" \n", "TOKEN_KEY_FILE names a file that is empty"},
@@ -207,7 +207,7 @@ func TestWhatIsWrongWithASecretsFile(t *testing.T) {
 	wantRefusal(t, "both", "TOKEN_KEY and TOKEN_KEY_FILE are both set")
 }
 
-// wantRefusal parses what is set, and wants one complaint, which holds no secret.
+// wantRefusal parses the settings, and expects one complaint, without any secret.
 func wantRefusal(t *testing.T, name, want string) {
 	t.Helper()
 	var c all
@@ -250,7 +250,7 @@ func TestRanges(t *testing.T) {
 			if want != "" {
 				wantRefusal(t, variable+"="+value, want)
 				wantRefusal(t, variable+"="+value, variable+" is not ")
-				wantRefusal(t, variable+"="+value, value[:min(len(value), 5)]) // says what it found
+				wantRefusal(t, variable+"="+value, value[:min(len(value), 5)]) // the message says what it found
 				continue
 			}
 			var c all
@@ -298,7 +298,7 @@ func TestDatabaseURLs(t *testing.T) {
 		}
 		parsed, err := pgx.ParseConfig(string(u))
 		if err != nil {
-			t.Errorf("%s becomes %s, which pgx does not take: %v", given, u, err)
+			t.Errorf("%s becomes %s, which pgx does not accept: %v", given, u, err)
 		} else if got := fmt.Sprintf("%s:%d", parsed.Host, parsed.Port); got != want {
 			t.Errorf("%s is at %s, want %s", given, got, want)
 		}

@@ -42,7 +42,7 @@ func inCode(t *testing.T) map[string]string {
 			}
 			tag := reflect.StructTag(quoted)
 			if name, _, _ := strings.Cut(tag.Get("env"), ","); name != "" {
-				variables[name] += tag.Get("envDefault") // some are read by two structs, and have no default
+				variables[name] += tag.Get("envDefault") // some are read by two structs, one of which has no default
 			}
 			return true
 		})

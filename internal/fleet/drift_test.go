@@ -12,7 +12,7 @@ import (
 	"narthex/internal/fleet"
 )
 
-// churches returns n of them in pages of size, and counts in begun those that were handed out.
+// churches returns n churches in pages of size, and counts in begun those that it has returned.
 func churches(n, size int, begun *atomic.Int64) func(context.Context, string) ([]fleet.Church, error) {
 	return func(ctx context.Context, after string) (page []fleet.Church, err error) {
 		next := 1
@@ -68,10 +68,10 @@ func TestEachChurchIsComparedAndReported(t *testing.T) {
 		"000004[]it does not answer", "000005[ahead: version 3, newest 2]<nil>", "000006[]<nil>", "000007[]<nil>", "000008[]<nil>",
 		"000009[]<nil>", "000010[]<nil>"}
 	if err != nil || !slices.Equal(reported, want) {
-		t.Errorf("reported are (%v)\n%q, want\n%q", err, reported, want)
+		t.Errorf("the report (%v) is\n%q, want\n%q", err, reported, want)
 	}
 	if wanted := (fleet.DriftCount{All: 10, Differing: 3, Uncompared: 1}); count != wanted || count.Same() != 6 {
-		t.Errorf("counted are %+v, and %d that are the same; want %+v and 6", count, count.Same(), wanted)
+		t.Errorf("the counts are %+v, with %d the same; want %+v and 6", count, count.Same(), wanted)
 	}
 	for id := range odd {
 		if _, ok := compared.Load(id); ok {
@@ -80,7 +80,7 @@ func TestEachChurchIsComparedAndReported(t *testing.T) {
 	}
 }
 
-// However many churches there are, few are in memory: the next page is read when one of this page has still to be begun.
+// Only few churches are in memory at a time: the next page is read when all of this page have been started.
 func TestChurchesAreReadAsTheyAreNeeded(t *testing.T) {
 	t.Parallel()
 	const page, atOnce = 10, 4
@@ -93,7 +93,7 @@ func TestChurchesAreReadAsTheyAreNeeded(t *testing.T) {
 				t.Errorf("%d are compared at once, want at most %d", n, atOnce)
 			}
 			if ahead := begun.Load() - done.Load(); ahead > page+atOnce+1 {
-				t.Errorf("%d churches were read that have not been compared, want at most a page of %d beside %d", ahead, page, atOnce)
+				t.Errorf("%d churches were read but not compared yet, want at most a page of %d and %d more", ahead, page, atOnce)
 			}
 			running.Add(-1)
 			return nil, nil
@@ -105,7 +105,7 @@ func TestChurchesAreReadAsTheyAreNeeded(t *testing.T) {
 	}
 }
 
-func TestWhatEndsACheck(t *testing.T) {
+func TestErrorsThatEndACheck(t *testing.T) {
 	t.Parallel()
 	failure := errors.New("it failed")
 	for name, end := range map[string]func(check *fleet.DriftCheck, cancel func()) (want error){
@@ -144,7 +144,7 @@ func TestWhatEndsACheck(t *testing.T) {
 			want := end(&check, cancel)
 			count, err := fleet.FindDrift(ctx, check)
 			if !errors.Is(err, want) || count.All >= 1000 {
-				t.Errorf("%d were compared, and it says %v; want fewer than 1000, and %v", count.All, err, want)
+				t.Errorf("%d were compared, with the error %v; want fewer than 1000, and %v", count.All, err, want)
 			}
 		})
 	}

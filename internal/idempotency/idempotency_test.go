@@ -21,7 +21,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// newStore opens a store in a registry database of the test's own.
+// newStore opens a store in the test's own registry database.
 func newStore(t *testing.T) (*idempotency.Store, *postgres.Pool) {
 	t.Helper()
 	url, keys := testenv.NewDatabase(t), testenv.Keys(t)
@@ -87,7 +87,7 @@ func TestReserveStartsOnce(t *testing.T) {
 	}
 }
 
-// A claim lasts as long as its holder may take to start, however long that is, so that no two start.
+// A claim lasts as long as its holder may take to start, so that the signup isn't started twice.
 func TestAClaimOutlastsTheTimeToStart(t *testing.T) {
 	t.Parallel()
 	s, db := newStore(t)
@@ -112,7 +112,7 @@ func TestAClaimOutlastsTheTimeToStart(t *testing.T) {
 		})
 		second <- err
 	}()
-	time.Sleep(300 * time.Millisecond) // some looks at the claim
+	time.Sleep(300 * time.Millisecond) // time for a few looks at the claim
 	close(release)
 	for _, ended := range []chan error{first, second} {
 		if err := <-ended; err != nil {
@@ -121,7 +121,7 @@ func TestAClaimOutlastsTheTimeToStart(t *testing.T) {
 	}
 }
 
-// A start that fails because the registry has stopped answering returns although the claim can't be dropped.
+// If a start fails because the registry hangs, Reserve returns, even though it can't drop the claim.
 func TestReserveReturnsFromAHungRegistry(t *testing.T) {
 	t.Parallel()
 	s, db := newStore(t)

@@ -53,7 +53,7 @@ func TestHashAndMatch(t *testing.T) {
 	}
 }
 
-// With more to hash than there are processors, the rest wait for their turn, and no longer than their context.
+// If there is more to hash than there are processors, the rest wait for their turn until their context ends.
 func TestHashingIsBusy(t *testing.T) {
 	t.Parallel()
 	hasher := newHasher(t)
@@ -68,7 +68,7 @@ func TestHashingIsBusy(t *testing.T) {
 	}
 	ended, cancelled := context.WithCancel(t.Context())
 	cancelled()
-	for range 1000 { // a turn may come free just then
+	for range 1000 { // a processor may become free just then
 		if _, err := hasher.Matches(ended, "", ""); errors.Is(err, password.ErrBusy) {
 			return
 		}

@@ -15,7 +15,7 @@ func TestPhones(t *testing.T) {
 		got := phone.Normalise(given)
 		switch problem := phone.Check(got); {
 		case want == "" && problem == "":
-			t.Errorf("%q is taken as %q, want it refused", given, got)
+			t.Errorf("%q is accepted as %q, want it refused", given, got)
 		case want != "" && (problem != "" || got != want):
 			t.Errorf("%q becomes %q (%s), want %q", given, got, problem, want)
 		}

@@ -31,7 +31,7 @@ type world struct {
 	t     *testing.T
 	pool  *postgres.Pool
 	admin *pgxpool.Pool
-	cut   atomic.Bool // the network: no answer comes through any more
+	cut   atomic.Bool // breaks the connection at its next answer
 }
 
 func newWorld(t *testing.T) *world {
@@ -63,7 +63,7 @@ func newWorldAt(t *testing.T, at string) *world {
 	return w
 }
 
-// cuttable is a connection that can break: what was sent arrives, and the answer is lost.
+// cuttable is a connection that can break so that what was sent arrives, but the answer is lost.
 type cuttable struct {
 	net.Conn
 	cut *atomic.Bool
@@ -103,7 +103,7 @@ func (w *world) count(id string) (n int) {
 // each calls do on all the pool's connections at once, and reports its errors.
 func (w *world) each(do func(n int) error) {
 	w.t.Helper()
-	var held []*pgxpool.Conn // so that every connection is open
+	var held []*pgxpool.Conn // all at the same time, so that every connection is open
 	for range connections {
 		conn, err := w.pool.Acquire(w.t.Context())
 		if err != nil {
@@ -172,7 +172,7 @@ func TestSessionsOpenedWhileReadOnlyAreReplaced(t *testing.T) {
 }
 
 // Reads go on while a server stays read-only, and open few connections.
-func TestAServerThatStaysReadOnlyIsNotSwampedWithConnections(t *testing.T) {
+func TestAReadOnlyServerIsNotFloodedWithConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	w.exec(`ALTER DATABASE ` + w.pool.Config().ConnConfig.Database + ` SET default_transaction_read_only = on`)
@@ -206,12 +206,12 @@ func TestEndedSessionsAreReplaced(t *testing.T) {
 		w.exec(endSessions)
 		w.each(do)
 		if t.Failed() {
-			t.Fatalf("so it was with a %s", name)
+			t.Fatalf("that was a %s", name)
 		}
 	}
 }
 
-// PostgreSQL says that it ends a session only where it hasn't committed: nothing that is run again is there twice.
+// PostgreSQL reports that it ends a session only if it hasn't committed, so a retry commits nothing twice.
 func TestNothingIsCommittedTwiceWhenSessionsEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -252,8 +252,8 @@ func TestNothingIsCommittedTwiceWhenSessionsEnd(t *testing.T) {
 	t.Logf("%d inserts worked, %d failed, over %d connections", done.Load(), failed.Load(), w.pool.Stat().NewConnsCount())
 }
 
-// Where the answer is lost, nobody knows whether a statement was committed.
-func TestOnlyWhatCannotBeThereTwiceIsRunAgainWhenAnAnswerIsLost(t *testing.T) {
+// If an answer is lost, nobody knows whether the statement was committed.
+func TestALostAnswerIsRetriedOnlyIfThatCannotCommitTwice(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	cutIn := func(do func(int) error, n int) error {
@@ -264,16 +264,16 @@ func TestOnlyWhatCannotBeThereTwiceIsRunAgainWhenAnAnswerIsLost(t *testing.T) {
 		return do(n)
 	}
 	if err := cutIn(w.read, 0); err != nil {
-		t.Errorf("a read says %v, want it run again", err)
+		t.Errorf("a read returns %v, want a successful retry", err)
 	}
-	if err := w.insert(0); err != nil { // which prepares it
+	if err := w.insert(0); err != nil { // prepares the statement
 		t.Fatal(err)
 	}
 	if err := cutIn(w.insert, 1); !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
-		t.Errorf("an insert whose answer is lost says %v, want so", err)
+		t.Errorf("an insert whose answer is lost returns %v, want an EOF error", err)
 	}
 	if n := w.count("note 1"); n != 1 {
-		t.Errorf("the insert is there %d times, want once", n)
+		t.Errorf("the insert was committed %d times, want once", n)
 	}
 	calls := 0
 	err := w.pool.InTx(t.Context(), func(tx pgx.Tx) error {
@@ -283,7 +283,7 @@ func TestOnlyWhatCannotBeThereTwiceIsRunAgainWhenAnAnswerIsLost(t *testing.T) {
 		return err
 	})
 	if n := w.count("note 2"); err != nil || calls != 2 || n != 1 {
-		t.Errorf("a transaction that breaks before its commit ran %d times, is there %d times and says %v; want 2, 1 and no error", calls, n, err)
+		t.Errorf("a transaction that broke before its commit ran %d times, was committed %d times: %v; want 2, 1 and no error", calls, n, err)
 	}
 	calls = 0
 	err = w.pool.InTx(t.Context(), func(tx pgx.Tx) error {
@@ -293,11 +293,11 @@ func TestOnlyWhatCannotBeThereTwiceIsRunAgainWhenAnAnswerIsLost(t *testing.T) {
 		return err
 	})
 	if n := w.count("note 3"); err == nil || calls != 1 || n != 1 {
-		t.Errorf("a transaction whose commit's answer is lost ran %d times, is there %d times and says %v; want 1, 1 and an error", calls, n, err)
+		t.Errorf("a transaction whose answer was lost ran %d times, was committed %d times: %v; want 1, 1 and an error", calls, n, err)
 	}
 }
 
-// A statement that was prepared before a column's type has changed fails once on each connection.
+// A statement that was prepared before a column's type changed fails once on each connection.
 func TestChangedColumnsFailNothing(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -369,7 +369,7 @@ func startWritable(t *testing.T) (*url.URL, *pgx.Conn) {
 	return at, conn
 }
 
-// setReadOnly makes a server read-only, "on", or not, "off", and waits until it is.
+// setReadOnly sets whether a server is read-only ("on" or "off"), and waits until it is.
 func setReadOnly(t *testing.T, server *pgx.Conn, setting string) {
 	t.Helper()
 	for _, sql := range []string{`ALTER SYSTEM SET default_transaction_read_only = ` + setting, `SELECT pg_reload_conf()`} {
@@ -389,7 +389,7 @@ func setReadOnly(t *testing.T, server *pgx.Conn, setting string) {
 	}
 }
 
-// target_session_attrs=read-write leads to the server that takes writes, at each new connection.
+// With target_session_attrs=read-write, each new connection leads to the server that accepts writes.
 func TestFailoverToTheOtherServer(t *testing.T) {
 	t.Parallel()
 	first, a := startWritable(t)
@@ -419,7 +419,7 @@ func TestFailoverToTheOtherServer(t *testing.T) {
 		}
 		var n int
 		if err := servers[takes].QueryRow(t.Context(), countNotes, id).Scan(&n); err != nil || n != 1 {
-			t.Errorf("turn %d: the server that takes writes has the note %d times (%v), want once", turn, n, err)
+			t.Errorf("turn %d: the server that accepts writes has the note %d times (%v), want once", turn, n, err)
 		}
 	}
 }

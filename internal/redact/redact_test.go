@@ -13,7 +13,7 @@ import (
 	"narthex/internal/redact"
 )
 
-func TestErrorsHoldNobodysData(t *testing.T) {
+func TestErrorsHoldNoPersonalData(t *testing.T) {
 	t.Parallel()
 	unique := &pgconn.PgError{
 		Code: "23505", ConstraintName: "admins_email_hash_key", Message: "duplicate key",
@@ -42,6 +42,6 @@ func TestErrorsHoldNobodysData(t *testing.T) {
 		}
 	}
 	if got := redact.Error(errors.New("the email is taken")); got != "the email is taken" {
-		t.Errorf("got  %q\nwant the sentence alone", got)
+		t.Errorf("got  %q\nwant only the sentence", got)
 	}
 }

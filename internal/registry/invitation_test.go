@@ -14,7 +14,7 @@ import (
 	"narthex/internal/registry"
 )
 
-// invite adds an admin who has not chosen a password, as far as an invitation has come before its token is good.
+// invite adds an admin without a password, like an invitation before its token becomes valid.
 func invite(t *testing.T, r *registry.Registry, tenantID string) registry.Owner {
 	t.Helper()
 	owner := registry.Owner{RunID: ids.New(), TenantID: tenantID, InviteeID: ids.New()}
@@ -31,7 +31,7 @@ func invite(t *testing.T, r *registry.Registry, tenantID string) registry.Owner 
 	return owner
 }
 
-// offerInvitation makes the token of an invitation good.
+// offerInvitation makes the token of an invitation valid.
 func offerInvitation(t *testing.T, r *registry.Registry, owner registry.Owner, token string, expiresAt time.Time) {
 	t.Helper()
 	offered := registry.Invitation{
@@ -42,7 +42,7 @@ func offerInvitation(t *testing.T, r *registry.Registry, owner registry.Owner, t
 	}
 }
 
-// An invitation that is being written may still be rolled back: whom it makes a PRIMARY doesn't count as one yet.
+// An invitation that is being written may still be rolled back, so its PRIMARY doesn't count yet.
 func TestOnlyAPrimaryWithAPasswordCounts(t *testing.T) {
 	t.Parallel()
 	r, pool := open(t)
@@ -66,7 +66,7 @@ func TestOnlyAPrimaryWithAPasswordCounts(t *testing.T) {
 		t.Errorf("it was accepted: %v", err)
 	}
 	if err := r.RemoveAdmin(t.Context(), owner.TenantID, invited.InviteeID); !errors.Is(err, registry.ErrLastPrimary) {
-		t.Errorf("the last is the one who was invited: %v, want ErrLastPrimary", err)
+		t.Errorf("only the invited PRIMARY is left: %v, want ErrLastPrimary", err)
 	}
 }
 
@@ -95,7 +95,7 @@ func inviteInEachState(t *testing.T, r *registry.Registry, pool *pgxpool.Pool) m
 	return invited
 }
 
-// The cleanup asks for nothing that it can do nothing about, and gets the rest page by page.
+// The cleanup doesn't get invitations that it can't remove. It gets the rest page by page.
 func TestExpiredInvitations(t *testing.T) {
 	t.Parallel()
 	r, pool := open(t)
@@ -133,8 +133,8 @@ func TestExpiredInvitations(t *testing.T) {
 	}
 }
 
-// While it is accepted, an invitation is taken back and the founder removes themselves: one PRIMARY with a password
-// is left, and nobody waits for the other in a circle.
+// An invitation is accepted and withdrawn while the founder removes themselves. One PRIMARY with a password is left, and
+// there is no deadlock.
 func TestAcceptancesAndRemovalsRace(t *testing.T) {
 	t.Parallel()
 	r, pool := open(t)
@@ -170,7 +170,7 @@ func TestAcceptancesAndRemovalsRace(t *testing.T) {
 	}
 }
 
-// A login that was under way while its admin was removed leaves no session.
+// A login that runs while its admin is removed leaves no session.
 func TestARemovedAdminHasNoSession(t *testing.T) {
 	t.Parallel()
 	r, pool := open(t)

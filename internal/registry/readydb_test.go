@@ -21,8 +21,8 @@ func offer(t *testing.T, r *registry.Registry, server, template string) (id stri
 	return id
 }
 
-// TestNoTwoClaimsGetTheSameDatabase has more claim at once than there is: each database goes to one, and the
-// others get none.
+// TestNoTwoClaimsGetTheSameDatabase makes more claims at once than there are databases. Each database goes to one claim,
+// and the others get none.
 func TestNoTwoClaimsGetTheSameDatabase(t *testing.T) {
 	t.Parallel()
 	r, _ := open(t)

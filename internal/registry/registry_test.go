@@ -39,7 +39,7 @@ func newOwner() registry.Owner { return registry.Owner{RunID: ids.New(), TenantI
 
 var now = time.Now().UTC().Truncate(time.Microsecond)
 
-// enter enters a church and its tenant, whole and open, with an email of its own.
+// enter inserts a complete, open church and its tenant, with its own email.
 func enter(t testing.TB, r *registry.Registry, owner registry.Owner, emailHash string) {
 	t.Helper()
 	provision(t, r, owner, emailHash)
@@ -48,7 +48,7 @@ func enter(t testing.TB, r *registry.Registry, owner registry.Owner, emailHash s
 	}
 }
 
-// provision does as enter does, but does not open the church.
+// provision is like enter, but does not open the church.
 func provision(t testing.TB, r *registry.Registry, owner registry.Owner, emailHash string) {
 	t.Helper()
 	email := emailOf(owner)
@@ -90,7 +90,7 @@ func TestReadyAsksForTheSchema(t *testing.T) {
 	}
 }
 
-// Each new connection leads to a server that takes writes, or is refused.
+// Each new connection leads to a server that accepts writes, or is refused.
 func TestTargetSessionAttrsAreHonoured(t *testing.T) {
 	t.Parallel()
 	url := testenv.NewDatabase(t)
@@ -118,17 +118,17 @@ func TestTargetSessionAttrsAreHonoured(t *testing.T) {
 		}
 	}
 	if err := r.Ready(t.Context()); err == nil {
-		t.Error("a session that is read-only was used")
+		t.Error("a read-only session was used")
 	}
 	if _, err := pool.Exec(t.Context(), alter+` RESET default_transaction_read_only`); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.Ready(t.Context()); err != nil {
-		t.Errorf("once the server takes writes again: %v", err)
+		t.Errorf("once the server accepts writes again: %v", err)
 	}
 }
 
-func TestInsertsAreIdempotentForTheirOwnerAlone(t *testing.T) {
+func TestInsertsAreIdempotentOnlyForTheirOwner(t *testing.T) {
 	t.Parallel()
 	r, _ := open(t)
 	owner := newOwner()
@@ -150,17 +150,17 @@ func TestInsertsAreIdempotentForTheirOwnerAlone(t *testing.T) {
 		t.Errorf("another church with the email: %v, want ErrEmailTaken", err)
 	}
 	if err := r.ActivateTenant(t.Context(), other, "admin"); !errors.Is(err, registry.ErrUndone) {
-		t.Errorf("another signup activates the tenant: %v, want ErrUndone", err)
+		t.Errorf("another signup activated the tenant: %v, want ErrUndone", err)
 	}
 }
 
-func TestRemovalTouchesTheOwnersRowsAloneAndForbidsLateInserts(t *testing.T) {
+func TestRemovalTouchesOnlyTheOwnersRowsAndForbidsLateInserts(t *testing.T) {
 	t.Parallel()
 	r, pool := open(t)
 	owner := newOwner()
 	provision(t, r, owner, "hash")
 	other := registry.Owner{RunID: ids.New(), TenantID: owner.TenantID}
-	for _, o := range []registry.Owner{other, owner, owner} { // twice: it is idempotent
+	for _, o := range []registry.Owner{other, owner, owner} { // twice, because it is idempotent
 		for _, err := range []error{
 			r.DeleteEmailEntry(t.Context(), o), r.DeleteAdmin(t.Context(), o),
 			r.DeleteTenant(t.Context(), o), r.DeleteChurch(t.Context(), o),
@@ -177,12 +177,12 @@ func TestRemovalTouchesTheOwnersRowsAloneAndForbidsLateInserts(t *testing.T) {
 			t.Fatal(err)
 		}
 		if want := map[registry.Owner]int{other: 4, owner: 0}[o]; rows != want {
-			t.Errorf("%d rows are there, want %d", rows, want)
+			t.Errorf("there are %d rows, want %d", rows, want)
 		}
 	}
 	church := registry.Church{Name: "Grace Chapel", Email: "pat@example.org", EmailHash: "hash", TrialEndsAt: now, CreatedAt: now}
 	if err := r.InsertChurch(t.Context(), owner, church); !errors.Is(err, registry.ErrUndone) {
-		t.Errorf("a late insert of the signup that was undone: %v, want ErrUndone", err)
+		t.Errorf("a late insert of the undone signup: %v, want ErrUndone", err)
 	}
 	again := registry.Owner{RunID: ids.New(), TenantID: owner.TenantID} // a replay: a new run with the same input
 	if err := r.InsertChurch(t.Context(), again, church); err != nil {
@@ -190,7 +190,7 @@ func TestRemovalTouchesTheOwnersRowsAloneAndForbidsLateInserts(t *testing.T) {
 	}
 }
 
-func TestWhatIsOpenIsNotRolledBack(t *testing.T) {
+func TestAnOpenChurchIsNotRolledBack(t *testing.T) {
 	t.Parallel()
 	r, _ := open(t)
 	owner := newOwner()
@@ -204,11 +204,11 @@ func TestWhatIsOpenIsNotRolledBack(t *testing.T) {
 		}
 	}
 	if _, err := r.Tenant(t.Context(), owner.TenantID); err != nil {
-		t.Errorf("the tenant after that: %v, want it there", err)
+		t.Errorf("the tenant after that: %v, want it to exist", err)
 	}
 }
 
-func TestSealedValuesOpenInTheirOwnRowAlone(t *testing.T) {
+func TestSealedValuesOpenOnlyInTheirOwnRow(t *testing.T) {
 	t.Parallel()
 	r, pool := open(t)
 	a, b := newOwner(), newOwner()
@@ -227,8 +227,8 @@ func TestSealedValuesOpenInTheirOwnRowAlone(t *testing.T) {
 	}
 }
 
-// A signup may be replayed weeks after it was asked for: its trial begins when the church opens, and once.
-func TestTheTrialOfALateChurchBeginsWhenItOpens(t *testing.T) {
+// A signup may be replayed weeks after it was requested. Its trial starts when the church opens, and only once.
+func TestATrialStartsWhenTheChurchOpens(t *testing.T) {
 	t.Parallel()
 	r, pool := open(t)
 	const trial = 14 * 24 * time.Hour
@@ -242,7 +242,7 @@ func TestTheTrialOfALateChurchBeginsWhenItOpens(t *testing.T) {
 		tenant := registry.NewTenant{Name: "Grace Chapel", Email: email, DatabaseName: "tenant_" + owner.TenantID, CreatedAt: c.asked}
 		for _, err := range []error{
 			r.InsertChurch(t.Context(), owner, church), r.InsertTenant(t.Context(), owner, tenant),
-			r.ActivateTenant(t.Context(), owner, "admin"), r.ActivateTenant(t.Context(), owner, "admin"), // its answer was lost
+			r.ActivateTenant(t.Context(), owner, "admin"), r.ActivateTenant(t.Context(), owner, "admin"), // twice: the answer was lost
 		} {
 			if err != nil {
 				t.Fatal(err)

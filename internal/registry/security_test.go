@@ -43,7 +43,7 @@ func (k keysets) each(t *testing.T, seal, index func(string) (string, error)) ke
 	return k
 }
 
-// openWith is another process on the same registry, with keys of its own.
+// openWith opens the same registry as another process, with its own keys.
 func openWith(t *testing.T, pool *pgxpool.Pool, keys *secrets.Keys) *registry.Registry {
 	t.Helper()
 	r, err := registry.Open(t.Context(), pool.Config().ConnString(), keys)
@@ -54,7 +54,7 @@ func openWith(t *testing.T, pool *pgxpool.Pool, keys *secrets.Keys) *registry.Re
 	return r
 }
 
-func TestKeysAreTheRegistrys(t *testing.T) {
+func TestKeysMustBelongToTheRegistry(t *testing.T) {
 	t.Parallel()
 	_, pool := open(t)
 	first, other := newKeysets(t), newKeysets(t)
@@ -88,9 +88,9 @@ func enterWith(t *testing.T, r *registry.Registry, keys *secrets.Keys, n int) (o
 	return owners
 }
 
-// TestAnInterruptedResealGoesOn interrupts a reseal after its first batch, while another process, which has the new keys
+// TestAnInterruptedResealContinues interrupts a reseal after its first batch, while another process, which has the new keys
 // too but writes under the old ones, reads and writes.
-func TestAnInterruptedResealGoesOn(t *testing.T) {
+func TestAnInterruptedResealContinues(t *testing.T) {
 	t.Parallel()
 	_, pool := open(t)
 	old := newKeysets(t)
@@ -107,11 +107,11 @@ func TestAnInterruptedResealGoesOn(t *testing.T) {
 	ctx, interrupt := context.WithCancel(t.Context())
 	err := during.Reseal(ctx, func(string, int) { interrupt() })
 	if !errors.Is(err, context.Canceled) {
-		t.Fatalf("the reseal that is interrupted: %v, want context.Canceled", err)
+		t.Fatalf("the interrupted reseal: %v, want context.Canceled", err)
 	}
 	for _, owner := range owners {
 		if _, err := before.Tenant(t.Context(), owner.TenantID); err != nil {
-			t.Fatalf("half-way: %v", err)
+			t.Fatalf("halfway: %v", err)
 		}
 	}
 	rows := map[string]int{}
@@ -126,21 +126,21 @@ func TestAnInterruptedResealGoesOn(t *testing.T) {
 	}
 	after := openWith(t, pool, only.keys(t))
 	if err := after.CheckKeys(t.Context()); err != nil {
-		t.Errorf("with the new keys alone: %v", err)
+		t.Errorf("with only the new keys: %v", err)
 	}
 	for _, owner := range owners {
 		if tenant, err := after.Tenant(t.Context(), owner.TenantID); err != nil || tenant.Email != emailOf(owner) {
-			t.Fatalf("with the new keys alone: %+v, %v", tenant, err)
+			t.Fatalf("with only the new keys: %+v, %v", tenant, err)
 		}
 	}
 	var events int
 	err = pool.QueryRow(t.Context(), `SELECT count(DISTINCT tenant_id) FROM audit_log WHERE event = 'keys_resealed'`).Scan(&events)
 	if err != nil || events != 150 {
-		t.Errorf("the audit log tells of %d resealed tenants (%v), want 150", events, err)
+		t.Errorf("the audit log has %d resealed tenants (%v), want 150", events, err)
 	}
 }
 
-// An email that was released is not held again because its church's row is resealed.
+// To reseal a church's row must not claim its released email again.
 func TestResealLeavesAReleasedEmailFree(t *testing.T) {
 	t.Parallel()
 	_, pool := open(t)
@@ -163,7 +163,7 @@ func TestResealLeavesAReleasedEmailFree(t *testing.T) {
 	}
 }
 
-func TestResealRefusesWhatDoesNotOpen(t *testing.T) {
+func TestResealRefusesUnreadableValues(t *testing.T) {
 	t.Parallel()
 	_, pool := open(t)
 	old := newKeysets(t)

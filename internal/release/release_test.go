@@ -20,7 +20,7 @@ func TestCommitNamesTheRelease(t *testing.T) {
 	}
 	for _, unnamed := range [][]debug.BuildSetting{settings("true"), nil} {
 		if got := committed(unnamed); got != "" {
-			t.Errorf("with %v the release is named %s, want no name", unnamed, got)
+			t.Errorf("with %v, the release is named %s, want no name", unnamed, got)
 		}
 	}
 }
@@ -39,7 +39,7 @@ func TestTimeAndContentNameTheRelease(t *testing.T) {
 		t.Errorf("the release is named %s (%v), want %s", got, err, want)
 	}
 	if _, err := ofFile(path + "-missing"); err == nil {
-		t.Error("a file that is missing has a name, want an error")
+		t.Error("a missing file has a name, want an error")
 	}
 	if _, err := ID(); err != nil {
 		t.Errorf("this program has no name: %v", err)

@@ -16,8 +16,8 @@ import (
 	"narthex/internal/saga"
 )
 
-// BenchmarkOutcomeAtTheEnd compares sagas of eight quick steps that do nothing: those that record their outcome at the end,
-// and those that have nothing to record because they started with it. They take turns.
+// BenchmarkOutcomeAtTheEnd compares sagas of eight quick steps that do nothing. Some record their outcome at the end, the
+// others started with it and record nothing. They take turns.
 func BenchmarkOutcomeAtTheEnd(b *testing.B) {
 	c := dial(b, testenv.Keys(b))
 	var eight []saga.Step

@@ -17,7 +17,7 @@ import (
 	"narthex/internal/signup"
 )
 
-// recorded is a Temporal that has one run, which was recorded.
+// recorded is a Temporal that has one recorded run.
 type recorded struct {
 	client.Client
 	events []*historypb.HistoryEvent
@@ -35,7 +35,7 @@ func (r *recorded) Next() (*historypb.HistoryEvent, error) {
 	return next, nil
 }
 
-// Signups of every release are read, with their quick steps or without. The first ones' histories name no server.
+// Signups of every release can be read, with and without quick steps. Only the first release's histories name no server.
 func TestRecordedSignupsAreRead(t *testing.T) {
 	t.Parallel()
 	outcomes := map[string]string{

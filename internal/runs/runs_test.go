@@ -26,12 +26,12 @@ import (
 	"narthex/internal/secrets"
 )
 
-// thing is what the sagas of these tests start with.
+// thing is the input of these tests' sagas.
 type thing struct{ TenantID string }
 
 var steps = []saga.Step{{Do: "make", Undo: "unmake", Doing: "make {database} on {server}"}, {Do: "open"}}
 
-// things is an operator of a kind of saga that is the test's own, and a worker whose first step does as told.
+// things is an operator of the test's own kind of saga, and a worker whose first step can be scripted.
 type things struct {
 	*runs.Operator
 	t *testing.T
@@ -132,7 +132,7 @@ func (s *things) again(taskQueue string, read func(any) error) (client.StartWork
 	return client.StartWorkflowOptions{TaskQueue: taskQueue, TypedSearchAttributes: saga.StartAttributes(steps, in.TenantID)}, in, err
 }
 
-// start starts a run of a workflow, for a tenant, and if it isn't to hang waits until it has ended.
+// start starts a run of a workflow for a tenant. Unless the run is to hang, it waits for the end.
 func (s *things) start(workflowID, tenantID, fate string) runs.Run {
 	s.t.Helper()
 	return s.startOf(s.Workflow, workflowID, tenantID, fate)
@@ -149,12 +149,12 @@ func (s *things) startOf(workflow, workflowID, tenantID, fate string) runs.Run {
 		s.t.Fatal(err)
 	}
 	if fate != "hang" && fate != "stick" {
-		_ = started.Get(s.t.Context(), nil) // fails where it is to
+		_ = started.Get(s.t.Context(), nil) // fails if it is to
 	}
 	return runs.Run{WorkflowID: started.GetID(), RunID: started.GetRunID()}
 }
 
-// terminate ends a run from outside once its first step is being done.
+// terminate terminates a run once its first step is running.
 func (s *things) terminate(run runs.Run) {
 	s.t.Helper()
 	s.eventually("the first step has begun", func() bool {
@@ -175,8 +175,8 @@ func (s *things) eventually(what string, there func() bool) {
 	}
 }
 
-// A run is the same in a list and by itself, whatever became of it.
-func TestWhatBecameOfARun(t *testing.T) {
+// A run is the same in a list and by itself, whatever its outcome.
+func TestOutcomesOfRuns(t *testing.T) {
 	t.Parallel()
 	s := newThings(t)
 	became := map[string]string{}
@@ -195,10 +195,10 @@ func TestWhatBecameOfARun(t *testing.T) {
 		}
 		status, err := s.Read(t.Context(), run)
 		if err != nil || status.Outcome != outcome || status.TenantID != tenant {
-			t.Errorf("%s: by itself it is %s of the tenant %s (%v), want %s of %s", fate, status.Outcome, status.TenantID, err, outcome, tenant)
+			t.Errorf("%s: by itself, it is %s of the tenant %s (%v), want %s of %s", fate, status.Outcome, status.TenantID, err, outcome, tenant)
 		}
-		if status.Server != "db:5432" && fate != "hang" { // whose first step may not have begun yet
-			t.Errorf("%s: the server is %q, want that which the first step's summary names", fate, status.Server)
+		if status.Server != "db:5432" && fate != "hang" { // its first step may not have started yet
+			t.Errorf("%s: the server is %q, want the one in the first step's summary", fate, status.Server)
 		}
 	}
 	terminated := ids.New()
@@ -272,7 +272,7 @@ func TestAnotherWorkflowsRunsAreNotFound(t *testing.T) {
 	}
 }
 
-func TestATenantWithSeveralIsAmbiguous(t *testing.T) {
+func TestATenantWithSeveralRunsIsAmbiguous(t *testing.T) {
 	t.Parallel()
 	s := newThings(t)
 	tenant := ids.New()
@@ -284,8 +284,8 @@ func TestATenantWithSeveralIsAmbiguous(t *testing.T) {
 	})
 }
 
-// A signup was terminated half-way, and the applicant tried again in vain: the first can still be replayed.
-func TestReplayActsOnTheSagaThatIsNamedWhateverCameLater(t *testing.T) {
+// A signup was terminated halfway, and the applicant tried again in vain. The first signup can still be replayed.
+func TestReplayActsOnTheNamedSagaWhateverCameLater(t *testing.T) {
 	t.Parallel()
 	s := newThings(t)
 	workflowID, first, second := "thing-"+ids.New(), ids.New(), ids.New()
@@ -308,7 +308,7 @@ func TestReplayActsOnTheSagaThatIsNamedWhateverCameLater(t *testing.T) {
 	}
 }
 
-// A run that was replayed stands for its saga, not for whatever ran last under its workflow id.
+// A replayed run stands for its saga, not for whatever ran last under its workflow id.
 func TestReplayOfAnOldRunActsOnItsOwnSaga(t *testing.T) {
 	t.Parallel()
 	s := newThings(t)
@@ -329,7 +329,7 @@ func TestReplayOfAnOldRunActsOnItsOwnSaga(t *testing.T) {
 	}
 }
 
-// closing has a run end just before it is cancelled.
+// closing makes a run end just before it is cancelled.
 type closing struct {
 	client.Client
 	end func(workflowID, runID string)
@@ -340,7 +340,7 @@ func (c closing) CancelWorkflow(ctx context.Context, workflowID, runID string) e
 	return c.Client.CancelWorkflow(ctx, workflowID, runID)
 }
 
-func TestACancelOfWhatHasEndedSaysSo(t *testing.T) {
+func TestCancellingAnEndedRunSaysSo(t *testing.T) {
 	t.Parallel()
 	s := newThings(t)
 	if err := s.Cancel(t.Context(), s.start("thing-"+ids.New(), ids.New(), "")); !errors.Is(err, runs.ErrClosed) {
@@ -369,7 +369,7 @@ func TestACancelOfWhatHasEndedSaysSo(t *testing.T) {
 	}
 }
 
-// tenants lists, once that gives want tenants, those of the runs.
+// tenants waits until the list has want runs, and returns their tenants.
 func (s *things) tenants(filter runs.Filter, want int) (tenants []string, more bool) {
 	s.t.Helper()
 	s.eventually("all are listed", func() bool {
@@ -399,7 +399,7 @@ func TestListSortsByStart(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.will(a, "")
-	if _, err := s.AwaitEnd(t.Context(), longest); err != nil { // it started first and ends last
+	if _, err := s.AwaitEnd(t.Context(), longest); err != nil { // started first, ends last
 		t.Fatal(err)
 	}
 	s.tenants(runs.Filter{Outcome: saga.OutcomeCreated}, 3)

@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/types/known/timestamppb"
 )
 
-// A history that doesn't begin at its beginning must not take the API down.
+// A history without its first events must not crash the API.
 func TestAnEventOfAnUnknownActivityIsIgnored(t *testing.T) {
 	r := newReader(nil, nil)
 	err := r.apply(&historypb.HistoryEvent{
@@ -18,6 +18,6 @@ func TestAnEventOfAnUnknownActivityIsIgnored(t *testing.T) {
 		},
 	})
 	if err != nil || r.status().State != Running {
-		t.Errorf("it is %v (%v), want running", r.status(), err)
+		t.Errorf("the run is %v (%v), want running", r.status(), err)
 	}
 }

@@ -17,11 +17,11 @@ import (
 	"go.temporal.io/sdk/workflow"
 )
 
-// script runs a saga of the steps a, b, c (undone by undoA, undoB, undoC) in Temporal's test
-// environment, whose clock skips waiting, and records the activities that succeed or fail, in order.
+// script runs a saga of the steps a, b, c (undone by undoA, undoB, undoC) in Temporal's test environment, whose clock skips
+// waiting. It records the activities that succeed or fail, in order.
 type script struct {
 	quick    bool
-	failures map[string]int // how often an activity fails before it works; -1 for ever
+	failures map[string]int // how often an activity fails before it works; -1 means always
 	during   map[string]func(*testsuite.TestWorkflowEnvironment)
 
 	mu       sync.Mutex
@@ -104,7 +104,7 @@ func TestSagaRunsForwardAndUndoesNothing(t *testing.T) {
 	s.want(t, "a", "b", "c")
 }
 
-func TestSagaUndoesInReverseAndBeginsWithTheFailedStep(t *testing.T) {
+func TestSagaUndoesInReverseStartingWithTheFailedStep(t *testing.T) {
 	s := &script{failures: map[string]int{"b": -1}}
 	err := s.run(t)
 	var failure *temporal.ApplicationError
@@ -130,7 +130,7 @@ func TestSagaRetriesAQuickStepAsAnActivity(t *testing.T) {
 	s.want(t, "a", "b!", "b!", "b", "c")
 }
 
-// What came after the step that fails may have worked in a workflow task that was lost.
+// Steps after the failed one may have worked in a workflow task that was lost.
 func TestSagaOfQuickStepsUndoesAll(t *testing.T) {
 	s := &script{quick: true, failures: map[string]int{"b": -1}}
 	if s.run(t) == nil {
@@ -150,8 +150,8 @@ func TestSagaRetriesACompensationUntilItWorks(t *testing.T) {
 	}
 }
 
-// A compensation that outlasts the saga's patience is announced once, holds up no other, and is waited for.
-func TestSagaGoesOnPastAStuckCompensation(t *testing.T) {
+// A compensation that exceeds the saga's patience is reported once and doesn't delay the others. The saga waits for it.
+func TestSagaContinuesPastAStuckCompensation(t *testing.T) {
 	const overAMinute = 9 // attempts: 0.2 s, 0.4 s, … and then 30 s apart
 	s := &script{failures: map[string]int{"c": -1, "undoB": overAMinute}}
 	if s.run(t) == nil {

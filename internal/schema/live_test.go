@@ -26,7 +26,7 @@ var live = fstest.MapFS{
 	},
 }
 
-// atFirst is a database at version 1.
+// atFirst returns a database at version 1.
 func atFirst(t *testing.T) *pgx.Conn {
 	t.Helper()
 	conn := open(t)
@@ -64,20 +64,20 @@ func wantVersion(t *testing.T, conn *pgx.Conn, want int) {
 	}
 }
 
-// golang-migrate finds what the steps have left as if it had run the files itself.
-func TestStepsGoForthAndBack(t *testing.T) {
+// golang-migrate accepts what the steps leave as if it had run the files itself.
+func TestStepsGoForwardAndBack(t *testing.T) {
 	t.Parallel()
 	conn := atFirst(t)
 	for range 2 {
 		take(t, conn, 1, 3)
 		if err := schema.Take(t.Context(), conn, steps(t, 2, 3)[0]); err != nil {
-			t.Errorf("the last step, taken again: %v", err)
+			t.Errorf("the last step, run again: %v", err)
 		}
 		take(t, conn, 3, 1)
 	}
 	take(t, conn, 1, 2)
 	if err := schema.Up(t.Context(), conn.Config(), live, nil); err != nil {
-		t.Errorf("golang-migrate goes on with %v, want no error", err)
+		t.Errorf("golang-migrate continues with %v, want no error", err)
 	}
 	wantVersion(t, conn, 3)
 }
@@ -86,7 +86,7 @@ func TestAStepFromAnotherVersionIsRefused(t *testing.T) {
 	t.Parallel()
 	conn := atFirst(t)
 	if err := schema.Take(t.Context(), conn, steps(t, 2, 3)[0]); !errors.Is(err, schema.ErrVersion) {
-		t.Errorf("a step from 2 at version 1 says %v, want ErrVersion", err)
+		t.Errorf("a step from 2 at version 1 returns %v, want ErrVersion", err)
 	}
 	wantVersion(t, conn, 1)
 }
@@ -103,9 +103,9 @@ func TestAStepThatFailsLeavesNothing(t *testing.T) {
 	take(t, conn, 1, 3)
 }
 
-// A version is dirty if golang-migrate was interrupted, before its file was committed or after it, or if a step outside
-// of a transaction was.
-func TestADirtyVersionIsTakenUp(t *testing.T) {
+// A version is dirty if golang-migrate was interrupted before or after it committed its file, or if a step outside a
+// transaction was interrupted.
+func TestADirtyVersionIsContinued(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
 		version int
@@ -126,7 +126,7 @@ func TestADirtyVersionIsTakenUp(t *testing.T) {
 			}
 		})
 	}
-	t.Run("an index half built", func(t *testing.T) {
+	t.Run("a half-built index", func(t *testing.T) {
 		t.Parallel()
 		conn := atFirst(t)
 		take(t, conn, 1, 2)
@@ -142,7 +142,7 @@ func TestADirtyVersionIsTakenUp(t *testing.T) {
 	})
 }
 
-func TestStepsSayWhatTheirFilesSay(t *testing.T) {
+func TestStepsHaveTheirFilesProperties(t *testing.T) {
 	t.Parallel()
 	for _, c := range []struct {
 		from, to int
@@ -159,7 +159,7 @@ func TestStepsSayWhatTheirFilesSay(t *testing.T) {
 	}
 }
 
-// Which release works with a database is what each migration since then says.
+// The migrations say which releases work with a database.
 func TestServes(t *testing.T) {
 	t.Parallel()
 	files := fstest.MapFS{}
@@ -179,8 +179,8 @@ func TestServes(t *testing.T) {
 	}
 }
 
-// A backfill changes each row once, and goes on where it was interrupted. In a new database it does nothing.
-func TestABackfillGoesOnWhereItWas(t *testing.T) {
+// A backfill changes each row once, and continues where it was interrupted. In a new database, it does nothing.
+func TestAnInterruptedBackfillContinues(t *testing.T) {
 	t.Parallel()
 	const up = "-- backfill: members.id\nUPDATE members SET visits = visits + 1 WHERE true /* batch */;\n"
 	files := fstest.MapFS{
@@ -200,7 +200,7 @@ func TestABackfillGoesOnWhereItWas(t *testing.T) {
 		t.Fatal(err)
 	}
 	if err := schema.Take(t.Context(), conn, step[0]); sqlstate.Of(err) != "23514" {
-		t.Fatalf("the backfill says %v, want 23514", err)
+		t.Fatalf("the backfill returns %v, want 23514", err)
 	}
 	wantVersion(t, conn, 1)
 	exec(t, conn, `ALTER TABLE members DROP CONSTRAINT members_check`)
@@ -210,14 +210,14 @@ func TestABackfillGoesOnWhereItWas(t *testing.T) {
 	wantVersion(t, conn, 2)
 	var wrong int
 	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM members WHERE visits <> 1`).Scan(&wrong); err != nil || wrong != 0 {
-		t.Errorf("%d rows were changed not at all or twice (%v), want each once", wrong, err)
+		t.Errorf("%d rows were not changed exactly once (%v), want none", wrong, err)
 	}
 	if err := schema.Up(t.Context(), open(t).Config(), files, nil); err != nil {
 		t.Errorf("in a new database: %v", err)
 	}
 }
 
-func TestABackfillMustSayWhatItIs(t *testing.T) {
+func TestMalformedBackfillsAreRefused(t *testing.T) {
 	t.Parallel()
 	for head, want := range map[string]string{
 		"-- backfill: members\nUPDATE members SET a = 1 WHERE true /* batch */": `"members" is no table.key`,

@@ -32,7 +32,7 @@ func open(t *testing.T) *pgx.Conn {
 	return conn
 }
 
-func TestUpsThatRaceMigrateOnce(t *testing.T) {
+func TestConcurrentUpsMigrateOnce(t *testing.T) {
 	t.Parallel()
 	conn := open(t)
 	var group sync.WaitGroup
@@ -50,7 +50,7 @@ func TestUpsThatRaceMigrateOnce(t *testing.T) {
 	}
 }
 
-// A migration file that fails leaves nothing of itself, and a database that says so.
+// A migration file that fails leaves nothing behind except a dirty version.
 func TestAFailedMigrationIsDirtyUntilWiped(t *testing.T) {
 	t.Parallel()
 	conn := open(t)
@@ -62,27 +62,27 @@ func TestAFailedMigrationIsDirtyUntilWiped(t *testing.T) {
 		t.Fatal("a broken migration went through")
 	}
 	if err := schema.Up(t.Context(), conn.Config(), files, nil); !errors.Is(err, schema.ErrDirty) {
-		t.Errorf("after it, up says %v, want ErrDirty", err)
+		t.Errorf("after it, up returns %v, want ErrDirty", err)
 	}
 	var half bool
 	if err := conn.QueryRow(t.Context(), `SELECT to_regclass('second') IS NOT NULL`).Scan(&half); err != nil || half {
-		t.Errorf("a half of the broken migration is there: %t (%v), want nothing of it", half, err)
+		t.Errorf("a part of the broken migration exists: %t (%v), want nothing", half, err)
 	}
 	if err := schema.Wipe(t.Context(), conn.Config(), nil); err != nil {
 		t.Fatalf("wipe: %v", err)
 	}
 	if err := schema.Up(t.Context(), conn.Config(), files, nil); err != nil {
-		t.Errorf("after a wipe, up says %v", err)
+		t.Errorf("after a wipe, up returns %v", err)
 	}
 }
 
-// PostgreSQL looks into a schema of the role's own name before it looks into public.
-func TestTablesGoIntoPublicWhateverTheRoleIsNamed(t *testing.T) {
+// PostgreSQL searches a schema with the role's name before it searches public.
+func TestTablesAreInPublicWhateverTheRolesName(t *testing.T) {
 	t.Parallel()
 	conn := open(t)
 	for _, name := range []string{"narthex_migrations", "mine"} {
 		config := conn.Config().Copy()
-		config.RuntimeParams["search_path"] = name + ",public" // as "$user",public is for a role of that name
+		config.RuntimeParams["search_path"] = name + ",public" // what "$user",public means for a role with that name
 		if _, err := conn.Exec(t.Context(), "CREATE SCHEMA IF NOT EXISTS "+name); err != nil {
 			t.Fatal(err)
 		}
@@ -121,6 +121,6 @@ func TestARefusedConnectionIsNotUsed(t *testing.T) {
 	refusal := errors.New("not this database")
 	err := schema.Up(t.Context(), conn.Config(), files, func(context.Context, *pgx.Conn) error { return refusal })
 	if !errors.Is(err, refusal) {
-		t.Errorf("up says %v, want the refusal", err)
+		t.Errorf("up returns %v, want the refusal", err)
 	}
 }

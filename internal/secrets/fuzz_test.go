@@ -24,7 +24,7 @@ func knownKeys(f *testing.F) *Keys {
 	return keys
 }
 
-// FuzzOpen looks for bytes that open without having been sealed.
+// FuzzOpen looks for bytes that open although they were never sealed.
 func FuzzOpen(f *testing.F) {
 	keys := knownKeys(f)
 	place := Place{Table: "tenants", Column: "database_url", Tenant: "a"}

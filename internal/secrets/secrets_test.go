@@ -33,7 +33,7 @@ func TestSealedValueOpensOnlyInItsPlace(t *testing.T) {
 		t.Fatal(err)
 	}
 	if bytes.Contains(sealed, []byte("secret")) {
-		t.Fatal("the sealed value holds the plain one")
+		t.Fatal("the sealed value contains the plain one")
 	}
 	if plain, err := keys.Open(sealed, home); err != nil || string(plain) != "secret" {
 		t.Fatalf("Open at home = %q, %v; want \"secret\"", plain, err)
@@ -66,7 +66,7 @@ func TestEmailIndexIsKeyedAndStable(t *testing.T) {
 		t.Errorf("the same email has two indexes: %s, %s", first, again)
 	}
 	if first == other || first == foreign {
-		t.Errorf("index %s is shared with another email or key", first)
+		t.Errorf("another email or key has the same index %s", first)
 	}
 }
 
@@ -121,8 +121,8 @@ func rotated(t *testing.T) (stages map[string]*Keys) {
 	return stages
 }
 
-// At each stage of a rotation, processes of the stage before and the stage after can read each other's
-// values. Once the old key is retired, values that were not rewritten can no longer be read.
+// At each stage of a rotation, processes of the previous and the next stage can read each other's values. Once the old key
+// is retired, values that were not rewritten can't be read any more.
 func TestRotation(t *testing.T) {
 	stages := rotated(t)
 	at := Place{Table: "t", Column: "c"}

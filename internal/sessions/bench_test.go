@@ -2,7 +2,7 @@ package sessions_test
 
 import "testing"
 
-// BenchmarkOpen is all that a login asks of the registry once the password was compared.
+// BenchmarkOpen measures what a login does in the registry after the password was compared.
 func BenchmarkOpen(b *testing.B) {
 	store, pool := open(b)
 	proven := enter(b, pool)

@@ -17,7 +17,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// open opens a store in a registry database of the test's own.
+// open opens a store in the test's own registry database.
 func open(t testing.TB) (*sessions.Store, *postgres.Pool) {
 	t.Helper()
 	url := testenv.NewDatabase(t)
@@ -32,7 +32,7 @@ func open(t testing.TB) (*sessions.Store, *postgres.Pool) {
 	return sessions.New(reg.Pool()), reg.Pool()
 }
 
-// enter enters an admin of an open church, and returns their login.
+// enter inserts an admin of an open church, and returns their login.
 func enter(t testing.TB, pool *postgres.Pool) sessions.Login {
 	t.Helper()
 	login := sessions.Login{
@@ -88,12 +88,12 @@ func TestTidyRemovesWhatHasExpired(t *testing.T) {
 		}
 	}
 	if good != 1 {
-		t.Errorf("%d refresh tokens are good, want the one that has not expired", good)
+		t.Errorf("%d refresh tokens are valid, want the one that has not expired", good)
 	}
 }
 
-// A session is opened by the password that is the admin's once a change that is under way has ended. It is recorded with
-// the session or not at all.
+// If a password is being changed, a login waits and then needs the new password. The login is recorded together with its
+// session or not at all.
 func TestOpenWaitsForAChangeOfThePassword(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -136,7 +136,7 @@ func TestOpenWaitsForAChangeOfThePassword(t *testing.T) {
 	}
 }
 
-// awaitLock waits until somebody waits for a lock in the pool's database. Until then nothing may arrive at done.
+// awaitLock waits until somebody waits for a lock in the pool's database. Until then, nothing may arrive at done.
 func awaitLock(t *testing.T, pool *postgres.Pool, done <-chan error) {
 	t.Helper()
 	const waiting = `SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`

@@ -56,7 +56,7 @@ func newInput(t *testing.T, s *signup.Service) signup.Input {
 	return in
 }
 
-// stopped starts a signup, which no worker takes, and terminates it.
+// stopped starts a signup that no worker takes, and terminates it.
 func stopped(t *testing.T, s *signup.Service, in signup.Input) runs.Run {
 	t.Helper()
 	run, err := s.Temporal.ExecuteWorkflow(t.Context(), signup.StartOptions(s.TaskQueue, in, false), signup.Workflow, in)

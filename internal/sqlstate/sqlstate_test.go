@@ -18,7 +18,7 @@ import (
 func TestMain(m *testing.M) { testenv.Main(m) }
 
 // PostgreSQL itself raises these.
-func TestWordsOfWhatPostgreSQLReports(t *testing.T) {
+func TestWordsForPostgreSQLsErrors(t *testing.T) {
 	t.Parallel()
 	super, err := pgx.Connect(t.Context(), testenv.NewDatabase(t))
 	if err != nil {
@@ -102,6 +102,6 @@ func TestRetry(t *testing.T) {
 		}
 	}
 	if other := errors.New("no route to host"); !sqlstate.Retry(other) || sqlstate.Words(other) != "" || sqlstate.Of(other) != "" {
-		t.Error("an error that is not PostgreSQL's has a state")
+		t.Error("an error that isn't PostgreSQL's has a state")
 	}
 }

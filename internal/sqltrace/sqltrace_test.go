@@ -12,8 +12,8 @@ import (
 	"go.opentelemetry.io/otel/sdk/trace/tracetest"
 )
 
-// A statement's text, its parameters and PostgreSQL's words hold data: none is recorded.
-func TestSpansHoldNobodysData(t *testing.T) {
+// A statement's text, its parameters and PostgreSQL's messages contain data, so none of them is recorded.
+func TestSpansHoldNoPersonalData(t *testing.T) {
 	recorder := tracetest.NewSpanRecorder()
 	ctx, root := sdktrace.NewTracerProvider(sdktrace.WithSpanProcessor(recorder)).Tracer("").Start(t.Context(), "root")
 	for _, err := range []error{
@@ -33,7 +33,7 @@ func TestSpansHoldNobodysData(t *testing.T) {
 
 func TestNoSpanWithoutATrace(t *testing.T) {
 	if ctx := (Tracer{}).TraceQueryStart(t.Context(), nil, pgx.TraceQueryStartData{SQL: "SELECT 1"}); ctx != t.Context() {
-		t.Error("a statement that no trace runs is traced")
+		t.Error("a statement without a trace was traced")
 	}
 }
 

@@ -53,11 +53,11 @@ func TestErrorsThatRepeatAreALineAMinute(t *testing.T) {
 			}
 			for i := range want {
 				if !strings.Contains(got[i], want[i]) || !strings.Contains(got[i], `"Namespace":"default"`) {
-					t.Errorf("line %d is %s, want in it %s", i, got[i], want[i])
+					t.Errorf("line %d is %s, want %s in it", i, got[i], want[i])
 				}
 			}
 		}
-		for i := range 533 { // as in an outage, of all steps
+		for i := range 533 { // errors of all steps, as in an outage
 			sdk.Error("Activity error.", "Attempt", i, "Error", activityError(fmt.Sprintf("step %d", i%8), "no connection to PostgreSQL"))
 			time.Sleep(100 * time.Millisecond) // 53 seconds
 		}

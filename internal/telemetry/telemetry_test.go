@@ -15,7 +15,7 @@ import (
 	"narthex/internal/config"
 )
 
-func TestHandlerIsForThisMachineAlone(t *testing.T) {
+func TestHandlerAnswersOnlyThisMachine(t *testing.T) {
 	watch, err := Start(t.Context(), slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +54,7 @@ func TestLinesCarryTheIDsOfTheirContext(t *testing.T) {
 	}
 	lines.Reset()
 	if log.Info("a line"); strings.Contains(lines.String(), "Id") {
-		t.Errorf("a line of no request carries ids: %s", lines.String())
+		t.Errorf("a line outside of requests has ids: %s", lines.String())
 	}
 }
 
@@ -78,11 +78,11 @@ func TestLogsAreTextOnATerminalAndJSONElsewhere(t *testing.T) {
 	}
 	NewLogger(&elsewhere, config.Log{LogFormat: config.LogText}).Info("a line", "RunID", "w1")
 	if !strings.Contains(elsewhere.String(), `msg="a line" runId=w1`) {
-		t.Errorf("the line is no text: %s", elsewhere.String())
+		t.Errorf("the line is not text: %s", elsewhere.String())
 	}
 }
 
-// The rules for the alerts, on series that Prometheus's own test makes up.
+// promtool tests the alerts' rules on made-up series.
 func TestAlertsFire(t *testing.T) {
 	path, err := exec.LookPath("promtool")
 	if err != nil {

@@ -16,12 +16,12 @@ func heap() uint64 {
 	return stats.HeapAlloc + stats.StackInuse
 }
 
-// BenchmarkWarmAcquire acquires and releases a tenant whose record and pool are there.
+// BenchmarkWarmAcquire acquires and releases a tenant whose record and pool are cached.
 func BenchmarkWarmAcquire(b *testing.B) {
 	w := newWorld(b)
 	r, id := w.router(10), w.tenants(1)[0]
 	w.wantDatabase(r, id)
-	eventually(b, "the router hears of changes", func() bool { return r.Stats().Listening })
+	eventually(b, "the router receives notifications", func() bool { return r.Stats().Listening })
 	ctx := context.Background()
 	b.ReportAllocs()
 	for b.Loop() {
@@ -46,8 +46,8 @@ func BenchmarkRead(b *testing.B) {
 	}
 }
 
-// BenchmarkWalk asks 2,000 tenants, one after the other, with 50 connections for all of them. To
-// the router each is a tenant of its own; their databases are 20 real ones, 100 tenants each.
+// BenchmarkWalk asks 2,000 tenants one after another, with 50 connections for all of them. To the router they are separate
+// tenants, but they share 20 real databases, 100 tenants each.
 func BenchmarkWalk(b *testing.B) {
 	const tenants, budget, databases = 2000, 50, 20
 	w := newWorld(b)

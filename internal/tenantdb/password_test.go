@@ -52,7 +52,7 @@ func (p *passwords) want(inRegistry, inChurch string) {
 	}
 }
 
-// A login that has found the registry behind must not bring a password back that is being changed.
+// A login that finds an outdated hash in the registry must not restore a password that is being changed.
 func TestAligningWaitsForAChange(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
@@ -62,7 +62,7 @@ func TestAligningWaitsForAChange(t *testing.T) {
 	}{"changed": {"COMMIT", tenantdb.ErrNoAdmin, "new"}, "not changed after all": {"ROLLBACK", nil, "old"}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			p := newPasswords(t, "new", "old") // as it is between the two commits of a change
+			p := newPasswords(t, "new", "old") // the state between the two commits of a change
 			change, err := p.church.Acquire(t.Context())
 			if err != nil {
 				t.Fatal(err)
@@ -92,7 +92,7 @@ func TestAligningWaitsForAChange(t *testing.T) {
 	}
 }
 
-// A registry that is down is not taken for a church's database that is, and nothing has changed.
+// If the registry is down, the error doesn't blame the church's database, and nothing has changed.
 func TestAChangeWithoutTheRegistry(t *testing.T) {
 	t.Parallel()
 	p := newPasswords(t, "old", "old")
@@ -102,13 +102,13 @@ func TestAChangeWithoutTheRegistry(t *testing.T) {
 	p.exec(p.admin, `SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1`, name)
 	err := p.tenant.ChangePassword(t.Context(), p.adminID, "old", "new", "")
 	if err == nil || errors.Is(err, tenantdb.ErrDown) || errors.Is(err, tenantdb.ErrNoAdmin) {
-		t.Errorf("the change says %v, want the registry's error", err)
+		t.Errorf("the change returns %v, want the registry's error", err)
 	}
 	p.exec(p.admin, `ALTER DATABASE `+name+` ALLOW_CONNECTIONS true`)
 	p.want("old", "old")
 }
 
-// A transaction that begins a second time, on a new connection, changes the password once.
+// A transaction that is repeated on a new connection changes the password once.
 func TestAChangeOnANewConnection(t *testing.T) {
 	t.Parallel()
 	p := newPasswords(t, "old", "old")

@@ -24,7 +24,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// world is a registry of a test's own, with tenants whose databases are the test's to break.
+// world is a test's own registry, with tenants whose databases the test may break.
 type world struct {
 	t        testing.TB
 	admin    *pgxpool.Pool // the server, as superuser
@@ -64,7 +64,7 @@ func (w *world) router(connections int) *tenantdb.Router {
 	return r
 }
 
-// enter enters an active tenant whose database is at url.
+// enter inserts an active tenant whose database is at databaseURL.
 func (w *world) enter(databaseURL string) (id string) {
 	w.t.Helper()
 	ctx, now := w.t.Context(), time.Now()
@@ -89,7 +89,7 @@ func (w *world) enter(databaseURL string) (id string) {
 	return owner.TenantID
 }
 
-// tenants enters n tenants, each with a database of its own.
+// tenants inserts n tenants, each with its own database.
 func (w *world) tenants(n int) (all []string) {
 	w.t.Helper()
 	for range n {
@@ -134,7 +134,7 @@ func eventually(t testing.TB, what string, ok func() bool) {
 			return
 		}
 	}
-	t.Fatalf("%s: not so after 20 seconds", what)
+	t.Fatalf("%s: not true after 20 seconds", what)
 }
 
 func TestManyAtOnceOpenOnePool(t *testing.T) {
@@ -154,11 +154,11 @@ func TestManyAtOnceOpenOnePool(t *testing.T) {
 		t.Errorf("%+v, want one pool of at most 4 connections, and none in use", stats)
 	}
 	if _, err := r.Acquire(t.Context(), ids.New()); !errors.Is(err, tenantdb.ErrUnknown) {
-		t.Errorf("a tenant that there is not: %v, want ErrUnknown", err)
+		t.Errorf("a tenant that doesn't exist: %v, want ErrUnknown", err)
 	}
 }
 
-func TestChangesAreHeardOfWithinASecond(t *testing.T) {
+func TestChangesArriveWithinASecond(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	id := w.tenants(1)[0]
@@ -166,12 +166,12 @@ func TestChangesAreHeardOfWithinASecond(t *testing.T) {
 	change := func(status string, want error, before func()) {
 		t.Helper()
 		for _, r := range routers {
-			eventually(t, "the router hears of changes", func() bool { return r.Stats().Listening })
+			eventually(t, "the router receives notifications", func() bool { return r.Stats().Listening })
 			_, _ = database(t.Context(), r, id)
 		}
 		before()
 		w.exec(w.pool, `UPDATE tenants SET status = $1 WHERE id = $2`, status, id)
-		time.Sleep(time.Second) // what is promised
+		time.Sleep(time.Second) // as promised
 		for i, r := range routers {
 			if _, err := database(t.Context(), r, id); !errors.Is(err, want) || want == nil && err != nil {
 				t.Errorf("router %d, a second after the tenant became %s: %v, want %v", i, status, err, want)
@@ -183,20 +183,20 @@ func TestChangesAreHeardOfWithinASecond(t *testing.T) {
 	if routers[0].Stats().Changes < 2 {
 		t.Errorf("%+v, want at least 2 changes", routers[0].Stats())
 	}
-	change("suspended", tenantdb.ErrInactive, func() { // while nothing is heard
+	change("suspended", tenantdb.ErrInactive, func() { // while no notification arrives
 		w.exec(w.pool, `
 			SELECT pg_terminate_backend(pid) FROM pg_stat_activity
 			WHERE datname = current_database() AND query LIKE '%ping%' AND pid <> pg_backend_pid()`)
 	})
-	w.exec(w.pool, `DROP TRIGGER tenants_changed ON tenants`) // as if the word were lost
+	w.exec(w.pool, `DROP TRIGGER tenants_changed ON tenants`) // as if the notification were lost
 	w.exec(w.pool, `UPDATE tenants SET status = 'active'`)
 	for _, r := range routers {
-		eventually(t, "the router hears of changes again", func() bool { return r.Stats().Listening })
+		eventually(t, "the router receives notifications again", func() bool { return r.Stats().Listening })
 	}
 }
 
 // A church is served if its schema is one that this release works with, or a newer one that works with this release.
-func TestTheRightSchemasAreServed(t *testing.T) {
+func TestCompatibleSchemasAreServed(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	r, id := w.router(10), w.tenants(1)[0]
@@ -213,9 +213,9 @@ func TestTheRightSchemasAreServed(t *testing.T) {
 		{migrations.TenantVersion(), nil, nil},
 		{migrations.TenantOldest, nil, nil},
 	} {
-		eventually(t, "the router hears of changes", func() bool { return r.Stats().Listening })
+		eventually(t, "the router receives notifications", func() bool { return r.Stats().Listening })
 		w.exec(w.pool, `UPDATE tenants SET schema_version = $1, schema_serves = $3 WHERE id = $2`, c.version, id, c.serves)
-		time.Sleep(time.Second) // by then it has heard
+		time.Sleep(time.Second) // by then, the notification has arrived
 		if _, err := database(t.Context(), r, id); !errors.Is(err, c.want) {
 			t.Errorf("schema version %d: %v, want %v", c.version, err, c.want)
 		}
@@ -226,12 +226,12 @@ func TestAcquireDoesNotAskTheRegistryEachTime(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	r, id := w.router(10), w.tenants(1)[0]
-	eventually(t, "the router hears of changes", func() bool { return r.Stats().Listening })
+	eventually(t, "the router receives notifications", func() bool { return r.Stats().Listening })
 	for range 100 {
 		w.wantDatabase(r, id)
 	}
-	if stats := r.Stats(); stats.Misses > 3 { // one, unless the machine stood still meanwhile
-		t.Errorf("%+v, want hardly any miss", stats)
+	if stats := r.Stats(); stats.Misses > 3 { // one, unless the machine paused in between
+		t.Errorf("%+v, want hardly any misses", stats)
 	}
 }
 
@@ -255,16 +255,16 @@ func TestMovedTenantGetsANewPool(t *testing.T) {
 		eventually(t, "the new database", func() bool { return w.wantDatabase(r, id) != before })
 		row, err := tenantdb.One[name](t.Context(), tx, `SELECT current_database() AS database`)
 		if row.Database != before {
-			t.Errorf("the request that had begun is answered from %s, want %s", row.Database, before)
+			t.Errorf("the request that had started is answered from %s, want %s", row.Database, before)
 		}
 		return err
 	})
 	if err != nil {
-		t.Errorf("the request that had begun: %v", err)
+		t.Errorf("the request that had started: %v", err)
 	}
 	tenant.Release()
 	if stats := r.Stats(); stats.Pools != 1 || stats.Opened != 2 {
-		t.Errorf("%+v, want one pool of two that were opened", stats)
+		t.Errorf("%+v, want one pool left of two", stats)
 	}
 	eventually(t, "the old pool's end", func() bool { return r.Stats().Connections == 1 })
 }
@@ -308,8 +308,8 @@ func TestBudget(t *testing.T) {
 	}
 }
 
-// A connection is back in its pool before the next request asks for one.
-func TestOneRequestAfterTheOtherTakesOneConnection(t *testing.T) {
+// A connection returns to its pool before the next request asks for one.
+func TestConsecutiveRequestsUseOneConnection(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	r, id := w.router(4), w.tenants(1)[0]
@@ -321,7 +321,7 @@ func TestOneRequestAfterTheOtherTakesOneConnection(t *testing.T) {
 	}
 }
 
-func TestSpentBudgetIsRefusedAndPoolsInUseAreKept(t *testing.T) {
+func TestASpentBudgetRefusesRequestsAndKeepsPoolsInUse(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	r, tenants := w.router(2), w.tenants(3)
@@ -342,7 +342,7 @@ func TestSpentBudgetIsRefusedAndPoolsInUseAreKept(t *testing.T) {
 				return err
 			})
 			if err != nil {
-				t.Errorf("a request that had begun: %v", err)
+				t.Errorf("a request that had started: %v", err)
 			}
 		})
 		<-inUse
@@ -376,7 +376,7 @@ func TestDatabaseThatIsGone(t *testing.T) {
 	var refused error
 	for i := range 10 {
 		if _, refused = database(t.Context(), r, id); refused == nil {
-			t.Fatalf("request %d is answered by a database that is gone", i)
+			t.Fatalf("request %d is answered by a dropped database", i)
 		}
 		if i > 1 && !errors.Is(refused, tenantdb.ErrDown) {
 			t.Errorf("request %d: %v, want ErrDown", i, refused)
@@ -402,10 +402,10 @@ func TestTargetSessionAttrsAreHonoured(t *testing.T) {
 	w.exec(w.admin, alter+" SET default_transaction_read_only = on")
 	w.exec(w.admin, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = $1", strings.Fields(alter)[2])
 	if _, err := database(t.Context(), r, id); !errors.Is(err, tenantdb.ErrDown) {
-		t.Errorf("a database whose sessions are read-only says %v, want ErrDown", err)
+		t.Errorf("a database whose sessions are read-only returns %v, want ErrDown", err)
 	}
 	w.exec(w.admin, alter+" RESET default_transaction_read_only")
-	eventually(t, "the database can be used once it takes writes again", func() bool {
+	eventually(t, "the database can be used once it accepts writes again", func() bool {
 		_, err := database(t.Context(), r, id)
 		return err == nil
 	})
@@ -459,7 +459,7 @@ func TestCloseWaitsForRequests(t *testing.T) {
 		return err
 	})
 	if err != nil {
-		t.Errorf("the request that had begun: %v", err)
+		t.Errorf("the request that had started: %v", err)
 	}
 	tenant.Release()
 	tenant.Release() // it is idempotent
@@ -469,8 +469,8 @@ func TestCloseWaitsForRequests(t *testing.T) {
 	}
 }
 
-// TestOneChurchDoesNotStarveAnother keeps all connections busy with one church's requests: another's still
-// have their turn.
+// TestOneChurchDoesNotStarveAnother keeps all connections busy with one church's requests. Another church's requests still
+// get their turn.
 func TestOneChurchDoesNotStarveAnother(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

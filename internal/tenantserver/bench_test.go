@@ -11,8 +11,8 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// BenchmarkDatabase is what a signup waits for its database, migrated and all, by how it comes by it. The server
-// writes nothing through to the disk.
+// BenchmarkDatabase measures how long a signup waits for its migrated database, by the source of the database. The server
+// doesn't sync to disk.
 func BenchmarkDatabase(b *testing.B) {
 	for _, source := range []tenantserver.Source{tenantserver.FromNothing, tenantserver.FromTemplate, tenantserver.FromStock} {
 		b.Run(string(source), func(b *testing.B) {
@@ -23,7 +23,7 @@ func BenchmarkDatabase(b *testing.B) {
 			var s shelf
 			for b.Loop() {
 				b.StopTimer()
-				for source == tenantserver.FromStock && len(s.ids) < 2 { // none is claimed while its maker is still leaving it
+				for source == tenantserver.FromStock && len(s.ids) < 2 { // a database can't be claimed while its maker is still disconnecting
 					id := ids.New()
 					if err := h.server.MakeReady(b.Context(), id); err != nil {
 						b.Fatal(err)

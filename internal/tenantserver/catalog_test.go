@@ -94,7 +94,7 @@ var drifts = []struct {
 	{`ALTER DATABASE $ SET search_path = nowhere`, []string{"setting search_path: not in the schema"}},
 }
 
-// TestDriftOfAChurch changes churches' databases. Narthex's role, which compares them, is no superuser.
+// TestDriftOfAChurch changes churches' databases, and compares them as Narthex's role, which is not a superuser.
 func TestDriftOfAChurch(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -104,13 +104,12 @@ func TestDriftOfAChurch(t *testing.T) {
 		d := h.make()
 		h.inDatabase(d, false, strings.ReplaceAll(drift.change, "$", d.Name()))
 		if !h.wantDrift(c, d, drift.want...) {
-			t.Errorf("so it is after %s", drift.change)
+			t.Errorf("that is the drift after %s", drift.change)
 		}
 	}
 }
 
-// Whichever way a church's database came to be, it is no drift: claimed, copied, migrated, or migrated a second time
-// because the first was interrupted.
+// A new database has no drift, whether it was claimed, copied, migrated, or migrated a second time after an interruption.
 func TestNewDatabasesHaveNoDrift(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -132,8 +131,8 @@ func TestNewDatabasesHaveNoDrift(t *testing.T) {
 	}
 }
 
-// A church that was brought to a new schema while it was in use has what a new church has.
-func TestAChurchThatWasBroughtForwardHasNoDrift(t *testing.T) {
+// A church that was migrated while it was in use has the same schema as a new church.
+func TestAMigratedChurchHasNoDrift(t *testing.T) {
 	t.Parallel()
 	u := newUpgrader(t)
 	c := u.next.Comparer(t.Context())
@@ -144,9 +143,9 @@ func TestAChurchThatWasBroughtForwardHasNoDrift(t *testing.T) {
 	u.wantDrift(c, u.d)
 }
 
-// A church's role may make functions that hide PostgreSQL's own, and settings that prefer them. Narthex's role, which can
-// do more, runs none of them.
-func TestDriftRunsNothingOfTheChurchs(t *testing.T) {
+// A church's role may create functions that hide PostgreSQL's own, and settings that prefer them. Narthex's role, which has
+// more rights, must run none of them.
+func TestDriftRunsNoneOfTheChurchsCode(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	d := h.make()
@@ -171,7 +170,7 @@ func TestDriftRunsNothingOfTheChurchs(t *testing.T) {
 		"setting search_path: not in the schema")
 }
 
-// What cannot be compared is said to be so, and is no drift.
+// A database that can't be compared is reported as such, not as drift.
 func TestADatabaseThatCannotBeCompared(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)

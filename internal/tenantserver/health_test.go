@@ -9,7 +9,8 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// A server says how far its standby is behind, how many connections are taken, and how long reads take. Its role is no superuser.
+// A server reports how far its standby lags, how many connections are in use, and how long reads take. The role that asks
+// is not a superuser.
 func TestHealth(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -29,7 +30,7 @@ func TestHealth(t *testing.T) {
 		t.Errorf("the server's health is %+v, want some connections, a time to read and no vacuum", well)
 	}
 	if gone := health(tenantserver.Database{TenantID: ids.New()}); gone.Read != 0 {
-		t.Errorf("reads in a church that is not there take %s, want it not to be known", gone.Read)
+		t.Errorf("reads of a church that doesn't exist take %s, want no time", gone.Read)
 	}
 	await := func(what string, ok func(tenantserver.Health) bool) {
 		t.Helper()
@@ -40,7 +41,7 @@ func TestHealth(t *testing.T) {
 				return
 			}
 		}
-		t.Errorf("%s: not so after 30 seconds, the health is %+v", what, last)
+		t.Errorf("%s: not true after 30 seconds, the health is %+v", what, last)
 	}
 	await("the standby has caught up", func(h tenantserver.Health) bool { return h.Lag < 100*time.Millisecond })
 	standby.Stall(true)

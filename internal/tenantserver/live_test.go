@@ -17,7 +17,7 @@ import (
 	"narthex/migrations"
 )
 
-// later are the tenant migrations, with one more.
+// later returns the tenant migrations and one more.
 func later(t testing.TB) (files fstest.MapFS, newest int) {
 	t.Helper()
 	files = fstest.MapFS{}
@@ -39,7 +39,7 @@ func later(t testing.TB) (files fstest.MapFS, newest int) {
 	return files, newest
 }
 
-// upgrader is a host with a church's database at the newest schema, and its server as the next release has it.
+// upgrader is a host with a church's database at the newest schema, and the server of the next release.
 type upgrader struct {
 	*host
 	d     tenantserver.Database
@@ -111,7 +111,7 @@ func TestAnotherSignupsDatabaseIsNotChanged(t *testing.T) {
 		want error
 	}{
 		"another signup's": {tenantserver.Database{TenantID: u.d.TenantID, SignupID: newDatabase().SignupID}, tenantserver.ErrNotOwned},
-		"one that is gone": {newDatabase(), tenantserver.ErrGone},
+		"a dropped one":    {newDatabase(), tenantserver.ErrGone},
 	} {
 		if err := u.next.ChangeSchema(t.Context(), c.d, u.there, usualLimits); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
@@ -120,9 +120,9 @@ func TestAnotherSignupsDatabaseIsNotChanged(t *testing.T) {
 	u.wantVersion(u.there.From)
 }
 
-// While somebody holds the table, readers wait behind the change for no longer than its lock timeout at a time; the change
-// goes through once the lock is free.
-func TestAChangeWaitsForALockAPieceAtATime(t *testing.T) {
+// While somebody locks the table, readers wait behind the change for at most its lock timeout at a time. The change
+// succeeds once the lock is free.
+func TestAChangeWaitsForALockInShortAttempts(t *testing.T) {
 	t.Parallel()
 	u := newUpgrader(t)
 	tx, err := u.conn.Begin(t.Context())
@@ -149,7 +149,7 @@ func TestAChangeWaitsForALockAPieceAtATime(t *testing.T) {
 	u.wantVersion(u.there.To)
 }
 
-// waitFor waits until a query says true, in the church's database, on a connection of its own.
+// waitFor waits until a query in the church's database returns true. It uses a separate connection.
 func (u *upgrader) waitFor(query string) {
 	u.t.Helper()
 	conn, err := pgx.ConnectConfig(u.t.Context(), u.conn.Config())
@@ -166,10 +166,10 @@ func (u *upgrader) waitFor(query string) {
 			return
 		}
 	}
-	u.t.Fatalf("it never came to be that %s", query)
+	u.t.Fatalf("this never became true: %s", query)
 }
 
-func TestAnInterruptedChangeIsTakenOn(t *testing.T) {
+func TestAnInterruptedChangeIsContinued(t *testing.T) {
 	t.Parallel()
 	u := newUpgrader(t)
 	exec(t, u.conn, `UPDATE narthex_migrations.versions SET version = version + 1, dirty = true`)

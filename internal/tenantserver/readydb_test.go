@@ -33,7 +33,7 @@ func (s *shelf) take(context.Context, string, string) (id string, err error) {
 	return id, nil
 }
 
-// stock makes n databases that can be claimed, of a template that is made first.
+// stock makes a template, and from it n databases that can be claimed.
 func (h *host) stock(n int) *shelf {
 	h.t.Helper()
 	h.ensureTemplate()
@@ -48,7 +48,7 @@ func (h *host) stock(n int) *shelf {
 	return &s
 }
 
-// claim makes a tenant's database, and checks where it comes from.
+// claim makes a tenant's database, and checks its source.
 func (h *host) claim(s *shelf, want tenantserver.Source) tenantserver.Database {
 	h.t.Helper()
 	d := newDatabase()
@@ -58,7 +58,7 @@ func (h *host) claim(s *shelf, want tenantserver.Source) tenantserver.Database {
 	return d
 }
 
-// left are the names of all roles and databases under an id, whatever is before it.
+// left returns the names of all roles and databases that end with an id.
 func (h *host) left(id string) (names []string) {
 	h.t.Helper()
 	const query = `
@@ -80,8 +80,8 @@ func (h *host) wantMigrated(d tenantserver.Database) {
 	h.wantSame(h.describe(d), h.describe(h.make()))
 }
 
-// TestAClaimedDatabaseEqualsAMigratedOne claims a database, whose migration connects to nothing, and takes the
-// schema out of it and puts it in again.
+// TestAClaimedDatabaseEqualsAMigratedOne claims a database, whose migration then needs no connection, and reverts and
+// migrates it again.
 func TestAClaimedDatabaseEqualsAMigratedOne(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -89,11 +89,11 @@ func TestAClaimedDatabaseEqualsAMigratedOne(t *testing.T) {
 	ids := slices.Clone(stock.ids)
 	d := h.claim(stock, tenantserver.FromStock)
 	if got := h.left(ids[0]); len(got) != 0 {
-		t.Errorf("%v are left under the old name, want nothing", got)
+		t.Errorf("%v are left with the old name, want nothing", got)
 	}
 	exec(t, h.admin, `ALTER DATABASE `+d.Name()+` CONNECTION LIMIT 0`)
 	if err := h.server.Migrate(t.Context(), d); err != nil {
-		t.Errorf("migrate where nobody can connect: %v, want it to have nothing to do", err)
+		t.Errorf("migrate while nobody can connect: %v, want it to have nothing to do", err)
 	}
 	exec(t, h.admin, `ALTER DATABASE `+d.Name()+` CONNECTION LIMIT 20`)
 	h.wantMigrated(d)
@@ -118,7 +118,7 @@ func TestAClaimedDatabaseEqualsAMigratedOne(t *testing.T) {
 	}
 }
 
-// Another that has the same input finds the same database, and makes no second one.
+// Another attempt with the same input finds the same database, and makes no second one.
 func TestAClaimIsMadeOnce(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -137,8 +137,8 @@ func TestAClaimIsMadeOnce(t *testing.T) {
 	}
 }
 
-// TestTheGrantsAndLimitsAreOnEachClaimedDatabase also looks at one that waits to be claimed: nobody can have it.
-func TestTheGrantsAndLimitsAreOnEachClaimedDatabase(t *testing.T) {
+// TestClaimedDatabasesHaveGrantsAndLimits also checks that nobody can connect to a database that waits to be claimed.
+func TestClaimedDatabasesHaveGrantsAndLimits(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	stock := h.stock(3)
@@ -160,7 +160,7 @@ func TestTheGrantsAndLimitsAreOnEachClaimedDatabase(t *testing.T) {
 		}
 	}
 	if _, err := pgx.Connect(t.Context(), strings.Replace(h.url, "/postgres?", "/pool_"+stock.ids[0]+"?", 1)); err == nil {
-		t.Error("the service can connect to a database that waits to be claimed, want nobody to")
+		t.Error("the service can connect to a database that waits to be claimed, want it refused")
 	}
 }
 
@@ -179,8 +179,8 @@ func (h *host) wantRights(name, want string) {
 	}
 }
 
-// TestWhatCannotBeClaimedIsPassedOver damages databases that are still offered.
-func TestWhatCannotBeClaimedIsPassedOver(t *testing.T) {
+// TestUnusableReadyDatabasesAreSkipped damages databases that are still on offer.
+func TestUnusableReadyDatabasesAreSkipped(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]string{
 		"both are gone":                  `DROP DATABASE %[1]s; DROP ROLE %[1]s`,
@@ -206,23 +206,23 @@ func TestWhatCannotBeClaimedIsPassedOver(t *testing.T) {
 	}
 }
 
-// A failure that is no fault of the one database uses up no others.
-func TestAClaimThatMayNotBeMadeUsesUpNoOther(t *testing.T) {
+// A failure that isn't the database's own fault uses up no further databases.
+func TestAForbiddenClaimUsesUpOnlyOneDatabase(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	stock := h.stock(3)
 	exec(t, h.admin, `ALTER ROLE `+h.role+` NOCREATEDB`)
 	var pgErr *pgconn.PgError
 	if _, err := h.server.Create(t.Context(), newDatabase(), always, stock.take); !errors.As(err, &pgErr) || pgErr.Code != "42501" {
-		t.Errorf("create without the right to says %v, want SQLSTATE 42501", err)
+		t.Errorf("create without the right returns %v, want SQLSTATE 42501", err)
 	}
 	if len(stock.ids) != 2 {
 		t.Errorf("%d databases are in stock, want 2", len(stock.ids))
 	}
 }
 
-// TestClaimsAtOnceShareNothing has more claim than there are: each gets a database, and none the same.
-func TestClaimsAtOnceShareNothing(t *testing.T) {
+// TestConcurrentClaimsShareNothing makes more claims than there are databases. Each gets a database of its own.
+func TestConcurrentClaimsShareNothing(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	stock := h.stock(4)
@@ -253,13 +253,13 @@ func TestClaimsAtOnceShareNothing(t *testing.T) {
 			t.Errorf("migrate: %v", err)
 		}
 		if found := there(t, h.admin, d); found != 2 {
-			t.Errorf("%d of database and role are there, want 2", found)
+			t.Errorf("of database and role, %d exist, want 2", found)
 		}
 	}
 }
 
-// TestAClaimAndADropRace has one database dropped as lost while a signup claims it. Either wins, and the signup has
-// a whole database; nothing is left of the ready one.
+// TestAClaimAndADropRace drops a database as lost while a signup claims it. Whichever wins, the signup gets a complete
+// database, and nothing is left of the ready one.
 func TestAClaimAndADropRace(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -271,8 +271,8 @@ func TestAClaimAndADropRace(t *testing.T) {
 		var group sync.WaitGroup
 		group.Go(func() {
 			<-taken
-			time.Sleep(time.Duration(i) * 300 * time.Microsecond) // so that now the one, now the other is ahead
-			_ = h.server.DropReady(t.Context(), id)               // the claim may win under its hands; then it is tried again
+			time.Sleep(time.Duration(i) * 300 * time.Microsecond) // so that sometimes one is ahead, sometimes the other
+			_ = h.server.DropReady(t.Context(), id)               // the claim may overtake the drop, which is then tried again
 		})
 		source, err := h.server.Create(t.Context(), d, always, func(ctx context.Context, server, template string) (string, error) {
 			once.Do(func() { close(taken) })
@@ -293,16 +293,16 @@ func TestAClaimAndADropRace(t *testing.T) {
 			t.Errorf("migrate: %v", err)
 		}
 		if found := there(t, h.admin, d); found != 2 {
-			t.Errorf("%d of database and role are there, want 2", found)
+			t.Errorf("of database and role, %d exist, want 2", found)
 		}
 		drop(t, h.server, d)
 	}
 	t.Logf("the databases came from %v", count)
 }
 
-// What was claimed and was not given its tenant's name, and what was not made to its end, is listed, so that it
-// can be dropped; what another installation made is not.
-func TestWhatIsLostIsListed(t *testing.T) {
+// A database that was claimed but not renamed for its tenant, and one that was not completed, are listed so that they can
+// be dropped. Another installation's are not.
+func TestLostDatabasesAreListed(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	stock := h.stock(1)
@@ -321,11 +321,11 @@ func TestWhatIsLostIsListed(t *testing.T) {
 	if _, err := h.server.Create(t.Context(), newDatabase(), always, func(context.Context, string, string) (string, error) {
 		return "", errors.New("interrupted")
 	}); err == nil {
-		t.Error("a claim that was interrupted made a database, want an error")
+		t.Error("an interrupted claim made a database, want an error")
 	}
 	all, err := h.server.ReadyIDs(t.Context())
 	if err != nil || !all[half] || !all[stock.ids[0]] {
-		t.Errorf("listed are %v (%v), want %s and %s", all, err, half, stock.ids[0])
+		t.Errorf("%v are listed (%v), want %s and %s", all, err, half, stock.ids[0])
 	}
 	for _, id := range []string{half, stock.ids[0]} {
 		for range 2 {
@@ -339,7 +339,7 @@ func TestWhatIsLostIsListed(t *testing.T) {
 	}
 }
 
-// A database that waits to be claimed keeps no older template from being dropped.
+// A database that waits to be claimed doesn't keep its template from being dropped.
 func TestReadyDatabasesKeepNoTemplate(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -361,7 +361,7 @@ func TestWithoutATemplateNoneIsReady(t *testing.T) {
 	exec(t, h.admin, `ALTER ROLE `+h.role+` NOCREATEDB`)
 	id := ids.New()
 	if err := h.server.MakeReady(t.Context(), id); err == nil {
-		t.Error("one was made without the right to, want an error")
+		t.Error("one was made without the right, want an error")
 	}
 	if got := h.left(id); len(got) != 0 {
 		t.Errorf("%v are left of one that could not be made, want nothing", got)

@@ -18,7 +18,7 @@ import (
 	"narthex/migrations"
 )
 
-// scratches are the names of the host's scratch databases, and of the roles that own them.
+// scratches returns the names of the host's scratch databases and of their roles.
 func (h *host) scratches() (names []string) {
 	h.t.Helper()
 	const query = `
@@ -64,7 +64,7 @@ func TestAScratchDatabaseHasTheNewestSchema(t *testing.T) {
 	look("with a template")
 }
 
-func TestAScratchDatabaseIsOpenToNarthexAlone(t *testing.T) {
+func TestOnlyNarthexCanUseAScratchDatabase(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	stranger, failure := newDatabase(), errors.New("it failed")
@@ -83,7 +83,7 @@ func TestAScratchDatabaseIsOpenToNarthexAlone(t *testing.T) {
 		return failure
 	})
 	if !errors.Is(err, failure) {
-		t.Errorf("it says %v, want what was done to have failed", err)
+		t.Errorf("it returns %v, want the error of what it ran", err)
 	}
 	h.wantScratches("after a failure")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -92,17 +92,17 @@ func TestAScratchDatabaseIsOpenToNarthexAlone(t *testing.T) {
 		return ctx.Err()
 	})
 	if !errors.Is(err, context.Canceled) {
-		t.Errorf("it says %v, want that it was cancelled", err)
+		t.Errorf("it returns %v, want that it was cancelled", err)
 	}
 	h.wantScratches("after a cancel")
 }
 
-// For a process that is killed in a scratch database: the URL of its server, and its installation.
+// Tell the process that is killed in a scratch database its server's URL and its installation.
 const scratchURL, scratchOf = "NARTHEX_TEST_SCRATCH_URL", "NARTHEX_TEST_SCRATCH_OF"
 
 func TestKilledInAScratchDatabase(t *testing.T) {
 	if os.Getenv(scratchURL) == "" {
-		return // other tests run this one, in a process of its own
+		return // other tests run this one in a separate process
 	}
 	server, err := tenantserver.Open(t.Context(), os.Getenv(scratchURL), os.Getenv(scratchOf), migrations.Tenant)
 	if err != nil {
@@ -113,7 +113,7 @@ func TestKilledInAScratchDatabase(t *testing.T) {
 	})
 }
 
-// leaveScratch has a process killed while it has a scratch database, and returns the name of what it leaves.
+// leaveScratch kills a process while it uses a scratch database, and returns the name of the database that it leaves.
 func (h *host) leaveScratch(installation string) string {
 	h.t.Helper()
 	killed := osexec.Command(os.Args[0], "-test.run", "^TestKilledInAScratchDatabase$")
@@ -126,8 +126,8 @@ func (h *host) leaveScratch(installation string) string {
 	return left[0]
 }
 
-// It is left alone while it lives, and by other installations whether it does or not.
-func TestAScratchDatabaseThatWasLeftBehindIsDropped(t *testing.T) {
+// It is kept until it has expired. Other installations never drop it.
+func TestALeftoverScratchDatabaseIsDropped(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	left := h.leaveScratch(h.role)
@@ -138,7 +138,7 @@ func TestAScratchDatabaseThatWasLeftBehindIsDropped(t *testing.T) {
 		}
 	}
 	drop(h.of(h.role))
-	h.wantScratches("while it lives", left)
+	h.wantScratches("before it has expired", left)
 	h.expire(left)
 	drop(h.of("another installation of " + h.role))
 	h.wantScratches("when another installation has looked", left)
@@ -152,8 +152,8 @@ func TestAScratchDatabaseThatWasLeftBehindIsDropped(t *testing.T) {
 	h.wantScratches("at the end")
 }
 
-// A process can be killed at any step of the making and of the dropping.
-func TestHalvesOfScratchDatabasesAreDropped(t *testing.T) {
+// A process may be killed at any step of making or dropping the database.
+func TestHalfMadeScratchDatabasesAreDropped(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	for _, half := range []string{`DROP DATABASE $`, `UPDATE pg_database SET datconnlimit = -2 WHERE datname = '$'`,
@@ -168,7 +168,7 @@ func TestHalvesOfScratchDatabasesAreDropped(t *testing.T) {
 	}
 }
 
-// expire moves the end of a scratch database's life into the past.
+// expire moves a scratch database's expiry into the past.
 func (h *host) expire(name string) {
 	h.t.Helper()
 	var mark string
@@ -177,7 +177,7 @@ func (h *host) expire(name string) {
 	}
 	before, end, found := strings.Cut(mark, " until ")
 	if ends, err := time.Parse(time.RFC3339Nano, end); !found || err != nil || time.Until(ends) < 50*time.Minute {
-		h.t.Fatalf("the mark is %q (%v), want in it when its hour ends", mark, err)
+		h.t.Fatalf("the role's comment is %q (%v), want the time of its expiry in it", mark, err)
 	}
 	ended := time.Now().Add(-time.Second).UTC().Format("2006-01-02T15:04:05.000000Z")
 	exec(h.t, h.admin, `COMMENT ON ROLE `+name+` IS '`+before+" until "+ended+`'`)

@@ -14,10 +14,10 @@ import (
 	"narthex/migrations"
 )
 
-// socket makes a folder with a socket of the server's in it, whose other end is the server's TCP port.
+// socket makes a folder with a socket that forwards to the server's TCP port.
 func (h *host) socket() (folder string) {
 	h.t.Helper()
-	folder, err := os.MkdirTemp("", "nx") // t.TempDir's may be too long for a socket
+	folder, err := os.MkdirTemp("", "nx") // t.TempDir's path may be too long for a socket
 	if err != nil {
 		h.t.Fatal(err)
 	}

@@ -42,7 +42,7 @@ func (h *host) make() tenantserver.Database {
 	return d
 }
 
-// templates are the templates of the host's role, with what tells one from another that took its name.
+// templates returns the templates of the host's role, with their oids, which change if a template is made again.
 func (h *host) templates() (names []string) {
 	h.t.Helper()
 	rows, _ := h.admin.Query(
@@ -67,7 +67,7 @@ func TestACopyOfTheTemplateEqualsAMigratedDatabase(t *testing.T) {
 	create(t, h.server, copied)
 	before := h.describe(copied)
 	if len(before.Facts) < 500 {
-		t.Fatalf("the copy has %d facts before it is migrated, want the schema's: it is no copy", len(before.Facts))
+		t.Fatalf("the copy has %d facts before it is migrated, want the schema's, because it should be a copy", len(before.Facts))
 	}
 	if err := h.server.Migrate(t.Context(), copied); err != nil {
 		t.Fatal(err)
@@ -105,19 +105,19 @@ func TestOneProcessMakesTheTemplate(t *testing.T) {
 		t.Context(),
 		strings.Replace(h.admin.Config().ConnString(), "/postgres?", "/"+strings.Fields(made[0])[0]+"?", 1),
 	); err == nil {
-		t.Error("somebody can connect to the template, want nobody to")
+		t.Error("somebody can connect to the template, want it refused")
 	}
 }
 
-// TestAHalfMadeTemplateIsMadeAnew cuts the making of a template off at each of its steps.
-func TestAHalfMadeTemplateIsMadeAnew(t *testing.T) {
+// TestAHalfMadeTemplateIsRecreated leaves the template as if an attempt had been interrupted at each of its steps.
+func TestAHalfMadeTemplateIsRecreated(t *testing.T) {
 	t.Parallel()
 	for name, damage := range map[string]string{
-		"it was not closed":      `ALTER DATABASE %[1]s IS_TEMPLATE false; COMMENT ON DATABASE %[1]s IS NULL`,
-		"it is gone":             `ALTER DATABASE %[1]s IS_TEMPLATE false; DROP DATABASE %[1]s`,
-		"it was opened":          `ALTER DATABASE %[1]s ALLOW_CONNECTIONS true`,
-		"it is somebody else's":  `ALTER DATABASE %[1]s OWNER TO postgres`,
-		"its drop was cut short": `UPDATE pg_database SET datconnlimit = -2, datistemplate = false WHERE datname = '%[1]s'`,
+		"it was not closed":        `ALTER DATABASE %[1]s IS_TEMPLATE false; COMMENT ON DATABASE %[1]s IS NULL`,
+		"it is gone":               `ALTER DATABASE %[1]s IS_TEMPLATE false; DROP DATABASE %[1]s`,
+		"it was opened":            `ALTER DATABASE %[1]s ALLOW_CONNECTIONS true`,
+		"it is somebody else's":    `ALTER DATABASE %[1]s OWNER TO postgres`,
+		"its drop was interrupted": `UPDATE pg_database SET datconnlimit = -2, datistemplate = false WHERE datname = '%[1]s'`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -127,10 +127,10 @@ func TestAHalfMadeTemplateIsMadeAnew(t *testing.T) {
 			for statement := range strings.SplitSeq(strings.ReplaceAll(damage, "%[1]s", template), "; ") {
 				exec(t, h.admin, statement)
 			}
-			h.make() // without it
+			h.make() // without the template
 			if name == "it is somebody else's" {
 				if err := h.server.EnsureTemplate(t.Context()); err == nil {
-					t.Error("a template of somebody else's was taken, or dropped: want an error")
+					t.Error("somebody else's template was used or dropped, want an error")
 				}
 				exec(t, h.admin, `ALTER DATABASE `+template+` IS_TEMPLATE false`)
 				exec(t, h.admin, `DROP DATABASE `+template)
@@ -144,7 +144,7 @@ func TestAHalfMadeTemplateIsMadeAnew(t *testing.T) {
 	}
 }
 
-// A worker that hangs while it holds the template's lock, idle or in a statement, keeps no other from making the template.
+// A worker that hangs while it holds the template's lock, idle or in a statement, doesn't keep others from making the template.
 func TestAHungWorkerDoesNotHoldTheTemplatesLock(t *testing.T) {
 	t.Parallel()
 	for name, hang := range map[string]func(ctx context.Context, conn *pgx.Conn){
@@ -188,15 +188,15 @@ func TestOldTemplatesAreDropped(t *testing.T) {
 	h.ensureTemplate()
 	got := strings.Join(h.templates(), " ")
 	if strings.Contains(got, "_v0_") || !strings.Contains(got, "_v99_") {
-		t.Errorf("the templates are %s, want the older schema's dropped, and the newer's there", got)
+		t.Errorf("the templates are %s, want the older schema's dropped and the newer's kept", got)
 	}
 	for _, name := range h.templates() {
 		exec(t, h.admin, `ALTER DATABASE `+strings.Fields(name)[0]+` IS_TEMPLATE false`)
 	}
 }
 
-// If the maker of a copy is interrupted before it gives it away, another process fills or drops the copy.
-func TestACopyIsTakenUpByAProcessWithoutATemplate(t *testing.T) {
+// If the maker of a copy is interrupted before it changes the copy's owner, another process fills or drops the copy.
+func TestACopyIsFinishedByAProcessWithoutATemplate(t *testing.T) {
 	t.Parallel()
 	for name, do := range map[string]func(*tenantserver.Server, tenantserver.Database) error{
 		"migrate": func(s *tenantserver.Server, d tenantserver.Database) error { return s.Migrate(t.Context(), d) },

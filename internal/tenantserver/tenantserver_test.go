@@ -20,8 +20,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// host is the process's server as a role sees it that may make databases and roles, and nothing else, and
-// as its superuser does.
+// host is the process's server, seen by a role that may only create databases and roles, and by the superuser.
 type host struct {
 	t         testing.TB
 	role, url string
@@ -49,10 +48,10 @@ func newHost(t testing.TB) *host {
 	return h
 }
 
-// another is the same server, with the same role, as another process has it.
+// another returns the same server with the same role, as in another process.
 func (h *host) another() *tenantserver.Server { return h.of("test") }
 
-// of is the same server, with the same role, as an installation has it.
+// of returns the same server with the same role, as in another installation.
 func (h *host) of(installation string) *tenantserver.Server {
 	h.t.Helper()
 	server, err := tenantserver.Open(h.t.Context(), h.url, installation, migrations.Tenant)
@@ -82,7 +81,7 @@ func newDatabase() tenantserver.Database {
 
 func always(context.Context) error { return nil }
 
-// makes is Create's error.
+// makes returns Create's error.
 func makes(_ tenantserver.Source, err error) error { return err }
 
 func create(t testing.TB, server *tenantserver.Server, d tenantserver.Database) {
@@ -114,7 +113,7 @@ func TestLifeOfADatabase(t *testing.T) {
 	server, admin := open(t)
 	d := newDatabase()
 	if _, err := server.Connect(t.Context(), d); !errors.Is(err, tenantserver.ErrGone) {
-		t.Errorf("before it is made, connect says %v, want ErrGone", err)
+		t.Errorf("before it is made, connect returns %v, want ErrGone", err)
 	}
 	for range 2 { // each step is idempotent
 		create(t, server, d)
@@ -135,21 +134,21 @@ func TestLifeOfADatabase(t *testing.T) {
 		}
 	}
 	for range 2 {
-		drop(t, server, d) // although somebody is connected
+		drop(t, server, d) // even while somebody is connected
 	}
 	if found := there(t, admin, d); found != 0 {
-		t.Errorf("%d of database and role are left, want 0", found)
+		t.Errorf("of database and role, %d are left, want 0", found)
 	}
 }
 
-// The next attempt completes what an interrupted attempt has left half-made.
-func TestCreateCompletesAHalf(t *testing.T) {
+// The next attempt completes what an interrupted attempt left half-made.
+func TestCreateCompletesAHalfMadeDatabase(t *testing.T) {
 	t.Parallel()
 	server, admin := open(t)
 	for name, cut := range map[string]string{
-		"a role without its database":         `DROP DATABASE %s`,
-		"a database that is half dropped":     `UPDATE pg_database SET datconnlimit = -2 WHERE datname = '%s'`,
-		"a database that is still everyone's": `GRANT CONNECT, TEMPORARY ON DATABASE %s TO PUBLIC`,
+		"a role without its database":               `DROP DATABASE %s`,
+		"a half-dropped database":                   `UPDATE pg_database SET datconnlimit = -2 WHERE datname = '%s'`,
+		"a database that is still open to everyone": `GRANT CONNECT, TEMPORARY ON DATABASE %s TO PUBLIC`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDatabase()
@@ -169,8 +168,7 @@ func TestCreateCompletesAHalf(t *testing.T) {
 	}
 }
 
-// An interrupted migration leaves the version table dirty. The database is not live, so it is emptied
-// and filled again.
+// An interrupted migration leaves a dirty version. The database is not in use yet, so it is emptied and migrated again.
 func TestMigrateRepairsADirtyDatabase(t *testing.T) {
 	t.Parallel()
 	server, _ := open(t)
@@ -193,7 +191,7 @@ func TestMigrateRepairsADirtyDatabase(t *testing.T) {
 	}
 }
 
-func TestNothingOfAnotherSignupIsTouched(t *testing.T) {
+func TestAnotherSignupsDatabaseIsNotTouched(t *testing.T) {
 	t.Parallel()
 	server, admin := open(t)
 	mine := newDatabase()
@@ -207,16 +205,16 @@ func TestNothingOfAnotherSignupIsTouched(t *testing.T) {
 		"revert":  server.Revert(t.Context(), other),
 	} {
 		if !errors.Is(err, tenantserver.ErrNotOwned) {
-			t.Errorf("%s of another signup's database says %v, want ErrNotOwned", name, err)
+			t.Errorf("%s of another signup's database returns %v, want ErrNotOwned", name, err)
 		}
 	}
-	drop(t, server, other) // has nothing to drop
+	drop(t, server, other) // there is nothing to drop
 	if found := there(t, admin, mine); found != 2 {
-		t.Errorf("%d of database and role are there after another signup's drop, want 2", found)
+		t.Errorf("of database and role, %d exist after another signup's drop, want 2", found)
 	}
 }
 
-// A database that nobody marked is not ours, whatever its name.
+// A database without a mark is not ours, whatever its name.
 func TestAnUnmarkedDatabaseIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	server, admin := open(t)
@@ -228,7 +226,7 @@ func TestAnUnmarkedDatabaseIsLeftAlone(t *testing.T) {
 	}
 	drop(t, server, d)
 	if found := there(t, admin, d); found != 1 {
-		t.Errorf("%d of database and role are there, want the database alone", found)
+		t.Errorf("of database and role, %d exist, want only the database", found)
 	}
 }
 
@@ -242,14 +240,14 @@ func TestPermitAndTombstoneDecide(t *testing.T) {
 		t.Errorf("create without a permit says %v, want the permit's error", err)
 	}
 	if found := there(t, admin, d); found != 0 {
-		t.Errorf("%d of database and role are there without a permit, want 0", found)
+		t.Errorf("of database and role, %d exist without a permit, want 0", found)
 	}
 	create(t, server, d)
 	if err := server.Drop(t.Context(), d, refuse); !errors.Is(err, no) {
-		t.Errorf("drop without a burial says %v, want its error", err)
+		t.Errorf("drop without a tombstone returns %v, want its error", err)
 	}
 	if found := there(t, admin, d); found != 2 {
-		t.Errorf("%d of database and role are there without a burial, want 2", found)
+		t.Errorf("of database and role, %d exist without a tombstone, want 2", found)
 	}
 	drop(t, server, d)
 }
@@ -282,7 +280,7 @@ func TestCreateAndDropRace(t *testing.T) {
 	}
 	group.Wait()
 	if found := there(t, admin, d); found != 0 {
-		t.Errorf("%d of database and role are left, want 0", found)
+		t.Errorf("of database and role, %d are left, want 0", found)
 	}
 }
 
@@ -317,8 +315,8 @@ func TestMalformedTenantID(t *testing.T) {
 	}
 }
 
-// On a server that nobody has closed, a tenant's role may leave something in the service's own database.
-func TestDropIsNotHeldUpByWhatARoleLeftElsewhere(t *testing.T) {
+// On a server that isn't closed to tenants, a tenant's role may leave objects in the service's own database.
+func TestDropIgnoresWhatARoleLeftElsewhere(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
 	d := newDatabase()
@@ -345,7 +343,7 @@ func TestSessionsOpenedWhileReadOnlyAreReplaced(t *testing.T) {
 	if _, err := h.server.Create(t.Context(), d, permit, nil); err == nil {
 		t.Fatal("a read-only server made a database")
 	}
-	if _, err := h.server.Names(t.Context()); err != nil { // a session of the read-only time
+	if _, err := h.server.Names(t.Context()); err != nil { // a session that was opened while the server was read-only
 		t.Fatal(err)
 	}
 	exec(t, h.admin, fmt.Sprintf(`ALTER ROLE %s RESET default_transaction_read_only`, h.role))
@@ -355,7 +353,7 @@ func TestSessionsOpenedWhileReadOnlyAreReplaced(t *testing.T) {
 			break
 		}
 		if try == 2 {
-			t.Fatalf("once the server takes writes again, the second try says: %v", err)
+			t.Fatalf("once the server accepts writes again, the second try returns: %v", err)
 		}
 	}
 	if err := h.server.Drop(t.Context(), d, permit); err != nil {
@@ -363,7 +361,7 @@ func TestSessionsOpenedWhileReadOnlyAreReplaced(t *testing.T) {
 	}
 }
 
-// A tenant's URL names the servers that the admin URL names, and which of them to choose.
+// A tenant's URL names the same servers as the admin URL, and says which of them to choose.
 func TestTenantsURLsNameAllHosts(t *testing.T) {
 	t.Parallel()
 	const url = "postgres://admin:5ecret@one:5432,two:5433/postgres?target_session_attrs=read-write"
@@ -383,6 +381,6 @@ func TestTenantsURLsNameAllHosts(t *testing.T) {
 		hosts[fallback.Host] = true
 	}
 	if !hosts["one"] || !hosts["two"] || config.ValidateConnect == nil {
-		t.Errorf("a tenant's URL leads to %v (checked: %t), want both hosts and the one that takes writes", hosts, config.ValidateConnect != nil)
+		t.Errorf("a tenant's URL leads to %v (checked: %t), want both hosts and a check for writes", hosts, config.ValidateConnect != nil)
 	}
 }

@@ -14,7 +14,7 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
-// openPool opens a registry database of the test's own.
+// openPool opens the test's own registry database.
 func openPool(t *testing.T) *postgres.Pool {
 	t.Helper()
 	url := testenv.NewDatabase(t)
@@ -66,7 +66,7 @@ func TestThrottleIsALeakyBucket(t *testing.T) {
 	}
 }
 
-func TestTidyForgetsWhatNobodyUses(t *testing.T) {
+func TestTidyDeletesUnusedBuckets(t *testing.T) {
 	t.Parallel()
 	pool := openPool(t)
 	counter := throttle.New(pool)

@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// FuzzVerify looks for a text that is taken for a token of somebody for whom none was minted. Key and
-// subject are the same in all processes of the fuzzer.
+// FuzzVerify looks for a text that is accepted as a token although it was never issued. Key and subject are the same in all
+// processes of the fuzzer.
 func FuzzVerify(f *testing.F) {
 	var keys Keys
 	if err := keys.UnmarshalText([]byte(base64.StdEncoding.EncodeToString(make([]byte, 32)))); err != nil {
@@ -33,7 +33,7 @@ func FuzzVerify(f *testing.F) {
 	f.Fuzz(func(t *testing.T, token string) {
 		got, err := issuer.Verify(token)
 		if err == nil && got != whom {
-			t.Errorf("%q is taken for a token of %+v", token, got)
+			t.Errorf("%q is accepted as a token of %+v", token, got)
 		}
 		if err != nil && (err != ErrInvalid || got != Subject{}) {
 			t.Errorf("%q: %+v, %v; want nothing but ErrInvalid", token, got, err)

@@ -81,7 +81,7 @@ func TestVerifyRefuses(t *testing.T) {
 		"no tenant":                    sign(jwt.SigningMethodEdDSA, "at+jwt", signer.private, noTenant),
 		"no session":                   sign(jwt.SigningMethodEdDSA, "at+jwt", signer.private, noSession),
 		"another's claims":             parts[0] + "." + foreign[1] + "." + parts[2],
-		"cut short":                    whole[:len(whole)-4],
+		"truncated":                    whole[:len(whole)-4],
 		"empty":                        "",
 	} {
 		if got, err := home.Verify(token); !errors.Is(err, ErrInvalid) {
@@ -90,9 +90,9 @@ func TestVerifyRefuses(t *testing.T) {
 	}
 }
 
-// At each stage of a rotation, processes of the stage before and of the stage after take each other's
-// tokens: nobody is logged out.
-func TestRotationLogsNobodyOut(t *testing.T) {
+// At each stage of a rotation, processes of the previous and the next stage accept each other's tokens, so nobody is logged
+// out.
+func TestRotationKeepsTokensValid(t *testing.T) {
 	old := newKey(t)
 	added := must(t)(AddKey(old))
 	promoted := must(t)(PromoteKey(added))
@@ -113,7 +113,7 @@ func TestRotationLogsNobodyOut(t *testing.T) {
 		}
 	}
 	if _, err := stages[3].Verify(must(t)(stages[0].Mint(subject))); err == nil {
-		t.Error("a token of the retired key is taken")
+		t.Error("a token of the retired key is accepted")
 	}
 	first, second := stages[2].JWKS(), stages[1].JWKS()
 	if len(first) != 2 || first[0] != second[1] || first[0].KeyID == first[1].KeyID {
@@ -124,14 +124,14 @@ func TestRotationLogsNobodyOut(t *testing.T) {
 func TestMalformedKeys(t *testing.T) {
 	for _, text := range []string{"", "c2hvcnQ=", "not base64!", newKey(t) + ","} {
 		if err := new(Keys).UnmarshalText([]byte(text)); err == nil {
-			t.Errorf("the keys %q were taken, want an error", text)
+			t.Errorf("the keys %q were accepted, want an error", text)
 		}
 	}
 }
 
-// A token that was verified before is no better than a new one.
+// A token that was verified before is checked like a new one.
 func TestVerifiedTokenIsCheckedAgain(t *testing.T) {
-	issued := time.Now().Truncate(time.Second) // as tokens tell the time
+	issued := time.Now().Truncate(time.Second) // the precision of times in tokens
 	now := issued
 	var keys Keys
 	if err := keys.UnmarshalText([]byte(newKey(t))); err != nil {
@@ -147,15 +147,15 @@ func TestVerifiedTokenIsCheckedAgain(t *testing.T) {
 		{Lifetime + clockSkew - time.Second, true},
 		{Lifetime + clockSkew, false},
 		{-clockSkew, true},
-		{-clockSkew - time.Second, false}, // the clock was set back: it comes from the future
+		{-clockSkew - time.Second, false}, // the clock was set back, so the token is from the future
 		{time.Minute, true},
 	} {
 		now = issued.Add(c.after)
 		fresh := New(keys, "narthex", "api", i.now)
-		for name, issuer := range map[string]*Issuer{"an issuer that knows it": i, "one that does not": fresh} {
+		for name, issuer := range map[string]*Issuer{"an issuer that knows it": i, "a new issuer": fresh} {
 			got, err := issuer.Verify(token)
 			if c.good && (err != nil || got != subject) || !c.good && (err != ErrInvalid || got != Subject{}) {
-				t.Errorf("after %v, to %s: %+v, %v; want it taken: %t", c.after, name, got, err, c.good)
+				t.Errorf("after %v, to %s: %+v, %v; want it accepted: %t", c.after, name, got, err, c.good)
 			}
 		}
 	}
@@ -174,7 +174,7 @@ func TestVerifiedTokenIsCheckedAgain(t *testing.T) {
 		}
 	}
 	if n := i.verified.Len(); n != 1 {
-		t.Errorf("%d tokens are kept, want the good one alone", n)
+		t.Errorf("%d tokens are cached, want only the valid one", n)
 	}
 }
 
@@ -190,14 +190,14 @@ func TestVerifiedTokensAreBounded(t *testing.T) {
 		clients.Go(func() {
 			for _, token := range all {
 				if _, err := i.Verify(token); err != nil {
-					t.Errorf("a good token is refused: %v", err)
+					t.Errorf("a valid token is refused: %v", err)
 				}
 			}
 		})
 	}
 	clients.Wait()
 	if n := i.verified.Len(); n != 10 {
-		t.Errorf("%d tokens are kept, want 10", n)
+		t.Errorf("%d tokens are cached, want 10", n)
 	}
 }
 

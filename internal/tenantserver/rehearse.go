@@ -53,7 +53,7 @@ func (s *Server) Rehearse(ctx context.Context, d Database, change Change, limits
 			return err
 		}
 		defer conn.Close(context.WithoutCancel(ctx))
-		did, err = s.rehearseOn(ctx, conn, change)
+		did, err = s.rehearseOn(ctx, conn, change, limits.Patience)
 		return err
 	})
 	return did, err
@@ -171,7 +171,9 @@ func (s *Server) LargestTenants(ctx context.Context) ([]string, error) {
 }
 
 // rehearseOn makes a change on a copy and observes it.
-func (s *Server) rehearseOn(ctx context.Context, conn *pgx.Conn, change Change) (did Rehearsed, err error) {
+func (s *Server) rehearseOn(
+	ctx context.Context, conn *pgx.Conn, change Change, patience time.Duration,
+) (did Rehearsed, err error) {
 	steps, err := schema.Steps(s.files, change.From, change.To)
 	if err != nil {
 		return Rehearsed{}, err
@@ -189,7 +191,7 @@ func (s *Server) rehearseOn(ctx context.Context, conn *pgx.Conn, change Change) 
 			}
 		}
 		began := time.Now()
-		err := schema.Take(ctx, conn, step)
+		err := patiently(ctx, patience, func() error { return schema.Take(ctx, conn, step) })
 		w.did.Took += time.Since(began)
 		stop()
 		if err != nil {

@@ -1,6 +1,7 @@
 package workflows
 
 import (
+	"cmp"
 	"errors"
 	"strings"
 	"time"
@@ -16,7 +17,8 @@ import (
 // the meantime. It has no compensations: churches work at both versions, so a run can stop anywhere, and an operator can
 // undo it with another run.
 func (w *Workflows) FleetMigration(ctx workflow.Context, in fleet.Input) (fleet.Progress, error) {
-	r, err := newFleetRun(ctx, in)
+	ctx = workflow.WithActivityOptions(ctx, w.fleetWork())
+	r, err := newFleetRun(ctx, in, cmp.Or(w.FleetPause, fleet.SignupTime))
 	if err != nil {
 		return fleet.Progress{}, err
 	}
@@ -33,11 +35,12 @@ type fleetRun struct {
 	in fleet.Input
 	fleet.Position
 	entering workflow.Mutex
-	slices   int // since the workflow last continued as new
+	slices   int           // since the workflow last continued as new
+	pause    time.Duration // before it looks for churches of late signups
 }
 
-func newFleetRun(ctx workflow.Context, in fleet.Input) (*fleetRun, error) {
-	r := &fleetRun{in: in, entering: workflow.NewMutex(ctx)}
+func newFleetRun(ctx workflow.Context, in fleet.Input, pause time.Duration) (*fleetRun, error) {
+	r := &fleetRun{in: in, entering: workflow.NewMutex(ctx), pause: pause}
 	r.in.Options = in.Options.WithDefaults()
 	r.Progress = fleet.Progress{RunID: in.RunID, Server: in.Server, Stage: fleet.Rehearsing, State: fleet.Running}
 	if in.Resumed != nil {
@@ -183,7 +186,7 @@ func (r *fleetRun) changeLate(ctx workflow.Context) error {
 		return nil
 	}
 	for {
-		if err := sleep(ctx, fleet.SignupTime, "until signups that had begun have ended"); err != nil {
+		if err := sleep(ctx, r.pause, "until signups that had begun have ended"); err != nil {
 			return err
 		}
 		if err := do(ctx, fleet.Extend, r.in, &r.Progress.Tally, "look for churches that signups have made meanwhile"); err != nil {
@@ -263,14 +266,16 @@ func sleep(ctx workflow.Context, d time.Duration, summary string) error {
 
 // do runs one of the run's activities, however long it takes. A cancel waits until the activity has finished.
 func do(ctx workflow.Context, activity string, in, out any, summary string) error {
-	options := fleetWork
+	options := workflow.GetActivityOptions(ctx)
 	options.Summary = summary
 	return workflow.ExecuteActivity(workflow.WithActivityOptions(ctx, options), activity, in).Get(ctx, out)
 }
 
-var fleetWork = workflow.ActivityOptions{
-	StartToCloseTimeout: time.Hour, // one church may take minutes
-	HeartbeatTimeout:    30 * time.Second,
-	WaitForCancellation: true,
-	RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second},
+func (w *Workflows) fleetWork() workflow.ActivityOptions {
+	return workflow.ActivityOptions{
+		StartToCloseTimeout: time.Hour, // one church may take minutes
+		HeartbeatTimeout:    cmp.Or(w.FleetPatience, 30*time.Second),
+		WaitForCancellation: true,
+		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second},
+	}
 }

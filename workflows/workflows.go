@@ -20,6 +20,9 @@ type Workflows struct {
 	Server   string        // shown to people: the PostgreSQL server, host:port, on which databases are made
 	Patience time.Duration // how long a compensation may fail before it is reported; 0 means a minute
 	Pause    time.Duration // between two removals of a sweep; 0 means ten seconds
+
+	FleetPatience time.Duration // how long a run's activity may be silent before it is tried again; 0 means 30 seconds
+	FleetPause    time.Duration // before a run looks for churches of late signups; 0 means fleet.SignupTime
 }
 
 // Register registers the workflows under their names with a worker or a replayer.

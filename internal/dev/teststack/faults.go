@@ -3,8 +3,11 @@ package teststack
 import (
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
+	"syscall"
 
 	"go.temporal.io/sdk/activity"
 	"go.temporal.io/sdk/interceptor"
@@ -37,6 +40,10 @@ var (
 		_ = run()
 		return activity.ErrResultPending
 	}
+	// FailsRetryablyAfter fails with a retryable error after the activity has done its work.
+	FailsRetryablyAfter Fault = func(run func() error) error { _ = run(); return ErrInjected }
+	// Killed ends the worker's process, without a chance to clean up, after the activity has done its work.
+	Killed Fault = func(run func() error) error { _ = run(); return syscall.Kill(os.Getpid(), syscall.SIGKILL) }
 	// FailsRetryably fails with a retryable error.
 	FailsRetryably Fault = func(func() error) error { return ErrInjected }
 )
@@ -126,6 +133,26 @@ func (f *Faults) InterceptActivity(
 type activityFaults struct {
 	interceptor.ActivityInboundInterceptorBase
 	faults *Faults
+	silent atomic.Bool
+}
+
+// Init implements interceptor.ActivityInboundInterceptor.
+func (a *activityFaults) Init(outbound interceptor.ActivityOutboundInterceptor) error {
+	return a.ActivityInboundInterceptorBase.Init(&heartbeats{
+		ActivityOutboundInterceptorBase: interceptor.ActivityOutboundInterceptorBase{Next: outbound}, silent: &a.silent,
+	})
+}
+
+// heartbeats lets no heartbeat of an attempt with a fault pass.
+type heartbeats struct {
+	interceptor.ActivityOutboundInterceptorBase
+	silent *atomic.Bool
+}
+
+func (h *heartbeats) RecordHeartbeat(ctx context.Context, details ...any) {
+	if !h.silent.Load() {
+		h.Next.RecordHeartbeat(ctx, details...)
+	}
 }
 
 func (a *activityFaults) ExecuteActivity(ctx context.Context, in *interceptor.ExecuteActivityInput) (any, error) {
@@ -143,7 +170,8 @@ func (a *activityFaults) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 	if what == nil {
 		what = func(run func() error) error { return run() }
 	} else {
-		ctx = context.WithoutCancel(ctx) // a disconnected worker doesn't learn that its time is over
+		ctx = context.WithoutCancel(ctx) // a disconnected worker doesn't learn that its time is over,
+		a.silent.Store(true)             // and Temporal doesn't hear from it
 	}
 	var result any
 	err := what(func() (err error) {

@@ -7,6 +7,8 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"io"
+	"io/fs"
 	"log/slog"
 	"net/http/httptest"
 	"net/url"
@@ -30,6 +32,7 @@ import (
 	"narthex/internal/codec"
 	"narthex/internal/config"
 	"narthex/internal/dev/testenv"
+	"narthex/internal/fleet/ledger"
 	"narthex/internal/idempotency"
 	"narthex/internal/password"
 	"narthex/internal/registry"
@@ -69,6 +72,9 @@ type Stack struct {
 	Tenants     []*tenantserver.Server // as the workers see them
 	Log         *syncBuffer
 	Watch       *telemetry.Telemetry
+
+	schema     fs.FS  // of new churches
+	serviceURL string // of the PostgreSQL server, as Narthex's role
 }
 
 const readLimit = 10 * time.Second // of a request
@@ -119,65 +125,78 @@ func New(t *testing.T, options ...Option) *Stack {
 // NewOn is like New, but creates the tenants' databases on the caller's PostgreSQL server.
 func NewOn(t *testing.T, serverURL string, options ...Option) *Stack {
 	t.Helper()
-	ctx := t.Context()
-	s := &Stack{T: t, Faults: newFaults(), Clock: &Clock{}, Log: &syncBuffer{}, sent: &atomic.Int64{}}
-	t.Cleanup(s.showErrors)
-	logger := s.Logger()
-	s.Watch = s.StartWatch()
-
-	home := testenv.PostgresURL(t)
-	s.Server = OpenPool(t, home)
-	var serviceURL string
-	s.RegistryURL, serviceURL = s.makeService(home)
-	s.dropDatabasesLater()
-	if serverURL != home {
-		s.Server = OpenPool(t, serverURL)
-		_, serviceURL = s.makeService(serverURL)
-	}
-	if err := registry.Migrate(ctx, s.RegistryURL); err != nil {
-		t.Fatalf("migrate the registry: %v", err)
-	}
-	s.Registry = OpenPool(t, s.RegistryURL)
-	s.Keys = testenv.Keys(t)
-	if err := s.OpenRegistry().CheckKeys(ctx); err != nil {
-		t.Fatal(err)
-	}
-	s.Temporal = dial(t, logger, s.Keys, s.Watch)
-	s.Queue = "signups-" + strings.ToLower(rand.Text())
-	s.work(s.Temporal, serviceURL)
+	s := prepare(t, serverURL, testenv.Keys(t))
+	s.work(s.Temporal)
 
 	s.Signer = testenv.TokenKeys(t)
 	s.Tokens = tokens.New(s.Signer, "narthex", "narthex-api", time.Now)
 	s.URL = s.serve(options...)
 	if testenv.Cluster() {
-		s.work(dial(t, logger, s.Keys, s.Watch), serviceURL)
+		s.work(dial(t, s.Logger(), s.Keys, s.Watch))
 		s.Second = s.Another(options...).URL
 	}
 	return s
 }
 
+// prepare makes what workers and APIs need.
+func prepare(t *testing.T, serverURL string, keys *secrets.Keys) *Stack {
+	t.Helper()
+	ctx := t.Context()
+	s := &Stack{T: t, Faults: newFaults(), Clock: &Clock{}, Log: &syncBuffer{}, sent: &atomic.Int64{}, Keys: keys, schema: migrations.Tenant}
+	t.Cleanup(s.showErrors)
+	s.Watch = s.StartWatch()
+
+	home := testenv.PostgresURL(t)
+	s.Server = OpenPool(t, home)
+	s.RegistryURL, s.serviceURL = s.makeService(home)
+	s.dropDatabasesLater()
+	if serverURL != home {
+		s.Server = OpenPool(t, serverURL)
+		_, s.serviceURL = s.makeService(serverURL)
+	}
+	if err := registry.Migrate(ctx, s.RegistryURL); err != nil {
+		t.Fatalf("migrate the registry: %v", err)
+	}
+	s.Registry = OpenPool(t, s.RegistryURL)
+	if err := s.OpenRegistry().CheckKeys(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.Temporal = dial(t, s.Logger(), s.Keys, s.Watch)
+	s.Queue = "signups-" + strings.ToLower(rand.Text())
+	return s
+}
+
 // work runs a worker of the stack.
-func (s *Stack) work(temporal client.Client, serviceURL string) {
+func (s *Stack) work(temporal client.Client) {
 	s.T.Helper()
 	reg := s.OpenRegistry()
-	installation, err := reg.Installation(s.T.Context())
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	server, err := tenantserver.Open(s.T.Context(), serviceURL, installation, migrations.Tenant)
-	if err != nil {
-		s.T.Fatal(err)
-	}
-	s.T.Cleanup(server.Close)
+	server := s.openServer(reg, s.schema)
 	s.Tenants = append(s.Tenants, server)
 	w := worker.New(temporal, s.Queue, worker.Options{Interceptors: []sdkinterceptor.WorkerInterceptor{s.Faults}})
-	(&workflows.Workflows{Server: server.Name(), Patience: StuckAfter, Pause: time.Millisecond}).Register(w)
+	(&workflows.Workflows{
+		Server: server.Name(), Patience: StuckAfter, Pause: time.Millisecond, FleetPatience: fleetPatience, FleetPause: time.Second,
+	}).Register(w)
 	w.RegisterActivity(&activities.Activities{Registry: reg, Server: server, Keys: s.Keys, Temporal: temporal,
-		ReadyDatabases: ReadySize, Now: s.Clock.now})
+		Ledger: ledger.New(reg.Pool()), ReadyDatabases: ReadySize, Now: s.Clock.now})
 	if err := w.Start(); err != nil {
 		s.T.Fatalf("start the worker: %v", err)
 	}
 	s.T.Cleanup(w.Stop)
+}
+
+// openServer opens the server of tenants' databases as a release with this schema does.
+func (s *Stack) openServer(reg *registry.Registry, schema fs.FS) *tenantserver.Server {
+	s.T.Helper()
+	installation, err := reg.Installation(s.T.Context())
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	server, err := tenantserver.Open(s.T.Context(), s.serviceURL, installation, schema)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	s.T.Cleanup(server.Close)
+	return server
 }
 
 // serve runs an API of the stack and returns its URL. It shares only the servers and the keys with other
@@ -362,11 +381,15 @@ func Eventually(t *testing.T, what string, ok func() bool) {
 type syncBuffer struct {
 	mu     sync.Mutex
 	buffer bytes.Buffer
+	also   io.Writer // is written to, if not nil
 }
 
 func (b *syncBuffer) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	if b.also != nil {
+		_, _ = b.also.Write(p)
+	}
 	return b.buffer.Write(p)
 }
 

@@ -22,15 +22,27 @@ import (
 // runsOf lists the visibility records of an email's signups, newest first.
 func runsOf(s *teststack.Stack, email string) []*workflowpb.WorkflowExecutionInfo {
 	s.T.Helper()
+	return recordsOf(s, signupOf(s, email))
+}
+
+// signupOf returns the workflow id of an email's signups.
+func signupOf(s *teststack.Stack, email string) (workflowID string) {
+	s.T.Helper()
 	hash, err := s.Keys.EmailIndex(email)
 	if err != nil {
 		s.T.Fatal(err)
 	}
+	return signup.WorkflowID(hash)
+}
+
+// recordsOf lists the visibility records of a workflow id, newest first.
+func recordsOf(s *teststack.Stack, workflowID string) []*workflowpb.WorkflowExecutionInfo {
+	s.T.Helper()
 	response, err := s.Temporal.ListWorkflow(s.T.Context(), &workflowservice.ListWorkflowExecutionsRequest{
-		Namespace: "default", Query: fmt.Sprintf("WorkflowId = '%s'", signup.WorkflowID(hash)),
+		Namespace: "default", Query: fmt.Sprintf("WorkflowId = '%s'", workflowID),
 	})
 	if err != nil {
-		s.T.Fatalf("list signups: %v", err)
+		s.T.Fatalf("list the runs of %s: %v", workflowID, err)
 	}
 	return response.Executions
 }
@@ -53,9 +65,18 @@ func history(s *teststack.Stack, workflowID, runID string) *historypb.History {
 // dump returns everything that Temporal stores about an email's signups, as it is sent over the network.
 func dump(s *teststack.Stack, email string) string {
 	s.T.Helper()
+	return dumpOf(s, signupOf(s, email))
+}
+
+// dumpOf is like dump, for a workflow id.
+func dumpOf(s *teststack.Stack, workflowID string) string {
+	s.T.Helper()
 	var dump strings.Builder
 	var runs []*workflowpb.WorkflowExecutionInfo
-	teststack.Eventually(s.T, "the visibility record of the signup", func() bool { runs = runsOf(s, email); return len(runs) > 0 })
+	teststack.Eventually(s.T, "the visibility record of "+workflowID, func() bool {
+		runs = recordsOf(s, workflowID)
+		return len(runs) > 0
+	})
 	for _, run := range runs {
 		for _, message := range []proto.Message{run, history(s, run.Execution.WorkflowId, run.Execution.RunId)} {
 			raw, err := proto.Marshal(message)

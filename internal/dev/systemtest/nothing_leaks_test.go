@@ -5,6 +5,8 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/protobuf/proto"
+
 	"narthex/internal/dev/testenv"
 	"narthex/internal/dev/teststack"
 )
@@ -46,6 +48,60 @@ func TestNothingSecretIsKeptInClear(t *testing.T) {
 	for where, proof := range map[string][2]string{
 		"Temporal's history": {temporal, "CreateTenantAdmin"},
 		"the log":            {s.Log.String(), "/api/auth/register"},
+		"the registry":       {kept, "Grace Chapel"},
+	} {
+		if !strings.Contains(proof[0], proof[1]) {
+			t.Errorf("%q is not in the dump of %s, so that dump proves nothing", proof[1], where)
+		}
+	}
+}
+
+// TestNothingOfAChurchLeaksFromTheFleet lets a church fail because of a row, on a copy and in a run. PostgreSQL's message quotes
+// the row.
+func TestNothingOfAChurchLeaksFromTheFleet(t *testing.T) {
+	t.Parallel()
+	f := teststack.NewFleet(t, 2)
+	f.Work()
+	const email = "pat@example.org" // the migration inserts it too, and then makes a unique index
+	church := f.Tenant(f.Churches[0])
+	for _, other := range f.Churches {
+		if _, err := f.Tenant(other).Exec(t.Context(), `INSERT INTO members VALUES ($1)`, email); err != nil {
+			t.Fatal(err)
+		}
+	}
+	in := fleetInput(f)
+	in.Rehearse = true
+	rehearsal := startRun(f, in)
+	if err := rehearsal.Get(t.Context(), nil); err == nil || !strings.Contains(err.Error(), "23505 on members_email_key") {
+		t.Errorf("the rehearsal ends with %v, want it to fail at the index", err)
+	}
+	in = fleetInput(f)
+	run := startRun(f, in)
+	if err := run.Get(t.Context(), nil); err != nil {
+		t.Fatal(err)
+	}
+	temporal := ""
+	for _, workflowID := range []string{rehearsal.GetID(), run.GetID()} {
+		plain, err := proto.Marshal(opened(f.Stack, history(f.Stack, workflowID, "")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		temporal += dumpOf(f.Stack, workflowID) + string(plain)
+	}
+	kept := teststack.TablesOf(t, f.Registry)
+	for where, dump := range map[string]string{"Temporal's history and visibility": temporal, "the log": f.Log.String(), "the registry": kept} {
+		testenv.WantNothingOf(t, where, dump, email, "example.org", "postgres://", church.Config().Password)
+	}
+	testenv.WantNothingOf(t, "Temporal's history and visibility", temporal, "Grace Chapel")
+	testenv.WantNothingOf(t, "the log", f.Log.String(), "Grace Chapel")
+	var failed string
+	teststack.Row(t, f.Registry, `SELECT error FROM fleet_changes WHERE run_id = $1 AND sqlstate = '23505' LIMIT 1`, []any{in.RunID}, &failed)
+	if failed != "000003_email.up.sql: PostgreSQL refused: the value is already taken (23505 on members_email_key)" {
+		t.Errorf("the ledger says %q, want it to say why without the row", failed)
+	}
+	for where, proof := range map[string][2]string{
+		"Temporal's history": {temporal, "23505 on members_email_key"},
+		"the log":            {f.Log.String(), "ChangeChurches"},
 		"the registry":       {kept, "Grace Chapel"},
 	} {
 		if !strings.Contains(proof[0], proof[1]) {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/url"
 	"strings"
 	"sync"
 	"time"
@@ -14,11 +13,7 @@ import (
 	"golang.org/x/time/rate"
 
 	"narthex/internal/fleet"
-	"narthex/internal/fleet/ledger"
-	"narthex/internal/registry"
 	"narthex/internal/saga"
-	"narthex/internal/schema"
-	"narthex/internal/sqlstate"
 	"narthex/internal/tenantserver"
 )
 
@@ -43,6 +38,11 @@ func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Ta
 		}
 		if err := a.tidyReady(ctx); err != nil {
 			return fleet.Tally{}, forward("drop ready databases of the older schema", err)
+		}
+	}
+	if in.Undoes != "" {
+		if err := a.settle(ctx, server, in.Undoes); err != nil {
+			return fleet.Tally{}, undo("look what the run was at when it was ended", err)
 		}
 	}
 	err = a.Ledger.Open(ctx, in)
@@ -120,7 +120,7 @@ func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fle
 	if err := server.Ping(ctx); err != nil { // before a church is claimed, because an outage must not count as an attempt
 		return fleet.Result{}, undo("reach the server", err)
 	}
-	if err := a.Ledger.GiveBack(ctx, slice.RunID, ""); err != nil {
+	if err := a.Ledger.GiveAllBack(ctx, slice.RunID); err != nil {
 		return fleet.Result{}, undo("take up an interrupted slice", err)
 	}
 	if result, err := a.result(ctx, slice); err != nil || result.Left == 0 {
@@ -185,82 +185,6 @@ func (a *Activities) result(ctx context.Context, slice fleet.Slice) (fleet.Resul
 	left, err := a.Ledger.Left(ctx, slice.RunID, slice.Wave)
 	return fleet.Result{Tally: counted, Left: left}, undo("count what is left of the wave", err)
 }
-
-const (
-	changeLimit  = 5 * time.Minute // for one church, including all its files and waits for locks
-	mostAttempts = 5               // for a church that breaks its connection every time
-)
-
-// changeNext claims a church and changes it, and reports whether there was one. It finishes a change that has begun even if
-// the slice ends. It fails only if the server is down; the church then goes back to the queue.
-func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server, slice fleet.Slice) (more bool, err error) {
-	claimed, ok, err := a.Ledger.Claim(ctx, slice)
-	if err != nil || !ok {
-		return false, err
-	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeLimit)
-	defer cancel()
-	d, cause := a.churchDatabase(ctx, claimed.TenantID, claimed.SignupID)
-	if cause == nil {
-		change := tenantserver.Change{From: claimed.FromVersion, To: claimed.ToVersion}
-		cause = server.ChangeSchema(ctx, d, change, limits(slice.Limits))
-	}
-	if claimed.Attempts < mostAttempts && isDown(ctx, server, cause) {
-		return false, errors.Join(cause, a.Ledger.GiveBack(ctx, slice.RunID, claimed.TenantID))
-	}
-	return true, a.enterChange(ctx, server, slice.RunID, claimed, cause)
-}
-
-func (a *Activities) enterChange(
-	ctx context.Context, server *tenantserver.Server, runID string, claimed ledger.Claimed, cause error,
-) error {
-	switch {
-	case cause == nil:
-		serves, err := server.Serves(claimed.ToVersion)
-		if err != nil {
-			return err
-		}
-		return a.Ledger.Changed(ctx, runID, claimed.TenantID, serves)
-	case isAway(cause) && claimed.Attempts < mostAttempts:
-		return a.Ledger.GiveBack(ctx, runID, claimed.TenantID)
-	}
-	return a.Ledger.Failed(ctx, runID, claimed.TenantID, cause)
-}
-
-// isAway reports whether the cause is the server and not the church: the connection broke or could not be opened.
-func isAway(err error) bool {
-	for _, own := range []error{tenantserver.ErrGone, tenantserver.ErrNotOwned, schema.ErrDirty, schema.ErrVersion} {
-		if errors.Is(err, own) {
-			return false
-		}
-	}
-	return err != nil && sqlstate.Outage(err)
-}
-
-// isDown reports whether the server caused an error and still doesn't answer.
-func isDown(ctx context.Context, server *tenantserver.Server, err error) bool {
-	return isAway(err) && server.Ping(ctx) != nil
-}
-
-// churchDatabase returns a church's database with its password, so that what is done there is done as the church's role.
-// Errors: tenantserver.ErrGone.
-func (a *Activities) churchDatabase(ctx context.Context, tenantID, signupID string) (tenantserver.Database, error) {
-	tenant, err := a.Registry.Tenant(ctx, tenantID)
-	if errors.Is(err, registry.ErrNotFound) {
-		return tenantserver.Database{}, tenantserver.ErrGone
-	}
-	if err != nil {
-		return tenantserver.Database{}, err
-	}
-	at, err := url.Parse(tenant.DatabaseURL)
-	if err != nil {
-		return tenantserver.Database{}, errors.New("the church's database URL is malformed")
-	}
-	password, _ := at.User.Password()
-	return tenantserver.Database{TenantID: tenantID, SignupID: signupID, Password: password}, nil
-}
-
-func limits(l fleet.Limits) tenantserver.Limits { return tenantserver.Limits(l.WithDefaults()) }
 
 // fleetServer returns the server with this name. Another worker may know a server that this one doesn't.
 func (a *Activities) fleetServer(name string) (*tenantserver.Server, error) {

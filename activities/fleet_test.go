@@ -33,6 +33,8 @@ var (
 	}
 )
 
+const churchPassword = "5ecret"
+
 // testFleet has the churches of one server, and the activities of the next release.
 type testFleet struct {
 	*bundle
@@ -75,7 +77,7 @@ func (f *testFleet) serverOf(files fstest.MapFS) *tenantserver.Server {
 func (f *testFleet) church() (tenantID string) {
 	f.t.Helper()
 	ctx := f.t.Context()
-	d := tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: "5ecret"}
+	d := tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: churchPassword}
 	owner := registry.Owner{RunID: d.SignupID, TenantID: d.TenantID}
 	email := d.TenantID + "@example.org"
 	url, host, port, name := f.old.Location(d)

@@ -26,28 +26,66 @@ type Limits struct {
 // Change is a change of a database's schema from one version to another, forward or back.
 type Change struct{ From, To int }
 
+// Permit is called under a tenant's lock, and returns the password of its role. An error forbids what was about to be done.
+type Permit = func(context.Context) (password string, err error)
+
 // ChangeSchema changes the schema of d's database, which may be in use, under the tenant's lock. Objects belong to the
 // church's role, as in a new database, because the change is made in a session of that role. Idempotent: it continues from the
-// version that the database has reached. Errors: ErrGone, ErrNotOwned, schema.ErrDirty, or what PostgreSQL said, which is
-// sqlstate.LockNotAvailable when limits' patience is over.
-func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, limits Limits) error {
+// version that the database has reached. It returns the versions that it found and left; 0 if they are not known. Errors:
+// ErrGone, ErrNotOwned, permit's, schema.ErrDirty, or what PostgreSQL said, which is sqlstate.LockNotAvailable when limits'
+// patience is over.
+func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, limits Limits, permit Permit) (did Change, err error) {
 	l := tenantLock(d.TenantID)
 	l.idle = milliseconds(limits.Statement + limits.Patience) // the session that holds the lock is idle during the change
-	return s.lockedBy(ctx, d, l, func(admin *pgx.Conn) error {
-		found, err := readState(ctx, admin, d)
-		if err == nil {
-			err = found.standing(d)
-		}
-		if err != nil {
-			return err
-		}
+	err = s.permitted(ctx, d, l, permit, func(d Database) (err error) {
 		conn, err := s.connectAsChurch(ctx, d.Name(), d.Password, limits)
 		if err != nil {
 			return err
 		}
 		defer conn.Close(context.WithoutCancel(ctx))
-		return s.takeSteps(ctx, conn, change, limits)
+		did, err = s.takeSteps(ctx, conn, change, limits)
+		if err != nil && conn.IsClosed() { // it isn't known what was committed
+			did.To, _ = s.versionOf(ctx, d, change)
+		}
+		return err
 	})
+	return did, err
+}
+
+// permitted calls do with d's password, under the tenant's lock.
+func (s *Server) permitted(ctx context.Context, d Database, l lock, permit Permit, do func(Database) error) error {
+	return s.lockedBy(ctx, d, l, func(admin *pgx.Conn) error {
+		found, err := readState(ctx, admin, d)
+		if err == nil {
+			err = found.standing(d)
+		}
+		if err == nil {
+			d.Password, err = permit(ctx)
+		}
+		if err != nil {
+			return err
+		}
+		return do(d)
+	})
+}
+
+// Version returns the version of d's database, once nobody changes it any more. An interrupted step of the change doesn't
+// count. Errors: ErrGone, ErrNotOwned, permit's, or what PostgreSQL said.
+func (s *Server) Version(ctx context.Context, d Database, change Change, permit Permit) (at int, err error) {
+	err = s.permitted(ctx, d, tenantLock(d.TenantID), permit, func(d Database) (err error) {
+		at, err = s.versionOf(ctx, d, change)
+		return err
+	})
+	return at, err
+}
+
+func (s *Server) versionOf(ctx context.Context, d Database, change Change) (int, error) {
+	conn, err := s.connectAsChurch(ctx, d.Name(), d.Password, probeLimits)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Close(context.WithoutCancel(ctx))
+	return version(ctx, conn, change)
 }
 
 // connectAsChurch logs in to a database as the role with its name, which can do nothing elsewhere.
@@ -75,30 +113,39 @@ func (l Limits) settings() map[string]string {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }
 
-func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, limits Limits) error {
-	at, err := schema.Version(ctx, conn)
+// version returns the version that a database has reached on its way from one version to another.
+func version(ctx context.Context, conn *pgx.Conn, change Change) (at int, err error) {
+	at, err = schema.Version(ctx, conn)
 	if errors.Is(err, schema.ErrDirty) { // an interrupted attempt was going to this version
 		err = nil
 		if at--; change.To < change.From {
 			at += 2
 		}
 	}
+	return at, err
+}
+
+// takeSteps returns the versions from which and to which it took the database.
+func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, limits Limits) (did Change, err error) {
+	at, err := version(ctx, conn, change)
+	did = Change{at, at}
 	if err != nil {
-		return err
+		return did, err
 	}
 	steps, err := schema.Steps(s.files, at, change.To)
 	if err != nil {
-		return err
+		return did, err
 	}
 	if _, err := conn.Exec(ctx, commitSoon); err != nil {
-		return err
+		return did, err
 	}
 	for _, step := range steps {
 		if err := patiently(ctx, limits.Patience, func() error { return schema.Take(ctx, conn, step) }); err != nil {
-			return err
+			return did, err
 		}
+		did.To = step.To
 	}
-	return schema.Flush(ctx, conn)
+	return did, schema.Flush(ctx, conn)
 }
 
 // A change has six commits or more, and each would wait for the disk. PostgreSQL writes them in their order, so a crash loses

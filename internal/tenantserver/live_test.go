@@ -69,8 +69,11 @@ func newUpgrader(t *testing.T) *upgrader {
 }
 
 func (u *upgrader) change(change tenantserver.Change, limits tenantserver.Limits) error {
-	return u.next.ChangeSchema(u.t.Context(), u.d, change, limits)
+	_, err := u.next.ChangeSchema(u.t.Context(), u.d, change, limits, u.permit)
+	return err
 }
+
+func (u *upgrader) permit(context.Context) (password string, err error) { return u.d.Password, nil }
 
 func (u *upgrader) wantVersion(want int) {
 	u.t.Helper()
@@ -113,9 +116,14 @@ func TestAnotherSignupsDatabaseIsNotChanged(t *testing.T) {
 		"another signup's": {tenantserver.Database{TenantID: u.d.TenantID, SignupID: newDatabase().SignupID}, tenantserver.ErrNotOwned},
 		"a dropped one":    {newDatabase(), tenantserver.ErrGone},
 	} {
-		if err := u.next.ChangeSchema(t.Context(), c.d, u.there, usualLimits); !errors.Is(err, c.want) {
+		if _, err := u.next.ChangeSchema(t.Context(), c.d, u.there, usualLimits, u.permit); !errors.Is(err, c.want) {
 			t.Errorf("%s: %v, want %v", name, err, c.want)
 		}
+	}
+	no := errors.New("no")
+	forbid := func(context.Context) (string, error) { return "", no }
+	if _, err := u.next.ChangeSchema(t.Context(), u.d, u.there, usualLimits, forbid); !errors.Is(err, no) {
+		t.Errorf("without a permit: %v, want %v", err, no)
 	}
 	u.wantVersion(u.there.From)
 }

@@ -6,9 +6,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"narthex/internal/fleet"
 	"narthex/internal/postgres"
@@ -16,8 +18,12 @@ import (
 	"narthex/internal/sqlstate"
 )
 
-// ErrNotFound means that there is no such run.
-var ErrNotFound = errors.New("no such run")
+var (
+	// ErrNotFound means that there is no such run.
+	ErrNotFound = errors.New("no such run")
+	// ErrLost means that a church is no longer claimed: a later attempt has it, or the run was settled.
+	ErrLost = errors.New("the claim on the church was lost")
+)
 
 // Ledger is the ledger of all servers. It is safe for concurrent use.
 type Ledger struct{ db *postgres.Pool }
@@ -45,7 +51,7 @@ const (
 	churchesChanged = `
 		SELECT t.id, t.schema_version, c.from_version AS to_version, t.last_accessed_at
 		FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
-		WHERE c.run_id = @undoes AND c.state = 'changed' AND t.schema_version = c.to_version`
+		WHERE c.run_id = @undoes AND c.reached <> c.from_version AND t.schema_version = c.reached`
 	churchesFailed = `
 		SELECT t.id, t.schema_version, @version::int AS to_version, t.last_accessed_at
 		FROM fleet_changes c JOIN tenants t ON t.id = c.tenant_id
@@ -85,17 +91,29 @@ const (
 		WHERE c.run_id = @run AND c.tenant_id = one.tenant_id
 		AND EXISTS (SELECT FROM fleet_runs WHERE id = @run AND state = 'running')
 		AND (SELECT count(*) FROM fleet_changes WHERE run_id = @run AND state = 'failed') < @budget
-		RETURNING c.tenant_id, c.from_version, c.to_version, c.attempts, coalesce(t.signup_id, '') AS signup_id`
+		RETURNING c.run_id, c.tenant_id, c.from_version, c.to_version, c.attempts, c.updated_at AS at, coalesce(t.signup_id, '') AS signup_id`
+	selectHeld = `
+		SELECT t.database_url FROM fleet_changes c LEFT JOIN tenants t ON t.id = c.tenant_id WHERE ` + held
+	// A late attempt must not write over what a later one has done. No two claims of a church have the same time.
+	held = `c.run_id = @run AND c.tenant_id = @tenant AND c.state = 'changing' AND c.updated_at = @at`
 	// The same statement updates the version in the registry, which notifies the routers. A change that failed because its
-	// church was removed doesn't count as failed.
+	// church was removed doesn't count as failed. The first attempt finds out from which version the church is changed.
 	finish = `
 		WITH done AS (
-			UPDATE fleet_changes SET sqlstate = @sqlstate, error = @error, updated_at = now(),
-				state = CASE WHEN @state = 'failed' AND NOT EXISTS (SELECT FROM tenants WHERE id = @tenant) THEN 'gone' ELSE @state END
-			FROM ` + withoutWaiting + ` WHERE run_id = @run AND tenant_id = @tenant AND state = 'changing' RETURNING to_version)
-		UPDATE tenants SET schema_version = to_version, schema_serves = @serves, schema_changed_at = now(), updated_at = now() FROM done
-		WHERE id = @tenant AND @state = 'changed' AND schema_version <> to_version`
-	giveBack    = `UPDATE fleet_changes SET state = 'waiting', updated_at = now() WHERE run_id = $1 AND tenant_id = $2 AND state = 'changing'`
+			UPDATE fleet_changes c SET sqlstate = @sqlstate, error = @error, updated_at = now(), attempts = attempts - @uncounted,
+				state = CASE WHEN @state = 'failed' AND NOT EXISTS (SELECT FROM tenants WHERE id = @tenant) THEN 'gone' ELSE @state END,
+				from_version = CASE WHEN attempts = 1 AND reached IS NULL THEN coalesce(@began, from_version) ELSE from_version END,
+				reached = coalesce(@reached, reached)
+			FROM ` + withoutWaiting + ` WHERE ` + held + ` RETURNING 1)
+		UPDATE tenants SET schema_version = @reached, schema_serves = @serves, schema_changed_at = now(), updated_at = now() FROM done
+		WHERE id = @tenant AND schema_version <> @reached`
+	// Churches that a run was changing when it was ended, and that no later run has changed.
+	selectInterrupted = `
+		SELECT c.run_id, c.tenant_id, c.from_version, c.to_version, c.attempts, c.updated_at AS at, coalesce(t.signup_id, '') AS signup_id
+		FROM fleet_runs r JOIN fleet_changes c ON c.run_id = r.id LEFT JOIN tenants t ON t.id = c.tenant_id
+		WHERE r.id = $1 AND r.state IN ('completed', 'cancelled') AND c.state = 'changing' AND NOT EXISTS (
+			SELECT FROM fleet_runs later JOIN fleet_changes l ON l.run_id = later.id
+			WHERE later.created_at > r.created_at AND l.tenant_id = c.tenant_id AND l.reached <> l.from_version)`
 	giveAllBack = `UPDATE fleet_changes SET state = 'waiting', updated_at = now() WHERE run_id = $1 AND state = 'changing'`
 	requeue     = `UPDATE fleet_changes SET state = 'waiting', attempts = 0, updated_at = now() WHERE run_id = $1 AND state = 'failed'`
 	want        = `UPDATE fleet_changes SET wanted_at = now() WHERE tenant_id = $1 AND state = 'waiting' AND wanted_at IS NULL`
@@ -104,8 +122,8 @@ const (
 			count(*) FILTER (WHERE state = 'failed') AS failed, count(*) FILTER (WHERE state = 'gone') AS gone
 		FROM fleet_changes WHERE run_id = $1`
 	selectSpan = `
-		SELECT coalesce(max(to_version), 0), coalesce(min(from_version), 0)
-		FROM fleet_changes WHERE run_id = $1 AND state = 'changed'`
+		SELECT coalesce(max(reached), 0), coalesce(min(from_version), 0)
+		FROM fleet_changes WHERE run_id = $1 AND reached <> from_version`
 	leftOfWave   = `SELECT count(*) FROM fleet_changes WHERE run_id = $1 AND wave <= $2 AND state = 'waiting'`
 	selectFailed = `
 		SELECT tenant_id, attempts, sqlstate, error, updated_at FROM fleet_changes
@@ -189,11 +207,13 @@ func (l *Ledger) Say(ctx context.Context, runID, reason string) error {
 
 // Claimed is a church whose turn it is.
 type Claimed struct {
+	RunID       string
 	TenantID    string
 	SignupID    string // empty if the church is gone
 	FromVersion int
 	ToVersion   int
 	Attempts    int
+	At          time.Time // of the claim
 }
 
 // Claim takes the next church of a wave. It reports false if none is left, if the run is not running, or if the
@@ -211,21 +231,52 @@ func (l *Ledger) Claim(ctx context.Context, slice fleet.Slice) (claimed Claimed,
 	return claimed, true, nil
 }
 
-// Changed records that a church has its new version. It also writes to the registry this version and the oldest version
-// whose release works with it.
-func (l *Ledger) Changed(ctx context.Context, runID, tenantID string, serves int) error {
-	return l.finish(ctx, runID, tenantID, pgx.NamedArgs{"state": "changed", "serves": serves, "sqlstate": "", "error": ""})
+// Hold returns the sealed URL of a claimed church's database; nil if the church is gone. Errors: ErrLost.
+func (l *Ledger) Hold(ctx context.Context, c Claimed) (sealedURL []byte, err error) {
+	err = l.db.QueryRow(ctx, selectHeld, c.arguments()).Scan(&sealedURL)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil, ErrLost
+	}
+	if err != nil {
+		return nil, fmt.Errorf("look whether the church is still claimed: %w", err)
+	}
+	return sealedURL, nil
+}
+
+func (c Claimed) arguments() pgx.NamedArgs {
+	return pgx.NamedArgs{"run": c.RunID, "tenant": c.TenantID, "at": c.At}
+}
+
+// Outcome is what an attempt has done with a church. Versions that are not known are 0.
+type Outcome struct {
+	Began   int // the version that it found
+	Reached int // the version at which it left the church
+	Serves  int // the oldest version whose release works with Reached
+}
+
+// Changed records that a church has its new version. These methods also write to the registry the version that the church
+// has. They do nothing if the claim was lost.
+func (l *Ledger) Changed(ctx context.Context, c Claimed, o Outcome) error {
+	return l.finish(ctx, c, o, pgx.NamedArgs{"state": "changed", "sqlstate": "", "error": "", "uncounted": 0})
 }
 
 // Failed records why a church could not be changed, unless it was removed.
-func (l *Ledger) Failed(ctx context.Context, runID, tenantID string, cause error) error {
-	return l.finish(ctx, runID, tenantID, pgx.NamedArgs{
-		"state": "failed", "serves": nil, "sqlstate": sqlstate.Of(cause), "error": redact.Error(cause),
+func (l *Ledger) Failed(ctx context.Context, c Claimed, o Outcome, cause error) error {
+	return l.finish(ctx, c, o, pgx.NamedArgs{
+		"state": "failed", "sqlstate": sqlstate.Of(cause), "error": redact.Error(cause), "uncounted": 0,
 	})
 }
 
-func (l *Ledger) finish(ctx context.Context, runID, tenantID string, args pgx.NamedArgs) error {
-	args["run"], args["tenant"] = runID, tenantID
+// GiveBack puts a church back in the queue.
+func (l *Ledger) GiveBack(ctx context.Context, c Claimed, o Outcome) error {
+	return l.finish(ctx, c, o, pgx.NamedArgs{"state": "waiting", "sqlstate": "", "error": "", "uncounted": 0})
+}
+
+func (l *Ledger) finish(ctx context.Context, c Claimed, o Outcome, args pgx.NamedArgs) error {
+	maps.Copy(args, c.arguments())
+	for name, version := range map[string]int{"began": o.Began, "reached": o.Reached, "serves": o.Serves} {
+		args[name] = pgtype.Int4{Int32: int32(version), Valid: version > 0} //nolint:gosec // versions are small
+	}
 	if _, err := l.db.Exec(ctx, finish, args); err != nil {
 		return fmt.Errorf("enter church as %s: %w", args["state"], err)
 	}
@@ -241,16 +292,21 @@ func (l *Ledger) Flush(ctx context.Context, runID string) error {
 	return nil
 }
 
-// GiveBack puts a claimed church back in the queue or, without a tenant id, all that an interrupted attempt had claimed.
-func (l *Ledger) GiveBack(ctx context.Context, runID, tenantID string) error {
-	statement, args := giveBack, []any{runID, tenantID}
-	if tenantID == "" {
-		statement, args = giveAllBack, args[:1]
-	}
-	if _, err := l.db.Exec(ctx, statement, args...); err != nil {
-		return fmt.Errorf("give church back: %w", err)
+// GiveAllBack puts back in the queue what an interrupted attempt had claimed.
+func (l *Ledger) GiveAllBack(ctx context.Context, runID string) error {
+	if _, err := l.db.Exec(ctx, giveAllBack, runID); err != nil {
+		return fmt.Errorf("give churches back: %w", err)
 	}
 	return nil
+}
+
+// Interrupted returns the churches that a run was changing when it was ended.
+func (l *Ledger) Interrupted(ctx context.Context, runID string) ([]Claimed, error) {
+	interrupted, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Claimed], selectInterrupted, runID)
+	if err != nil {
+		return nil, fmt.Errorf("list what a run was at when it was ended: %w", err)
+	}
+	return interrupted, nil
 }
 
 // Requeue puts a run's failed churches back in the queue.

@@ -1,0 +1,1 @@
+ALTER TABLE fleet_changes DROP COLUMN reached;

@@ -67,14 +67,14 @@ func checkVersion(server *tenantserver.Server, in fleet.Input) error {
 func (a *Activities) checkUndo(ctx context.Context, server *tenantserver.Server, runID string) error {
 	from, to, err := a.Ledger.Span(ctx, runID)
 	if err != nil {
-		return forward("look what to take back", err)
+		return forward("look up what to undo", err)
 	}
 	files, err := server.LosesData(from, to)
 	if err != nil {
-		return refuse("the worker's release doesn't know the way back: " + err.Error())
+		return refuse("the worker's release doesn't have the down migration: " + err.Error())
 	}
 	if len(files) > 0 {
-		return refuse("the way back may lose data: " + strings.Join(files, " and ") + " doesn't say why it is safe for data")
+		return refuse("undoing may lose data: there is no `-- safe for data` line in " + strings.Join(files, " and "))
 	}
 	return nil
 }
@@ -190,7 +190,7 @@ func (a *Activities) result(ctx context.Context, slice fleet.Slice) (fleet.Resul
 func (a *Activities) fleetServer(name string) (*tenantserver.Server, error) {
 	server := a.serverNamed(name)
 	if server == nil {
-		message := "this worker is not told of the server " + name + ": see OTHER_TENANT_SERVER_URLS"
+		message := "this worker doesn't know the server " + name + ": see OTHER_TENANT_SERVER_URLS"
 		return nil, temporal.NewApplicationError(message, saga.ErrorDatabase)
 	}
 	return server, nil

@@ -26,7 +26,7 @@ func (a *Activities) RehearseFleet(ctx context.Context, in fleet.Input) (fleet.R
 	}
 	largest, err := server.LargestTenants(ctx)
 	if err != nil {
-		return fleet.Rehearsal{}, forward("look for the largest church", err)
+		return fleet.Rehearsal{}, forward("find the largest church", err)
 	}
 	samples, churches, err := a.Ledger.Samples(ctx, in, largest)
 	if err != nil {
@@ -36,7 +36,7 @@ func (a *Activities) RehearseFleet(ctx context.Context, in fleet.Input) (fleet.R
 	for _, sample := range samples {
 		did, err := a.rehearseOn(ctx, server, in, sample)
 		if errors.Is(err, tenantserver.ErrNoPrograms) {
-			return fleet.Rehearsal{}, refuse(err.Error() + ": install PostgreSQL's client programs, or leave the rehearsal out")
+			return fleet.Rehearsal{}, refuse(err.Error() + ": install PostgreSQL's client programs, or use --no-rehearsal")
 		}
 		if isDown(ctx, server, err) {
 			return fleet.Rehearsal{}, undo("rehearse", err)

@@ -423,7 +423,7 @@ func TestAnUndoThatMayLoseDataIsRefused(t *testing.T) {
 	unsafe["000002_planted.down.sql"] = &fstest.MapFile{Data: []byte(`ALTER TABLE branches DROP COLUMN planted`)}
 	f.do.Server = f.serverOf(unsafe)
 	_, err := f.env.ExecuteActivity(f.do.OpenFleetRun, fleet.Input{RunID: ids.New(), Server: run.Server, Undoes: run.RunID})
-	if err == nil || !strings.Contains(err.Error(), "000002_planted.down.sql doesn't say why it is safe for data") {
+	if err == nil || !strings.Contains(err.Error(), "there is no `-- safe for data` line in 000002_planted.down.sql") {
 		t.Errorf("opening the undo returns %v, want it refused with the file's name", err)
 	}
 	f.wantVersions(all(churches, 2))

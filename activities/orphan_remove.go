@@ -22,7 +22,7 @@ func (a *Activities) RemoveOrphan(ctx context.Context, o orphan.Orphan) (orphan.
 	return due, undo(string(due)+" orphan", err)
 }
 
-var errSpared = errors.New("it is no orphan any more, or is kept")
+var errSpared = errors.New("it is no longer an orphan, or it is kept")
 
 func (a *Activities) removeOrphan(ctx context.Context, o orphan.Orphan, due orphan.Action) error {
 	switch {

@@ -168,7 +168,7 @@ func (r *fleetRun) soak(ctx workflow.Context) error {
 		}
 		var problems []string
 		watch := fleet.Watch{RunID: r.in.RunID, Server: r.in.Server, ResumedAt: r.ResumedAt}
-		if err := do(ctx, fleet.Probe, watch, &problems, "look at the canaries"); err != nil {
+		if err := do(ctx, fleet.Probe, watch, &problems, "probe the canaries"); err != nil {
 			return err
 		}
 		if len(problems) > 0 {
@@ -186,10 +186,10 @@ func (r *fleetRun) changeLate(ctx workflow.Context) error {
 		return nil
 	}
 	for {
-		if err := sleep(ctx, r.pause, "until signups that had begun have ended"); err != nil {
+		if err := sleep(ctx, r.pause, "wait until signups that had already started have finished"); err != nil {
 			return err
 		}
-		if err := do(ctx, fleet.Extend, r.in, &r.Progress.Tally, "look for churches that signups have made meanwhile"); err != nil {
+		if err := do(ctx, fleet.Extend, r.in, &r.Progress.Tally, "look for churches that signups have created since"); err != nil {
 			return err
 		}
 		if r.Progress.Tally.Waiting == 0 {
@@ -213,7 +213,7 @@ func (r *fleetRun) listen(ctx workflow.Context) {
 	heed(fleet.Pause, func() { _ = r.enter(ctx, fleet.Paused, "an operator paused it") })
 	heed(fleet.Resume, func() { _ = r.resume(ctx) })
 	heed(fleet.Retry, func() {
-		if do(ctx, fleet.Requeue, r.in.RunID, &r.Progress.Tally, "let failed churches wait again") == nil {
+		if do(ctx, fleet.Requeue, r.in.RunID, &r.Progress.Tally, "requeue failed churches") == nil {
 			_ = r.resume(ctx)
 		}
 	})

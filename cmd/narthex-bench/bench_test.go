@@ -52,7 +52,7 @@ func TestCtrlCLeavesNothing(t *testing.T) {
 	r := testenv.Start(t, []string{"TMPDIR=" + temporary}, "narthex-bench", "--only", "memory")
 	r.WaitFor("Signing 10 churches up.")
 	r.Signal(os.Interrupt)
-	if code := r.Exit(); code != 1 || !strings.Contains(r.Output(), "narthex-bench: stopped before all was measured\n") {
+	if code := r.Exit(); code != 1 || !strings.Contains(r.Output(), "narthex-bench: stopped before everything was measured\n") {
 		t.Errorf("after Ctrl-C the exit status is %d, want 1 and a sentence", code)
 	}
 	wantNothingLeft(t, temporary)
@@ -62,7 +62,7 @@ func TestRefusals(t *testing.T) {
 	t.Parallel()
 	for arguments, want := range map[string]string{
 		"--only speed": "narthex-bench: --only speed: the figures are alone, engine, burst, login, read, growth, memory, fleet\n",
-		"-n 0":         "narthex-bench: -n and --tenants take numbers from 1 on\n",
+		"-n 0":         "narthex-bench: -n and --tenants must be at least 1\n",
 	} {
 		r := testenv.Start(t, nil, "narthex-bench", strings.Fields(arguments)...)
 		if code := r.Exit(); code != 1 || r.Output() != want {

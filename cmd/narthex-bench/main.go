@@ -67,7 +67,7 @@ func newCommand() *cobra.Command {
 // run measures what f asks for, and prints it.
 func run(ctx context.Context, f flags, out, progress io.Writer) error {
 	if f.samples < 1 || f.tenants < 1 {
-		return errors.New("-n and --tenants take numbers from 1 on")
+		return errors.New("-n and --tenants must be at least 1")
 	}
 	for _, name := range f.only {
 		if !slices.Contains(figureNames, name) {
@@ -84,7 +84,7 @@ func run(ctx context.Context, f flags, out, progress io.Writer) error {
 	}
 	switch {
 	case ctx.Err() != nil:
-		return errors.New("stopped before all was measured")
+		return errors.New("stopped before everything was measured")
 	case err != nil:
 		return err
 	}

@@ -131,7 +131,7 @@ func (b *bench) fill(ctx context.Context, n int) error {
 			return err
 		}
 		if missing > readySize {
-			long := &variant{name: fmt.Sprintf("signup, 10 at once, %d on end: Narthex over HTTP", missing)}
+			long := &variant{name: fmt.Sprintf("signup, 10 at once, %d back to back: Narthex over HTTP", missing)}
 			long.burst.size, long.burst.rounds = missing, samples{time.Since(begun)}
 			b.report.rates = append(b.report.rates, long)
 		}

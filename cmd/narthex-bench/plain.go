@@ -44,7 +44,7 @@ func newPlain(ctx context.Context, serverURL string) (*plain, error) {
 		return nil, err
 	}
 	if _, err := p.pool.Exec(ctx, `CREATE DATABASE plain_registry`); err != nil {
-		return nil, fmt.Errorf("make the baseline's registry: %w", err)
+		return nil, fmt.Errorf("create the baseline's registry: %w", err)
 	}
 	at := p.url("postgres", "plain_registry")
 	if err := registry.Migrate(ctx, at); err != nil {

@@ -19,12 +19,12 @@ func residentMemory(pid int) (float64, error) {
 		status = append([]byte("VmRSS:"), status...)
 	}
 	if err != nil {
-		return 0, fmt.Errorf("how much memory process %d has cannot be read: %w", pid, err)
+		return 0, fmt.Errorf("the memory of process %d cannot be read: %w", pid, err)
 	}
 	_, rest, _ := strings.Cut(string(status), "VmRSS:")
 	var kibibytes float64
 	if _, err := fmt.Sscan(rest, &kibibytes); err != nil {
-		return 0, fmt.Errorf("how much memory process %d has is not said: %w", pid, err)
+		return 0, fmt.Errorf("the memory of process %d is not reported: %w", pid, err)
 	}
 	return kibibytes / 1024, nil
 }

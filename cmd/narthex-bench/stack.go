@@ -221,7 +221,7 @@ func awaitReady(ctx context.Context, process *children.Process, logPath string) 
 		case <-process.Done():
 			return r, fmt.Errorf("narthex did not start: %s", bytes.TrimSpace(content))
 		case <-ctx.Done():
-			return r, errors.New("narthex did not get ready in time")
+			return r, errors.New("narthex was not ready in time")
 		case <-time.After(20 * time.Millisecond):
 		}
 	}

@@ -90,7 +90,7 @@ func (s *runningStack) kill(pid int, name string) {
 	if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
 		s.t.Fatalf("kill %s, process %d: %v", name, pid, err)
 	}
-	s.WaitFor(fmt.Sprintf("%s (process %d) has ended by itself", name, pid))
+	s.WaitFor(fmt.Sprintf("%s (process %d) has stopped unexpectedly", name, pid))
 }
 
 // livingAPI returns the URL of the only API that answers.

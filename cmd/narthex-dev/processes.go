@@ -91,7 +91,7 @@ func (p processes) start(ctx context.Context, role string, tasks ...task) (start
 		go func() {
 			<-process.Done()
 			if ctx.Err() == nil {
-				p.progress("Narthex's %s (process %d) has ended by itself.", role, process.PID())
+				p.progress("Narthex's %s (process %d) has stopped unexpectedly.", role, process.PID())
 			}
 		}()
 	}
@@ -102,7 +102,7 @@ func (p processes) start(ctx context.Context, role string, tasks ...task) (start
 		if ctx.Err() != nil {
 			return
 		}
-		p.fail(fmt.Errorf("no %s of Narthex is left: its log is narthex.log in the data folder", role))
+		p.fail(fmt.Errorf("no Narthex %s is left: its log is narthex.log in the data folder", role))
 	}()
 	return started, listening, nil
 }

@@ -181,7 +181,7 @@ func checkAddresses(f flags) error {
 			return fmt.Errorf("%s %s is taken: stop what uses it, or choose another address (port 0 picks a free one)", a.flag, a.address)
 		}
 		if err != nil {
-			return fmt.Errorf("%s %s cannot be listened on: choose another address", a.flag, a.address)
+			return fmt.Errorf("%s %s cannot be used: choose another address", a.flag, a.address)
 		}
 		listener.Close()
 	}
@@ -192,7 +192,7 @@ func checkAddresses(f flags) error {
 func resolve(address string) (config.Address, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return "", fmt.Errorf("--codec %s cannot be listened on: choose another address", address)
+		return "", fmt.Errorf("--codec %s cannot be used: choose another address", address)
 	}
 	defer listener.Close()
 	return config.Address(listener.Addr().String()), nil
@@ -221,7 +221,7 @@ func (s *stack) startPostgres(ctx context.Context) (stop func(), err error) {
 	}
 	go func() {
 		<-server.Done()
-		s.fail(errors.New("PostgreSQL has ended by itself: its log is in the data folder"))
+		s.fail(errors.New("PostgreSQL has stopped unexpectedly: its log is in the data folder"))
 	}()
 	if s.databases, err = devstack.PrepareOwn(ctx, server.AdminURL(), s.keys); err != nil {
 		stop()

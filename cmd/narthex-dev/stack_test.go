@@ -386,7 +386,7 @@ func TestRefusals(t *testing.T) {
 		"PostgreSQL's taken":       {nil, []string{"--postgres", taken}, "--postgres " + taken + " is taken"},
 		"malformed address":        {nil, []string{"--http", "8080"}, "--http 8080 is not an address like 127.0.0.1:8080"},
 		"unusable folder": {nil, []string{"--data", file + "/data"},
-			"the data folder " + file + "/data cannot be made: choose another with --data"},
+			"the data folder " + file + "/data cannot be created: choose another with --data"},
 		"a file for a folder":    {nil, []string{"--data", file}, "the data folder " + file + " cannot be"},
 		"unknown flag":           {nil, []string{"--htpp", taken}, "unknown flag: --htpp"},
 		"unknown command":        {nil, []string{"start"}, `unknown command "start"`},

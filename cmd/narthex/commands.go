@@ -23,7 +23,7 @@ func newCommand() *cobra.Command {
 	var version bool
 	root := &cobra.Command{
 		Use:   "narthex",
-		Short: "Signs churches up, each with a database of its own",
+		Short: "Signs churches up, each with its own database",
 		Example: "  narthex --env-file .env serve\n  narthex signups list --since 1d\n" +
 			"  narthex completion bash > /etc/bash_completion.d/narthex",
 		SilenceUsage:  true,
@@ -41,7 +41,7 @@ func newCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they win over those that are set")
+	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they override those in the environment")
 	root.Flags().BoolVar(&version, "version", false, "print the version, and the name of the release")
 	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signups.command(), invitations.command(),
 		orphansCommand(), fleetCommand(), readyCommand(), poolCommand(), keysCommand(), versionCommand())
@@ -61,7 +61,7 @@ func serveCommand() *cobra.Command {
 
 func apiCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "api", Short: "Run the API alone", Args: cobra.NoArgs,
+		Use: "api", Short: "Run only the API", Args: cobra.NoArgs,
 		Example: "  narthex --env-file .env api",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return run(cmd, config.Process{API: &config.API{}, Codec: &config.Codec{}})
@@ -71,7 +71,7 @@ func apiCommand() *cobra.Command {
 
 func workerCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "worker", Short: "Run the worker alone", Args: cobra.NoArgs,
+		Use: "worker", Short: "Run only the worker", Args: cobra.NoArgs,
 		Example: "  narthex --env-file .env worker",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return run(cmd, config.Process{Worker: &config.Worker{}})
@@ -127,7 +127,7 @@ func printVersion(cmd *cobra.Command) error {
 	}
 	build, ok := debug.ReadBuildInfo()
 	if !ok {
-		return errors.New("this program carries no build information")
+		return errors.New("this program has no build information")
 	}
 	version := build.Main.Version
 	isRevision := func(s debug.BuildSetting) bool { return s.Key == "vcs.revision" }

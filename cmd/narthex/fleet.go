@@ -20,10 +20,10 @@ import (
 
 func fleetCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "fleet", Short: "See all churches' databases together, and bring them to a new schema", Args: cobra.NoArgs,
-		Long: `See all churches' databases together, and bring them to a new schema. A run over the churches of one
-PostgreSQL server changes a few canaries first and watches them for a while, then the others in growing waves. It
-halts when too many fail. What it has changed it can take back.`,
+		Use: "fleet", Short: "Migrate all churches' databases to a new schema, and see how they are", Args: cobra.NoArgs,
+		Long: `Migrate all churches' databases to a new schema, and see how they are. A run migrates the churches of one
+PostgreSQL server: first a few canaries, which it watches for a while, then the others in growing waves. It halts if
+too many fail. A run can be undone.`,
 		Example: "  narthex fleet status\n  narthex fleet migrate",
 	}
 	cmd.AddCommand(fleetStatusCommand(), fleetRehearseCommand(), fleetMigrateCommand(), fleetUndoCommand(), fleetRetryCommand(),
@@ -75,31 +75,31 @@ func (o *fleetOperator) active(ctx context.Context, id string) (ledger.Run, erro
 	}
 	switch len(found) {
 	case 0:
-		return ledger.Run{}, errors.New("no such run goes on: narthex fleet status shows the last ones")
+		return ledger.Run{}, errors.New("no such run is active: narthex fleet status shows the latest runs")
 	case 1:
 		return found[0], nil
 	}
-	return ledger.Run{}, fmt.Errorf("several runs go on, so say which: %s", strings.Join(names, " or "))
+	return ledger.Run{}, fmt.Errorf("several runs are active, so name one: %s", strings.Join(names, " or "))
 }
 
 const mostRuns = 20
 
 func fleetPauseCommand() *cobra.Command {
-	return steeringCommand("pause [RUN]", "Let a run change no further church until it is resumed", "The run %s is paused.\n",
+	return steeringCommand("pause [RUN]", "Pause a run: it changes no more churches until it is resumed", "The run %s is paused.\n",
 		func(ctx context.Context, c client.Client, server string) error {
 			return fleet.Tell(ctx, c, server, fleet.Pause)
 		})
 }
 
 func fleetResumeCommand() *cobra.Command {
-	return steeringCommand("resume [RUN]", "Let a run go on that is paused or halted", "The run %s goes on.\n",
+	return steeringCommand("resume [RUN]", "Resume a run that is paused or halted", "The run %s has resumed.\n",
 		func(ctx context.Context, c client.Client, server string) error {
 			return fleet.Tell(ctx, c, server, fleet.Resume)
 		})
 }
 
 func fleetCancelCommand() *cobra.Command {
-	return steeringCommand("cancel [RUN]", "Stop a run for good: churches that it has changed stay changed", "The run %s is cancelled.\n",
+	return steeringCommand("cancel [RUN]", "Cancel a run: churches that it has changed stay changed", "The run %s is cancelled.\n",
 		fleet.Cancel)
 }
 
@@ -116,7 +116,7 @@ func steeringCommand(use, short, said string, act func(context.Context, client.C
 					return err
 				}
 				if err := act(ctx, o.Temporal, run.Server); err != nil {
-					return fmt.Errorf("the run %s could not be told: %s", run.ID, redact.Error(err))
+					return fmt.Errorf("the run %s could not be reached: %s", run.ID, redact.Error(err))
 				}
 				fmt.Fprintf(cmd.OutOrStdout(), said, run.ID)
 				return nil

@@ -23,14 +23,14 @@ func fleetDriftCommand() *cobra.Command {
 	var one string
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "drift", Short: "Say where churches' databases differ from the newest schema", Args: cobra.NoArgs,
-		Long: `Say where churches' databases differ from the newest schema: tables, columns, constraints, indexes, owners,
-grants and so on, but no rows. It changes nothing, and works while the churches do. It exits with 1 if a
+		Use: "drift", Short: "Show how churches' databases differ from the newest schema", Args: cobra.NoArgs,
+		Long: `Show how churches' databases differ from the newest schema: tables, columns, constraints, indexes, owners,
+grants and so on, but no rows. It changes nothing, and can run while churches are in use. It exits with 1 if a
 database differs or could not be compared.`,
 		Example: "  narthex fleet drift\n  narthex fleet drift --one 01m89x7m6zry4hep2a3rj5z1b8 --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if cmd.Flags().Changed("one") && !ids.Valid(one) {
-				return usage("%q is no tenant id", one)
+				return usage("%q is not a tenant id", one)
 			}
 			var c struct {
 				config.Registry
@@ -56,7 +56,7 @@ database differs or could not be compared.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&one, "one", "", "look at the church with this tenant `ID` alone")
+	cmd.Flags().StringVar(&one, "one", "", "check only the church with this tenant `ID`")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -81,7 +81,7 @@ func comparing(ctx context.Context, servers []*tenantserver.Server) func(context
 	return func(ctx context.Context, church fleet.Church) (words []string, err error) {
 		comparer, ok := comparers[church.Server]
 		if !ok {
-			return nil, errors.New("neither TENANT_SERVER_URL nor OTHER_TENANT_SERVER_URLS leads to " + church.Server)
+			return nil, errors.New("neither TENANT_SERVER_URL nor OTHER_TENANT_SERVER_URLS points to " + church.Server)
 		}
 		differences, err := comparer.Compare(ctx, church.Database)
 		for _, d := range differences {
@@ -101,13 +101,13 @@ func findDrift(cmd *cobra.Command, check fleet.DriftCheck, asJSON bool) error {
 	}
 	switch {
 	case errors.Is(err, registry.ErrNotFound):
-		return errors.New("no church that has a database has this id")
+		return errors.New("there is no church with this id that has a database")
 	case err != nil:
 		return inOneSentence(cmd.Context(), fmt.Sprintf("the check ended after %d churches", count.All), err)
 	case count.Same() < count.All:
 		return fmt.Errorf("drift in %d of %d churches, and %d could not be compared", count.Differing, count.All, count.Uncompared)
 	case !asJSON:
-		fmt.Fprintf(cmd.OutOrStdout(), "%d of %d churches have the schema of version %d.\n", count.Same(), count.All, check.Newest)
+		fmt.Fprintf(cmd.OutOrStdout(), "%d of %d churches have schema version %d.\n", count.Same(), count.All, check.Newest)
 	}
 	return nil
 }

@@ -31,12 +31,12 @@ func TestOperatorsSeeDrift(t *testing.T) {
 	t.Parallel()
 	o := newOperated(t)
 	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
-	wantIn(t, wantPrinted(t, o.variables, "fleet", "drift"), "0 of 0 churches have the schema of version 1.")
+	wantIn(t, wantPrinted(t, o.variables, "fleet", "drift"), "0 of 0 churches have schema version 1.")
 	var churches []string
 	for range 5 {
 		churches = append(churches, wantOK(t, o.url+"/api/auth/register", applicant())["tenantId"].(string))
 	}
-	wantIn(t, wantPrinted(t, o.variables, "fleet", "drift"), "5 of 5 churches have the schema of version 1.")
+	wantIn(t, wantPrinted(t, o.variables, "fleet", "drift"), "5 of 5 churches have schema version 1.")
 	if got := wantPrinted(t, o.variables, "fleet", "drift", "--json"); got !=
 		`{"drift": [], "count": {"churches":5,"differing":0,"uncompared":0}}`+"\n" {
 		t.Errorf("without drift the JSON is\n%s", got)
@@ -55,17 +55,17 @@ func TestOperatorsSeeDrift(t *testing.T) {
 	wantIn(t, output,
 		"tenant_"+changed+": branches.planted: column not in the schema tenant_"+changed+": members_email_hash_idx: index missing",
 		"tenant_"+closed+": could not be compared: connect to tenant database: PostgreSQL refused: the object is not in the right state (55000)",
-		"tenant_"+away+": could not be compared: neither TENANT_SERVER_URL nor OTHER_TENANT_SERVER_URLS leads to elsewhere:5432",
+		"tenant_"+away+": could not be compared: neither TENANT_SERVER_URL nor OTHER_TENANT_SERVER_URLS points to elsewhere:5432",
 		"tenant_"+behind+": behind: version 0, newest 1",
 		"narthex: drift in 2 of 5 churches, and 2 could not be compared")
 	if strings.Contains(output, same) {
 		t.Errorf("it prints\n%s\nwant nothing about %s, which has no drift", output, same)
 	}
 
-	wantIn(t, wantPrinted(t, o.variables, "fleet", "drift", "--one", same), "1 of 1 churches have the schema of version 1.")
-	wantRefusal(t, "no church that has a database has this id", o.variables, "fleet", "drift", "--one", ids.New())
-	wantMisused(t, `"tenant_1" is no tenant id`, o.variables, "fleet", "drift", "--one", "tenant_1")
-	wantMisused(t, `"" is no tenant id`, o.variables, "fleet", "drift", "--one", "")
+	wantIn(t, wantPrinted(t, o.variables, "fleet", "drift", "--one", same), "1 of 1 churches have schema version 1.")
+	wantRefusal(t, "there is no church with this id that has a database", o.variables, "fleet", "drift", "--one", ids.New())
+	wantMisused(t, `"tenant_1" is not a tenant id`, o.variables, "fleet", "drift", "--one", "tenant_1")
+	wantMisused(t, `"" is not a tenant id`, o.variables, "fleet", "drift", "--one", "")
 	o.wantJSONDrift(changed)
 	wantRefusal(t, "the registry does not say", append(o.variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"), "fleet", "drift")
 	wantRefusal(t, "REGISTRY_URL is not set", nil, "fleet", "drift")

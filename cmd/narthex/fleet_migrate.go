@@ -32,13 +32,13 @@ type launch struct {
 func (l *launch) flags(cmd *cobra.Command) {
 	l.speedFlags(cmd)
 	flags := cmd.Flags()
-	flags.StringVar(&l.haltAtPercent, "halt-at", "2%", "halt when this `SHARE` of the churches has failed, and at least 3")
+	flags.StringVar(&l.haltAtPercent, "halt-at", "2%", "halt when this `SHARE` of the churches, and at least 3, have failed")
 	flags.DurationVar(&l.options.MaxLag, "max-lag", fleet.DefaultMaxLag, "slow down while a standby lags by more than this `DURATION`")
-	flags.StringVar(&l.mostPercent, "max-connections", "80%", "slow down while more than this `SHARE` of the connections is taken")
+	flags.StringVar(&l.mostPercent, "max-connections", "80%", "slow down while more than this `SHARE` of the connections are in use")
 	flags.DurationVar(&l.options.MaxRead, "max-read", fleet.DefaultMaxRead, "slow down while the p95 of reads is above this `DURATION`")
-	flags.IntVar(&l.options.MaxVacuums, "max-vacuums", 0, "slow down while more than `N` autovacuums prevent wraparound")
-	flags.BoolVar(&l.leave, "no-wait", false, "don't wait for the end")
-	flags.BoolVar(&l.yes, "yes", false, "don't ask")
+	flags.IntVar(&l.options.MaxVacuums, "max-vacuums", 0, "slow down while more than `N` autovacuums to prevent wraparound are running")
+	flags.BoolVar(&l.leave, "no-wait", false, "don't wait until the run has finished")
+	flags.BoolVar(&l.yes, "yes", false, "don't ask for confirmation")
 	flags.BoolVar(&l.asJSON, "json", false, "print JSON")
 }
 
@@ -66,7 +66,7 @@ func (l *launch) check() error {
 	}
 	for _, id := range l.options.Canaries {
 		if !ids.Valid(id) {
-			return usage("--canary takes tenant ids, and %q is none", id)
+			return usage("--canary takes tenant ids, and %q is not one", id)
 		}
 	}
 	return nil
@@ -115,10 +115,10 @@ func percent(text string) (share float64, err error) {
 func fleetMigrateCommand() *cobra.Command {
 	var l launch
 	cmd := &cobra.Command{
-		Use: "migrate", Short: "Bring all churches to this release's schema", Args: cobra.NoArgs,
-		Long: `Bring all churches to this release's schema, server after server. First the change is rehearsed on copies. New churches
-get the new schema from the start. Then a few canaries are changed and watched, then the others in waves of 1 %, 10 %
-and the rest, the least used first. It waits for the end; when it is stopped, the run goes on.`,
+		Use: "migrate", Short: "Migrate all churches to this release's schema", Args: cobra.NoArgs,
+		Long: `Migrate all churches to this release's schema, one server after another. First it rehearses the migration on copies. New churches
+get the new schema from then on. Then it migrates a few canaries and watches them, then the others in waves of 1 %, 10 %
+and the rest, least used first. The command waits until the run has finished. If you stop it, the run continues.`,
 		Example: "  narthex fleet migrate\n  narthex fleet migrate --soak 1h --at-once 2 --yes --no-wait",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := l.check(); err != nil {
@@ -146,7 +146,7 @@ func (l *launch) migrate(ctx context.Context, cmd *cobra.Command, o *fleetOperat
 	var all []fleet.Progress
 	var failed error
 	for _, s := range servers {
-		question := fmt.Sprintf("Bring %d churches on %s to schema version %d?", s.churches, s.name, newest)
+		question := fmt.Sprintf("Migrate %d churches on %s to schema version %d?", s.churches, s.name, newest)
 		in := fleet.Input{RunID: ids.New(), Server: s.name, Version: newest, Options: l.options, Rehearse: !l.unrehearsed}
 		progress, err := l.launch(ctx, cmd, o, in, question)
 		all, failed = append(all, progress), errors.Join(failed, err)
@@ -220,7 +220,7 @@ func (l *launch) launch(
 
 func startFailure(ctx context.Context, server string, err error) error {
 	if errors.Is(err, fleet.ErrBusy) {
-		return fmt.Errorf("a run goes on over the churches on %s: narthex fleet status shows it", server)
+		return fmt.Errorf("a run over the churches on %s is active: narthex fleet status shows it", server)
 	}
 	return inOneSentence(ctx, "the run could not be started", err)
 }
@@ -232,7 +232,7 @@ func (l *launch) agree(cmd *cobra.Command, question string) error {
 	}
 	file, ok := cmd.InOrStdin().(*os.File)
 	if !ok || !term.IsTerminal(int(file.Fd())) {
-		return errors.New("nobody can be asked whether to go on: say --yes")
+		return errors.New("this is not a terminal, so nobody can be asked: use --yes to continue without asking")
 	}
 	fmt.Fprint(cmd.ErrOrStderr(), question+" [y/N] ")
 	answer, _ := bufio.NewReader(file).ReadString('\n')
@@ -294,9 +294,9 @@ const followPause = 200 * time.Millisecond
 func outcome(p fleet.Progress) error {
 	switch {
 	case p.State == fleet.Halted || p.State == fleet.Paused:
-		return fmt.Errorf("the run %s is %s: %s. narthex fleet status says more, narthex fleet resume lets it go on", p.RunID, p.State, p.Reason)
+		return fmt.Errorf("the run %s is %s: %s. narthex fleet status says more, narthex fleet resume resumes it", p.RunID, p.State, p.Reason)
 	case p.Tally.Failed > 0:
-		return fmt.Errorf("%d churches failed: narthex fleet status says why, narthex fleet retry-failed %s tries them again",
+		return fmt.Errorf("%d churches failed: narthex fleet status says why, narthex fleet retry-failed %s retries them",
 			p.Tally.Failed, p.RunID)
 	}
 	return nil
@@ -305,11 +305,11 @@ func outcome(p fleet.Progress) error {
 func fleetUndoCommand() *cobra.Command {
 	var l launch
 	cmd := &cobra.Command{
-		Use: "undo RUN", Short: "Take back exactly the churches that a run has changed", Args: cobra.ExactArgs(1),
-		Long:    `Take back exactly the churches that a run has changed. It is refused if a migration's way back may lose data.`,
+		Use: "undo RUN", Short: "Undo a run, on exactly the churches that it has changed", Args: cobra.ExactArgs(1),
+		Long:    `Undo a run, on exactly the churches that it has changed. This is refused if a down migration may lose data.`,
 		Example: "  narthex fleet undo 01m89x7m6zry4hep2a3rj5z1b8 --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return l.again(cmd, args[0], "Take run %s back?", func(in *fleet.Input) { in.Undoes, in.Version = args[0], 0 })
+			return l.again(cmd, args[0], "Undo run %s?", func(in *fleet.Input) { in.Undoes, in.Version = args[0], 0 })
 		},
 	}
 	l.flags(cmd)
@@ -319,10 +319,10 @@ func fleetUndoCommand() *cobra.Command {
 func fleetRetryCommand() *cobra.Command {
 	var l launch
 	cmd := &cobra.Command{
-		Use: "retry-failed RUN", Short: "Try a run's failed churches again, and no others", Args: cobra.ExactArgs(1),
+		Use: "retry-failed RUN", Short: "Retry the churches that failed in a run, and no others", Args: cobra.ExactArgs(1),
 		Example: "  narthex fleet retry-failed 01m89x7m6zry4hep2a3rj5z1b8 --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return l.again(cmd, args[0], "Try the failed churches of run %s again?", func(in *fleet.Input) { in.Retries = args[0] })
+			return l.again(cmd, args[0], "Retry the churches that failed in run %s?", func(in *fleet.Input) { in.Retries = args[0] })
 		},
 	}
 	l.flags(cmd)
@@ -337,7 +337,7 @@ func (l *launch) again(cmd *cobra.Command, id, question string, over func(*fleet
 	return steerFleet(cmd, func(ctx context.Context, o *fleetOperator) error {
 		of, err := o.ledger.Run(ctx, id)
 		if errors.Is(err, ledger.ErrNotFound) {
-			return fmt.Errorf("there is no run %q: narthex fleet status shows the last ones", id)
+			return fmt.Errorf("there is no run %q: narthex fleet status shows the latest runs", id)
 		}
 		if err != nil {
 			return inOneSentence(ctx, "the run cannot be read", err)
@@ -357,11 +357,11 @@ func (l *launch) again(cmd *cobra.Command, id, question string, over func(*fleet
 
 func (l *launch) retryRunning(ctx context.Context, cmd *cobra.Command, o *fleetOperator, of ledger.Run, in fleet.Input) error {
 	if in.Undoes != "" {
-		return fmt.Errorf("the run %s goes on: cancel it first", of.ID)
+		return fmt.Errorf("the run %s is active: cancel it first", of.ID)
 	}
 	if err := fleet.Tell(ctx, o.Temporal, of.Server, fleet.Retry); err != nil {
-		return inOneSentence(ctx, "the run could not be told", err)
+		return inOneSentence(ctx, "the run could not be reached", err)
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "The run %s tries its failed churches again.\n", of.ID)
+	fmt.Fprintf(cmd.OutOrStdout(), "The run %s is retrying its failed churches.\n", of.ID)
 	return nil
 }

@@ -19,10 +19,11 @@ import (
 func fleetRehearseCommand() *cobra.Command {
 	var l launch
 	cmd := &cobra.Command{
-		Use: "rehearse", Short: "Make the change on copies of a few churches, and say what it takes", Args: cobra.NoArgs,
-		Long: `Make the change to this release's schema on copies of the largest church, the oldest and one at random, and say
-how long it takes, which locks it holds, which tables it rewrites, and how long the whole run would take. The copies are
-restored from a dump, and dropped again. No church is touched. The worker needs PostgreSQL's client programs.`,
+		Use: "rehearse", Short: "Rehearse the migration on copies of a few churches", Args: cobra.NoArgs,
+		Long: `Rehearse the migration to this release's schema on copies of three churches: the largest, the oldest and a random one.
+It shows how long the migration takes, which locks it holds, which tables it rewrites, and how long the whole run would
+take. The copies are restored from a dump and dropped afterwards. No church is touched. The worker needs PostgreSQL's
+client programs.`,
 		Example: "  narthex fleet rehearse",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := l.checkSpeed(); err != nil {
@@ -82,7 +83,7 @@ func writeRehearsal(out io.Writer, p fleet.Progress) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	_, err := fmt.Fprintf(out, "The run over %d churches would take about %s, and the soak.\n",
+	_, err := fmt.Fprintf(out, "A run over %d churches would take about %s, plus the soak.\n",
 		p.Rehearsal.Churches, p.Rehearsal.Predicted.Round(time.Second))
 	return err
 }

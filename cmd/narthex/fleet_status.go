@@ -48,7 +48,7 @@ func (s fleetStatus) behind() (churches int) {
 func fleetStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "Say how many churches are on which schema version, and how runs went", Args: cobra.NoArgs,
+		Use: "status", Short: "Show how many churches have which schema version, and the latest runs", Args: cobra.NoArgs,
 		Example: "  narthex fleet status\n  narthex fleet status --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
@@ -124,7 +124,7 @@ func writeFleet(out io.Writer, status fleetStatus) error {
 // schemaAdvice says whether churches are behind, and how to migrate them.
 func schemaAdvice(status fleetStatus) string {
 	if behind := status.behind(); behind > 0 {
-		return fmt.Sprintf("%d churches are behind schema version %d: narthex fleet migrate brings them forward.", behind, status.Newest)
+		return fmt.Sprintf("%d churches are behind schema version %d: run narthex fleet migrate.", behind, status.Newest)
 	}
 	return fmt.Sprintf("All churches have schema version %d.", status.Newest)
 }
@@ -132,7 +132,7 @@ func schemaAdvice(status fleetStatus) string {
 func describeRun(run runStatus) string {
 	what := fmt.Sprintf("to version %d", run.Version)
 	if run.Undoes != "" {
-		what = "takes back run " + run.Undoes
+		what = "undoes run " + run.Undoes
 	}
 	said := fmt.Sprintf("Run %s on %s, %s: %s", run.ID, run.Server, what, run.State)
 	if !run.State.Ended() {

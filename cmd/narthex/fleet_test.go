@@ -435,7 +435,7 @@ func (f *testFleet) pauseAndResume(run, api string) (tenantID string) {
 	if now := f.status().Runs[0].Tally; now != paused {
 		f.t.Errorf("two seconds after the pause the tally is %+v, and before it was %+v", now, paused)
 	}
-	f.command(0, "goes on", "resume", run)
+	f.command(0, "has resumed", "resume", run)
 	f.await("more are changed", func(r runStatus) bool { return r.Tally.Changed > paused.Changed+20 })
 	return tenantID
 }

@@ -177,7 +177,7 @@ func TestInvitationsThatCanNotBeReplayed(t *testing.T) {
 		t.Fatalf("two invitations have the workflow id %s", first)
 	}
 	wantRefusal(t, "there are several invitations of "+i.tenantID+
-		": name one by its workflow id, which `narthex invitations list` shows", i.variables, "invitations", "show", i.tenantID)
+		": use a workflow id, which `narthex invitations list` shows", i.variables, "invitations", "show", i.tenantID)
 
 	i.await("a church with the first's email", func() bool {
 		status, _ := post(t, i.url+"/api/auth/register", person)

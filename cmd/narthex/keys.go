@@ -18,14 +18,14 @@ import (
 )
 
 func keysCommand() *cobra.Command {
-	keys := &cobra.Command{Use: "keys", Short: "Make and change keys", Args: cobra.NoArgs, Example: "  narthex keys new >> .env"}
+	keys := &cobra.Command{Use: "keys", Short: "Create and rotate keys", Args: cobra.NoArgs, Example: "  narthex keys new >> .env"}
 	keys.AddCommand(newKeysCommand(), rotateKeysCommand(), resealCommand())
 	return keys
 }
 
 func newKeysCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "new", Short: "Print fresh keys as lines for an environment file", Args: cobra.NoArgs,
+		Use: "new", Short: "Print new keys as lines for an environment file", Args: cobra.NoArgs,
 		Example: "  narthex keys new >> .env",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			fresh, err := config.NewKeys()
@@ -48,16 +48,16 @@ func rotateKeysCommand() *cobra.Command {
 	var stage string
 	cmd := &cobra.Command{
 		Use:   "rotate [VARIABLE...]",
-		Short: "Print the environment's keys with a fresh one, as lines for an environment file",
-		Long: `Print the environment's keys with a fresh one, as lines for an environment file.
+		Short: "Print the environment's keys together with a new one, as lines for an environment file",
+		Long: `Print the environment's keys together with a new one, as lines for an environment file.
 
-One process alone: rotate, restart it, keys reseal, rotate --stage retire, restart it.
-Several processes: each must know a key before another writes under it. So give all of them what
---stage add prints, then all what --stage promote prints; then keys reseal, and --stage retire.
-Retire a SEAL_KEYSET key 30 days after it was replaced: until then Temporal keeps histories that are
-sealed under it. Retire a TOKEN_KEY 15 minutes after: until then its access tokens are good.
+With a single process: rotate, restart it, keys reseal, rotate --stage retire, restart it.
+With several processes, each must know a key before another one writes with it. So give all of them what
+--stage add prints, and then what --stage promote prints. Then run keys reseal, and rotate --stage retire.
+Retire a key of SEAL_KEYSET 30 days after it was replaced, because Temporal keeps histories that are
+encrypted with it that long. Retire a TOKEN_KEY after 15 minutes, when its last access tokens have expired.
 
-Without names, all of SEAL_KEYSET, INDEX_KEYSET and TOKEN_KEY that are set are rotated.`,
+Without names, it rotates those of SEAL_KEYSET, INDEX_KEYSET and TOKEN_KEY that are set.`,
 		Example:   "  narthex --env-file .env keys rotate > rotated.env\n  narthex --env-file .env keys rotate --stage retire TOKEN_KEY",
 		ValidArgs: config.KeyVariables(),
 		RunE: func(cmd *cobra.Command, names []string) error {
@@ -89,9 +89,9 @@ Without names, all of SEAL_KEYSET, INDEX_KEYSET and TOKEN_KEY that are set are r
 
 func resealCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "reseal", Short: "Seal everything again under the primary keys, while the service runs", Args: cobra.NoArgs,
-		Long: `Seal everything again under the primary keys, while the service runs. It can be interrupted and run
-again: it continues with what is left.`,
+		Use: "reseal", Short: "Encrypt everything again with the primary keys, while the service runs", Args: cobra.NoArgs,
+		Long: `Encrypt everything again with the primary keys, while the service runs. If it is
+interrupted, run it again: it continues where it stopped.`,
 		Example: "  narthex --env-file .env keys reseal",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withRegistry(cmd, func(_ context.Context, reg *registry.Registry, keys *secrets.Keys) error {
@@ -112,11 +112,11 @@ func reseal(cmd *cobra.Command, reg *registry.Registry, keys *secrets.Keys) erro
 		fmt.Fprintf(out, "registry, %s: %d rows\n", table, rows[table])
 	})
 	if err != nil {
-		return inOneSentence(ctx, "the registry was resealed in part: run this again", err)
+		return inOneSentence(ctx, "the registry was only partly resealed: run this again", err)
 	}
 	tenants, err := reg.TenantIDs(ctx)
 	if err != nil {
-		return inOneSentence(ctx, "the registry was resealed, the tenants were not: run this again", err)
+		return inOneSentence(ctx, "the registry was resealed, but the tenants were not: run this again", err)
 	}
 	var failed int
 	for i, id := range tenants {
@@ -134,7 +134,7 @@ func reseal(cmd *cobra.Command, reg *registry.Registry, keys *secrets.Keys) erro
 	if failed > 0 {
 		return fmt.Errorf("%d of %d tenants were not resealed: fix the errors above, and run this again", failed, len(tenants))
 	}
-	fmt.Fprintln(out, "Everything is sealed under the primary keys.")
+	fmt.Fprintln(out, "Everything is encrypted with the primary keys.")
 	return nil
 }
 

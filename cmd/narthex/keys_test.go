@@ -66,7 +66,7 @@ func TestKeysAreReplacedWhileTheServiceRuns(t *testing.T) {
 		}
 		before, url = after, urls[0]
 	}
-	for _, want := range []string{"registry, admins: 2 rows", "tenant 3 of 3", "Everything is sealed under the primary keys."} {
+	for _, want := range []string{"registry, admins: 2 rows", "tenant 3 of 3", "Everything is encrypted with the primary keys."} {
 		if !strings.Contains(resealed, want) {
 			t.Errorf("reseal printed\n%swant %q in it", resealed, want)
 		}
@@ -128,7 +128,7 @@ func TestKeysRotateRefuses(t *testing.T) {
 	wantMisused(t, `there is no variable of keys "REGISTRY_URL"`, variables, "keys", "rotate", "REGISTRY_URL")
 	wantRefusal(t, "SEAL_KEYSET is not base64", append(variables, "SEAL_KEYSET=5ecret"), "keys", "rotate")
 	wantMisused(t, `there is no stage "sideways"`, variables, "keys", "rotate", "--stage", "sideways")
-	wantRefusal(t, "TOKEN_KEY holds no key that was added and does not sign yet: add one first", variables,
+	wantRefusal(t, "TOKEN_KEY has no key that was added and doesn't sign yet: add one first", variables,
 		"keys", "rotate", "--stage", "promote", "TOKEN_KEY")
 	if got := wantPrinted(t, variables, "keys", "rotate", "TOKEN_KEY"); strings.Count(got, "\n") != 1 || strings.Count(got, ",") != 1 {
 		t.Errorf("rotate TOKEN_KEY printed\n%swant one line of two keys", got)

@@ -14,10 +14,11 @@ import (
 
 func migrateCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "migrate", Short: "Bring the registry to the newest schema", Args: cobra.NoArgs,
-		Long: `Bring the registry to the newest schema, and say what its PostgreSQL server, and that of
-TENANT_SERVER_URL where it is set, still have to forbid so that a tenant's role reaches its own
-database alone. A superuser makes the role that Narthex works as, and its registry, like this:
+		Use: "migrate", Short: "Migrate the registry to the newest schema", Args: cobra.NoArgs,
+		Long: `Migrate the registry to the newest schema. Then print the statements, if any, that a superuser still
+has to run on its PostgreSQL server and, if TENANT_SERVER_URL is set, on that server, so that a
+tenant's role can reach only its own database. A superuser creates Narthex's role and the registry
+like this:
 
   CREATE ROLE narthex LOGIN CREATEDB CREATEROLE PASSWORD '…';
   CREATE DATABASE narthex_registry OWNER narthex;
@@ -49,12 +50,12 @@ database alone. A superuser makes the role that Narthex works as, and its regist
 func advise(cmd *cobra.Command, url config.DatabaseURL, makesTenants bool) error {
 	missing, err := missing(cmd.Context(), url, makesTenants)
 	if err != nil {
-		return fmt.Errorf("the PostgreSQL server %s could not be asked what tenants' roles may do: %s", url, describe(err))
+		return fmt.Errorf("the PostgreSQL server %s could not be asked for its privileges: %s", url, describe(err))
 	}
 	if len(missing) == 0 {
 		return nil
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "On %s, a superuser has yet to run:\n", url)
+	fmt.Fprintf(cmd.OutOrStdout(), "On %s, a superuser still has to run:\n", url)
 	for _, statement := range missing {
 		fmt.Fprintln(cmd.OutOrStdout(), "  "+statement)
 	}

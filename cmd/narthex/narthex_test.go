@@ -183,7 +183,7 @@ func TestMigrateSaysWhatASuperuserMustStillDo(t *testing.T) {
 	t.Parallel()
 	status, output := narthex(t, environment(t, "127.0.0.1:1"), "migrate")
 	for _, want := range []string{
-		"a superuser has yet to run:", "CREATE ROLE narthex LOGIN CREATEDB CREATEROLE PASSWORD",
+		"a superuser still has to run:", "CREATE ROLE narthex LOGIN CREATEDB CREATEROLE PASSWORD",
 		"REVOKE CONNECT, TEMPORARY ON DATABASE template1 FROM PUBLIC;", "GRANT CONNECT ON DATABASE postgres TO narthex;",
 	} {
 		if status != 0 || !strings.Contains(output, want) {

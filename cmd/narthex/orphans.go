@@ -21,9 +21,9 @@ import (
 func orphansCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use: "orphans", Short: "See and remove what belongs to no church and no signup", Args: cobra.NoArgs,
-		Long: `See and remove what belongs to no church and no signup. A worker looks for orphans once a day. It leaves each
-alone for 7 days, then deletes rows, and renames a database and drops it a day later. A church whose database
-is gone (kind tenant) is only reported.`,
+		Long: `See and remove what belongs to no church and no signup. A worker looks for orphans once a day. After
+7 days, it deletes rows, and renames databases, which it drops a day later. A church whose database is gone (kind
+tenant) is only reported.`,
 		Example: "  narthex orphans list\n  narthex orphans sweep --dry-run",
 	}
 	cmd.AddCommand(listOrphansCommand(), sweepOrphansCommand(), removeOrphanCommand(), keepOrphanCommand())
@@ -51,7 +51,7 @@ func withRegistry(cmd *cobra.Command, do func(context.Context, *registry.Registr
 func listOrphansCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "list", Short: "List what the last sweep has seen, and when each is due", Args: cobra.NoArgs,
+		Use: "list", Short: "List the orphans that the last sweep found, and when each is due", Args: cobra.NoArgs,
 		Example: "  narthex orphans list\n  narthex orphans list --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
@@ -99,7 +99,7 @@ func orDash(t *time.Time) string {
 func keepOrphanCommand() *cobra.Command {
 	var undo bool
 	cmd := &cobra.Command{
-		Use: "keep ID", Short: "Keep an orphan from every sweep", Args: cobra.ExactArgs(1),
+		Use: "keep ID", Short: "Protect an orphan from sweeps", Args: cobra.ExactArgs(1),
 		Example: "  narthex orphans keep 01m89x7m6zry4hep2a3rj5z1b8",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
@@ -108,7 +108,7 @@ func keepOrphanCommand() *cobra.Command {
 					err = reg.KeepOrphan(ctx, args[0], !undo)
 				}
 				if errors.Is(err, registry.ErrNotFound) {
-					return fmt.Errorf("the last sweep has seen no orphan %q: narthex orphans list says which", args[0])
+					return fmt.Errorf("the last sweep found no orphan %q: narthex orphans list shows what it found", args[0])
 				}
 				if err != nil {
 					return inOneSentence(ctx, "the orphan cannot be kept", err)

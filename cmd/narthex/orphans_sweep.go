@@ -34,7 +34,7 @@ func sweepOrphansCommand() *cobra.Command {
 			return errors.Join(sweepErr, sweepFailure(result))
 		},
 	}
-	cmd.Flags().BoolVar(&dry, "dry-run", false, "only say what a sweep would find and do: record and remove nothing")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what a sweep would find and do; don't record or remove anything")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -51,7 +51,7 @@ func sweepOrphans(cmd *cobra.Command, sweep orphan.Sweep) (result orphan.Result,
 		case err == nil, errors.Is(err, orphan.ErrNotTaken):
 			return err
 		case errors.Is(err, orphan.ErrCancelled):
-			return fmt.Errorf("the sweep did not end: %w", err)
+			return fmt.Errorf("the sweep did not finish: %w", err)
 		}
 		return inOneSentence(ctx, "the sweep did not end", err)
 	})
@@ -84,9 +84,9 @@ func sweepFailure(result orphan.Result) error {
 func removeOrphanCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove ID", Short: "Remove an orphan now", Args: cobra.ExactArgs(1),
-		Long: `Remove an orphan without waiting for the end of its 7 days. A worker makes the same checks as in a sweep: what
-belongs to a church or to a running signup is left alone, and so is what is kept. Rows and entries of the email index
-are deleted, which frees the email for a new signup. A database is renamed, and the sweep drops it a day later.`,
+		Long: `Remove an orphan now, before its 7 days are over. A worker makes the same checks as in a sweep: it removes nothing that
+is kept, or that belongs to a church or to a running signup. Rows and entries of the email index are deleted, which frees
+the email for a new signup. A database is renamed, and the sweep drops it a day later.`,
 		Example: "  narthex orphans remove 01m89x7m6zry4hep2a3rj5z1b8",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := args[0]
@@ -137,16 +137,16 @@ func removed(f orphan.Found) (said string, err error) {
 		return fmt.Sprintf("The database of %s on %s is renamed to orphan_%s. The first sweep after %s drops it.",
 			f.ID, f.Server, f.ID, orDash(f.DueAt)), nil
 	case orphan.Keep:
-		return "", fmt.Errorf("the %s of %s is kept: `narthex orphans keep --undo %s` lets it be removed", f.Kind, f.ID, f.ID)
+		return "", fmt.Errorf("the %s of %s is kept: `narthex orphans keep --undo %s` ends that", f.Kind, f.ID, f.ID)
 	case orphan.Report:
-		return "", fmt.Errorf("%s is a church whose database is gone: restore the database, it is never removed", f.ID)
+		return "", fmt.Errorf("%s is a church whose database is gone: restore the database; the church is never removed", f.ID)
 	case orphan.Spare:
-		return "", fmt.Errorf("the %s of %s is left alone: it is no orphan any more", f.Kind, f.ID)
+		return "", fmt.Errorf("the %s of %s was not removed: it is no longer an orphan", f.Kind, f.ID)
 	case orphan.Failed:
 		return "", fmt.Errorf("the %s of %s could not be removed: the worker's log says why", f.Kind, f.ID)
 	}
 	if f.RenamedAt != nil {
-		return "", fmt.Errorf("the database of %s is renamed already: the first sweep after %s drops it", f.ID, orDash(f.DueAt))
+		return "", fmt.Errorf("the database of %s has already been renamed: the first sweep after %s drops it", f.ID, orDash(f.DueAt))
 	}
 	return "", fmt.Errorf("the %s of %s was not removed", f.Kind, f.ID)
 }

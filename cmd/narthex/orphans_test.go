@@ -29,8 +29,8 @@ func TestOperatorsSeeAndKeepOrphans(t *testing.T) {
 	wantRefusal(t, "is kept: `narthex orphans keep --undo", o.variables, "orphans", "remove", tenantID)
 	wantIn(t, wantPrinted(t, o.variables, "orphans", "keep", "--undo", tenantID), "Sweeps may remove "+tenantID)
 
-	wantRefusal(t, "the last sweep has seen no orphan", o.variables, "orphans", "keep", ids.New())
-	wantRefusal(t, "the last sweep has seen no orphan", o.variables, "orphans", "keep", "tenant'; --")
+	wantRefusal(t, "the last sweep found no orphan", o.variables, "orphans", "keep", ids.New())
+	wantRefusal(t, "the last sweep found no orphan", o.variables, "orphans", "keep", "tenant'; --")
 	wantMisused(t, "accepts 1 arg(s)", o.variables, "orphans", "keep")
 	wantRefusal(t, "no worker polls the task queue", append(o.variables, "TASK_QUEUE=nobody-"+strings.ToLower(ids.New())), "orphans", "sweep")
 	wantRefusal(t, "there is no orphan", o.variables, "orphans", "remove", ids.New())
@@ -55,7 +55,7 @@ func TestASweepThatFailsExits1(t *testing.T) {
 	wantIn(t, output, "database "+tenantID, " failed ", "narthex: 1 orphans could not be removed: the worker's log says why")
 	o.exec(`ALTER ROLE ` + o.role + ` CREATEDB`)
 	wantIn(t, wantPrinted(t, o.variables, "orphans", "sweep"), " rename ", "Z drop")
-	wantRefusal(t, "is renamed already: the first sweep after", o.variables, "orphans", "remove", tenantID)
+	wantRefusal(t, "has already been renamed: the first sweep after", o.variables, "orphans", "remove", tenantID)
 }
 
 func (o *operated) change(sql string) {

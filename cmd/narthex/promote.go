@@ -17,10 +17,10 @@ const promotePatience = 10 * time.Second // with workers that have just been sta
 
 func promoteCommand() *cobra.Command {
 	return &cobra.Command{
-		Use: "promote", Short: "Have this program's release take the work, though a newer one does now", Args: cobra.NoArgs,
-		Long: `Have the workers of this program's release take the work, signups in flight too, whichever release's do now.
-A newer release takes over by itself when its first worker starts; this is the way back to an older one. A
-worker of this release must be running. Those of the other one are then given nothing, and can be stopped.`,
+		Use: "promote", Short: "Make this program's release current, even if a newer one is", Args: cobra.NoArgs,
+		Long: `Make this program's release current: its workers then get all work, including running signups. A newer release
+becomes current by itself when its first worker starts, so this command is for going back to an older one. A worker
+of this release must be running. The other release's workers get no more work, and can be stopped.`,
 		Example: "  narthex --env-file .env worker promote",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var c struct {

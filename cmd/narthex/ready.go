@@ -14,7 +14,7 @@ import (
 
 func readyCommand() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: "ready", Short: "See the databases that are ready to be claimed by signups", Args: cobra.NoArgs,
+		Use: "ready", Short: "See the databases that are ready for signups", Args: cobra.NoArgs,
 		Example: "  narthex ready status",
 	}
 	cmd.AddCommand(readyStatusCommand())
@@ -34,7 +34,7 @@ func poolCommand() *cobra.Command {
 func readyStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "status", Short: "Say how many databases are ready, on which server and with which schema", Args: cobra.NoArgs,
+		Use: "status", Short: "Show how many databases are ready, on which server and with which schema", Args: cobra.NoArgs,
 		Example: "  narthex ready status",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
@@ -55,7 +55,7 @@ func readyStatusCommand() *cobra.Command {
 
 func writeStock(out io.Writer, stock []registry.ReadyStock) error {
 	if len(stock) == 0 {
-		_, err := fmt.Fprintln(out, "No database is ready: signups make their own.")
+		_, err := fmt.Fprintln(out, "No database is ready: each signup creates its own.")
 		return err
 	}
 	table := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)

@@ -15,7 +15,7 @@ func TestOperatorsSeeReadyDatabases(t *testing.T) {
 	variables := append(environment(t, sharedTemporal(t)), "DATABASE_POOL_SIZE=2")
 	wantRefusal(t, "the ready databases cannot be counted", variables, "ready", "status")
 	wantPrinted(t, variables, "migrate")
-	wantIn(t, wantPrinted(t, variables, "ready", "status"), "No database is ready: signups make their own.")
+	wantIn(t, wantPrinted(t, variables, "ready", "status"), "No database is ready: each signup creates its own.")
 	if got := wantPrinted(t, variables, "ready", "status", "--json"); got != "[]\n" {
 		t.Errorf("an empty stock is %q in JSON, want []", got)
 	}

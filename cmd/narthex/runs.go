@@ -34,30 +34,29 @@ type subject struct {
 
 var signups = subject{
 	Kind: signup.Kind, group: "signups", one: "a signup", makes: "church",
-	long: `See signups, replay those that failed, cancel those that run. Where an ID is asked for, it is a tenant
-id, a workflow id, or the id that the API gave out; --email reads an email from standard input instead.`,
-	replay: `Start failed signups again, each with its own input: the same email, ids and password. One that is
-running or has succeeded is refused, and so is one whose email another church has by now. One that was
-terminated goes on with what it has made. --failed takes all that were rolled back or terminated, except
-those whose email was taken.`,
+	long: `See signups, replay failed ones, cancel running ones. An ID is a tenant id, a workflow id, or the signupId
+that the API returned. With --email, the command reads an email from standard input instead.`,
+	replay: `Start failed signups again, each with its own input: the same email, ids and password. A
+signup is refused if it is running or has succeeded, or if another church has its email by now. A signup that
+was terminated continues with what it has created. --failed replays all that were rolled back or terminated,
+except those whose email was taken.`,
 }
 
 var invitations = subject{
 	Kind: invitation.Kind, group: "invitations", one: "an invitation", makes: "invitation",
-	long: `See invitations of co-admins, replay those that failed, cancel those that run. Where an ID is asked for, it
-is a workflow id, or the tenant id of a church that has invited one email alone; --email reads an email from
-standard input instead.`,
-	replay: `Start failed invitations again, each with its own input: the same email, role and token. One that is running
-or has succeeded is refused, and so is one whose email another church has by now. One that was terminated
-goes on with what it has made. One that is offered a day or more late can be accepted for 7 days from then
-on. Nobody has the token of an invitation that the API answered with an error: have an admin invite again
-instead, and also once a link has expired. --failed takes all that were rolled back or terminated, except
-those whose email was taken.`,
+	long: `See invitations of admins, replay failed ones, cancel running ones. An ID is a workflow id, or the tenant id of
+a church that has invited only one person. With --email, the command reads an email from standard input instead.`,
+	replay: `Start failed invitations again, each with its own input: the same email, role and token. An invitation is
+refused if it is running or has succeeded, or if another church has its email by now. An invitation that was
+terminated continues with what it has created. If it becomes available a day or more late, it can be accepted
+for 7 days from then on. If the API answered an invitation with an error, nobody has its token: have an admin
+invite again instead. Do the same if a link has expired. --failed replays all that were rolled back or
+terminated, except those whose email was taken.`,
 }
 
 func (s *subject) command() *cobra.Command {
 	cmd := &cobra.Command{
-		Use: s.group, Short: fmt.Sprintf("See %s, replay those that failed, cancel those that run", s.group), Args: cobra.NoArgs, Long: s.long,
+		Use: s.group, Short: fmt.Sprintf("See %s, replay failed ones, cancel running ones", s.group), Args: cobra.NoArgs, Long: s.long,
 		Example: s.examples("narthex list --failed --since 1d"),
 	}
 	cmd.AddCommand(s.listCommand(), s.showCommand(), s.watchCommand(), s.replayCommand(), s.cancelCommand())
@@ -117,7 +116,7 @@ func (n *naming) flag(cmd *cobra.Command) {
 // arguments checks that there is either an ID or --email.
 func (n *naming) arguments(_ *cobra.Command, ids []string) error {
 	if i := slices.IndexFunc(ids, func(id string) bool { return strings.Contains(id, "@") }); i >= 0 {
-		return errors.New("an email is no argument, which other users of this machine can read: give it on standard input, with --email")
+		return errors.New("don't pass an email as an argument, because other users of this machine can read it: use --email and standard input")
 	}
 	if n.email && len(ids) > 0 || !n.email && len(ids) != 1 {
 		return errors.New("give one ID, or --email and an email on standard input")
@@ -139,7 +138,7 @@ func (s *subject) find(ctx context.Context, o *runs.Operator, n naming, in io.Re
 	}
 	address := email.Normalise(line)
 	if problem := email.Check(address); problem != "" {
-		return runs.Run{}, errors.New("what standard input holds " + problem)
+		return runs.Run{}, errors.New("the email on standard input " + problem)
 	}
 	run, err := o.FindByEmail(ctx, address)
 	return run, s.about("of this email", err)
@@ -151,9 +150,9 @@ func (s *subject) about(id string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, runs.ErrNotFound):
-		return fmt.Errorf("there is no %s %s (Temporal keeps one for 30 days)", s.Noun, id)
+		return fmt.Errorf("there is no %s %s (Temporal keeps them for 30 days)", s.Noun, id)
 	case errors.Is(err, runs.ErrSeveral):
-		return fmt.Errorf("there are several %s of %s: name one by its workflow id, which `narthex %s list` shows", s.group, id, s.group)
+		return fmt.Errorf("there are several %s with %s: use a workflow id, which `narthex %s list` shows", s.group, id, s.group)
 	}
 	return fmt.Errorf("%s %s: %s", s.Noun, id, describe(err))
 }

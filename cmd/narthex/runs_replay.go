@@ -49,8 +49,8 @@ func (s *subject) replayCommand() *cobra.Command {
 	cmd.Flags().BoolVar(&r.failed, "failed", false, "replay all that failed within --since")
 	momentFlag(cmd, &r.since, "since", "with --failed: those that started after this")
 	cmd.Flags().Float64Var(&r.rate, "rate", 2, "start at most `N` a second")
-	cmd.Flags().IntVar(&r.atOnce, "at-once", 4, "have at most `N` running at once")
-	cmd.Flags().DurationVar(&r.wait, "wait", time.Minute, "wait this `DURATION` for each to end")
+	cmd.Flags().IntVar(&r.atOnce, "at-once", 4, "run at most `N` at once")
+	cmd.Flags().DurationVar(&r.wait, "wait", time.Minute, "wait for each at most this `DURATION`")
 	return cmd
 }
 
@@ -61,7 +61,7 @@ func (r *replayOptions) arguments(cmd *cobra.Command, ids []string) error {
 	case r.failed == r.since.IsZero():
 		return errors.New("--failed needs a --since, like 24h, and --since needs --failed")
 	case r.failed && (r.named.email || len(ids) > 0):
-		return errors.New("give IDs, --email or --failed: one of them")
+		return errors.New("give either IDs, --email or --failed")
 	case r.failed, len(ids) > 1 && !r.named.email && !strings.Contains(strings.Join(ids, ""), "@"):
 		return nil
 	}

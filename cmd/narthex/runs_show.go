@@ -22,7 +22,7 @@ func (s *subject) showCommand() *cobra.Command {
 	var named naming
 	var asJSON bool
 	cmd := &cobra.Command{
-		Use: "show {ID | --email}", Short: fmt.Sprintf("Show how %s stands, step by step", s.one), Args: named.arguments,
+		Use: "show {ID | --email}", Short: fmt.Sprintf("Show %s step by step", s.one), Args: named.arguments,
 		Example: s.examples("narthex show 01m89x7m6zry4hep2a3rj5z1b8", "echo pat@example.org | narthex show --email"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return s.withRun(cmd, named, args, func(ctx context.Context, o *runs.Operator, run runs.Run) error {
@@ -119,8 +119,8 @@ func writeStatus(out io.Writer, run shownRun) error {
 func (s *subject) watchCommand() *cobra.Command {
 	var named naming
 	cmd := &cobra.Command{
-		Use: "watch {ID | --email}", Short: fmt.Sprintf("Watch %s until it has ended", s.one), Args: named.arguments,
-		Long:    fmt.Sprintf("Watch %s until it has ended. The exit status is 0 if the %s was created, and 1 if not.", s.one, s.makes),
+		Use: "watch {ID | --email}", Short: fmt.Sprintf("Watch %s until it ends", s.one), Args: named.arguments,
+		Long:    fmt.Sprintf("Watch %s until it ends. The exit status is 0 if the %s was created, and 1 if not.", s.one, s.makes),
 		Example: s.examples("narthex watch 01m89x7m6zry4hep2a3rj5z1b8"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			return s.withRun(cmd, named, ids, func(ctx context.Context, o *runs.Operator, run runs.Run) error {
@@ -210,7 +210,7 @@ func (b bar) clear() {
 func (s *subject) cancelCommand() *cobra.Command {
 	var named naming
 	cmd := &cobra.Command{
-		Use: "cancel {ID | --email}", Short: fmt.Sprintf("Stop a running %s: it rolls back", s.Noun), Args: named.arguments,
+		Use: "cancel {ID | --email}", Short: fmt.Sprintf("Cancel a running %s, which then rolls back", s.Noun), Args: named.arguments,
 		Example: s.examples("narthex cancel 01m89x7m6zry4hep2a3rj5z1b8"),
 		RunE: func(cmd *cobra.Command, ids []string) error {
 			return s.withRun(cmd, named, ids, func(ctx context.Context, o *runs.Operator, run runs.Run) error {

@@ -208,7 +208,7 @@ func TestSignupsRefuse(t *testing.T) {
 	wantRefusal(t, "there is no signup signup-' OR", variables, "signups", "watch", "signup-' OR 1=1")
 	wantMisused(t, "an email is no argument", variables, "signups", "show", "5ecret@example.org")
 	wantMisused(t, "an email is no argument", variables, "signups", "replay", unknown, "5ecret@example.org")
-	wantRefusal(t, "what standard input holds must not be empty", variables, "signups", "show", "--email")
+	wantRefusal(t, "the email on standard input must not be empty", variables, "signups", "show", "--email")
 	wantMisused(t, "give one ID, or --email", variables, "signups", "show")
 	wantMisused(t, "--failed needs a --since", variables, "signups", "replay", "--failed")
 	wantMisused(t, `there is no outcome "lost"`, variables, "signups", "list", "--outcome", "lost")

@@ -34,7 +34,7 @@ func (m *moment) String() string { return m.text }
 func (m *moment) Type() string { return "time" }
 
 var (
-	errMoment = errors.New("it is not like 24h, 7d, 2026-11-26 or 2026-11-26T09:00:00Z")
+	errMoment = errors.New("it must be like 24h, 7d, 2026-11-26 or 2026-11-26T09:00:00Z")
 	days      = regexp.MustCompile(`^(\d{1,5})d(.*)$`)
 )
 

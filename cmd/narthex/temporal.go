@@ -25,7 +25,7 @@ func dialTemporal(ctx context.Context, keys *secrets.Keys) (temporal client.Clie
 	options.Logger = log.NewStructuredLogger(slog.New(slog.DiscardHandler)) // the command reports errors, once
 	temporal, err = client.DialContext(ctx, options)
 	if err != nil {
-		return nil, "", fmt.Errorf("Temporal at %s does not answer: is it running, and is TEMPORAL_ADDRESS right? (%w)", options.HostPort, err)
+		return nil, "", fmt.Errorf("Temporal at %s does not answer: is it running, and is TEMPORAL_ADDRESS correct? (%w)", options.HostPort, err)
 	}
 	return temporal, options.Namespace, nil
 }

@@ -50,7 +50,7 @@ func checkUsage(root *cobra.Command) {
 				return nil
 			}
 			if strings.HasPrefix(err.Error(), "unknown command") { // what cobra.NoArgs says of an argument
-				err = fmt.Errorf("%s takes no argument %q", cmd.CommandPath(), args[0])
+				err = fmt.Errorf("%s doesn't take the argument %q", cmd.CommandPath(), args[0])
 			}
 			return usageError{err}
 		}

@@ -127,7 +127,7 @@ const leastCodecToken = 32 // characters
 // UnmarshalText checks that it is hard to guess. Its error does not contain the token.
 func (t *CodecToken) UnmarshalText(text []byte) error {
 	if len(text) < leastCodecToken || url.PathEscape(string(text)) != string(text) {
-		return fmt.Errorf("is not a text of at least %d letters and digits", leastCodecToken)
+		return fmt.Errorf("must be at least %d letters and digits", leastCodecToken)
 	}
 	*t = CodecToken(text)
 	return nil

@@ -283,7 +283,7 @@ func TestDatabaseURLs(t *testing.T) {
 		"postgres://n:12#5ecret@db/registry":                                  "percent-encode",
 		"postgres://n:5ecret[x@db/registry":                                   "percent-encode",
 		"postgres://n:5ecret x@db/registry":                                   "percent-encode",
-		"postgres://db/registry?user=n&password=5ecret":                       "behind the ?",
+		"postgres://db/registry?user=n&password=5ecret":                       "after the ?",
 		"postgres://n:5ecret@db/registry?sslmode=perhaps":                     "sslmode",
 		"postgres://n:5ecret@db:70000/registry":                               "port",
 		"postgres://n:5ecret@db/registry?sslrootcert=/nowhere&sslmode=prefer": "/nowhere",

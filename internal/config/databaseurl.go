@@ -18,7 +18,7 @@ var (
 	// A raw @ does no harm; the other characters end the password, or the URL, early.
 	errEncoding = errors.New("is not a URL like postgres://user:password@host:5432/database: " +
 		"percent-encode what is no letter or digit in the user and the password (@ is %40, # %23, % %25, / %2F, ? %3F, [ %5B, a space %20)")
-	errIdentity = errors.New("is a URL with a user, password or dbname behind the ?: " +
+	errIdentity = errors.New("is a URL with a user, password or dbname after the ?: " +
 		"put them in front, like postgres://user:password@host:5432/database")
 )
 

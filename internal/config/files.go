@@ -32,16 +32,16 @@ func LoadFile(path string, warn func(string)) error {
 	}
 	literal, err := parseLines(hideDollars(text))
 	if err != nil {
-		return fmt.Errorf("the environment file %s is malformed: it takes lines of NAME=value", path)
+		return fmt.Errorf("the environment file %s is malformed: each line must be NAME=value", path)
 	}
 	values, err := parseLines(text)
 	if err != nil {
-		return fmt.Errorf("the environment file %s is malformed: a $ begins the name of a variable, and what follows one here is no name: "+
+		return fmt.Errorf("the environment file %s is malformed: a $ starts the name of a variable, but no name follows it: "+
 			"to keep a $, put the value in single quotes", path)
 	}
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if err := os.Setenv(name, values[name]); err != nil {
-			return fmt.Errorf("the environment file %s sets a variable of the malformed name %q", path, name)
+			return fmt.Errorf("the environment file %s sets a variable with the malformed name %q", path, name)
 		}
 		if values[name] != strings.ReplaceAll(literal[name], hiddenDollar, "$") {
 			warn(fmt.Sprintf("the environment file %s has a $ in the value of %s, which was taken for the name of a variable and replaced: "+

@@ -75,7 +75,7 @@ func RotateKeys(variables map[string]string, stage Stage, names []string) (map[s
 		r, known := rotations[name]
 		switch {
 		case !known:
-			return nil, fmt.Errorf("%s holds no keys: SEAL_KEYSET, INDEX_KEYSET and TOKEN_KEY do", name)
+			return nil, fmt.Errorf("%s has no keys: only SEAL_KEYSET, INDEX_KEYSET and TOKEN_KEY have", name)
 		case variables[name] == "":
 			return nil, fmt.Errorf("%s is not set", name)
 		}
@@ -103,5 +103,5 @@ func (r rotation) run(stage Stage, value string) (string, error) {
 		}
 		return r.promote(added)
 	}
-	return "", fmt.Errorf("knows no stage %s: use replace, add, promote or retire", stage)
+	return "", fmt.Errorf("there is no stage %s: use replace, add, promote or retire", stage)
 }

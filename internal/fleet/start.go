@@ -13,9 +13,9 @@ import (
 
 var (
 	// ErrBusy means that another run over the same server's churches is active.
-	ErrBusy = errors.New("another run goes on over this server's churches")
+	ErrBusy = errors.New("another run over this server's churches is active")
 	// ErrNotRunning means that no run over a server's churches is active.
-	ErrNotRunning = errors.New("no run goes on")
+	ErrNotRunning = errors.New("no run is active")
 	// ErrRefused means that a worker refused the run. The error says why.
 	ErrRefused = errors.New("the run was refused")
 	// ErrCancelled means that an operator cancelled the run.
@@ -24,9 +24,9 @@ var (
 
 // Start starts a run. Errors: ErrBusy, or why Temporal did not answer, in which case the run may have started.
 func Start(ctx context.Context, c client.Client, taskQueue string, in Input) error {
-	summary := fmt.Sprintf("bring the churches on %s to schema version %d", in.Server, in.Version)
+	summary := fmt.Sprintf("migrate the churches on %s to schema version %d", in.Server, in.Version)
 	if in.Undoes != "" {
-		summary = fmt.Sprintf("take back run %s over the churches on %s", in.Undoes, in.Server)
+		summary = fmt.Sprintf("undo run %s over the churches on %s", in.Undoes, in.Server)
 	}
 	_, err := c.ExecuteWorkflow(ctx, client.StartWorkflowOptions{
 		ID: WorkflowID(in.Server), TaskQueue: taskQueue, StaticSummary: summary,

@@ -12,9 +12,9 @@ import (
 
 var (
 	// ErrSealKeys means that the registry was written under another seal keyset.
-	ErrSealKeys = errors.New("SEAL_KEYSET is not the keyset that the registry was written under, or lacks its key")
+	ErrSealKeys = errors.New("SEAL_KEYSET is not the keyset that the registry was written with, or lacks its key")
 	// ErrIndexKeys means that the registry was written under another index keyset.
-	ErrIndexKeys = errors.New("INDEX_KEYSET is not the keyset that the registry was written under, or lacks its key")
+	ErrIndexKeys = errors.New("INDEX_KEYSET is not the keyset that the registry was written with, or lacks its key")
 )
 
 const (

@@ -32,7 +32,8 @@ func Migrate(ctx context.Context, url string) error {
 	defer cancel()
 	err = schema.Up(ctx, config, migrations.Registry, nil)
 	if errors.Is(err, schema.ErrDirty) {
-		return fmt.Errorf("%w: see which of that file's changes are there, then set its row in narthex_migrations.versions to dirty = false", err)
+		return fmt.Errorf("%w: find out which of that file's changes were made, then set its row in narthex_migrations.versions "+
+			"to dirty = false", err)
 	}
 	if err == nil {
 		err = exec(ctx, config, closeToPublic)

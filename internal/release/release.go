@@ -32,7 +32,7 @@ func ID() (string, error) {
 	return ofFile(path)
 }
 
-var errUnnamed = errors.New("this program cannot read itself to name its release: name it in BUILD_ID")
+var errUnnamed = errors.New("this program cannot read its own file to name its release: set BUILD_ID")
 
 // committed returns the name of a release by its commit, or "" if the settings name none.
 func committed(settings []debug.BuildSetting) string {

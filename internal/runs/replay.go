@@ -24,7 +24,7 @@ import (
 var (
 	ErrRunning      = errors.New("it is running")
 	ErrSucceeded    = errors.New("it has succeeded")
-	ErrOtherRunning = errors.New("another of the same email is running")
+	ErrOtherRunning = errors.New("another one with the same email is running")
 	ErrEmailTaken   = errors.New("another church has its email")
 	ErrNoWorker     = errors.New("no worker polls the task queue: start one with `narthex worker`")
 	ErrInput        = errors.New("its input can't be read: its seal key may have been retired")

@@ -60,7 +60,7 @@ var (
 	// ErrNotFound means that Temporal doesn't have the run. It keeps closed runs only for its retention period.
 	ErrNotFound = errors.New("no such run")
 	// ErrSeveral means that an id names several sagas.
-	ErrSeveral = errors.New("there are several: name one by its workflow id")
+	ErrSeveral = errors.New("there are several: use a workflow id")
 	// ErrClosed means that the run has ended, so it can't be cancelled.
 	ErrClosed = errors.New("it has ended")
 )

@@ -16,7 +16,7 @@ import (
 var (
 	ErrRefused    = errors.New("the email is taken")
 	ErrRolledBack = errors.New("it was rolled back")
-	ErrTerminated = errors.New("it was ended from outside")
+	ErrTerminated = errors.New("it was terminated")
 )
 
 // Start starts a run. Errors: ErrRunning, if a run with the same workflow id is running, or why Temporal did not answer, in

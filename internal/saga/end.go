@@ -81,7 +81,7 @@ func stuck(ctx workflow.Context, undo string) {
 	upsert(ctx, Outcome.ValueSet(OutcomeRollbackStuck), CurrentStep.ValueSet(undo))
 	workflow.GetMetricsHandler(ctx).WithTags(map[string]string{"compensation": undo}).
 		Counter("saga_rollback_stuck").Inc(1)
-	workflow.GetLogger(ctx).Error("A rollback is stuck and keeps being tried", "compensation", undo)
+	workflow.GetLogger(ctx).Error("A rollback is stuck and is being retried", "compensation", undo)
 }
 
 func upsert(ctx workflow.Context, updates ...temporal.SearchAttributeUpdate) {

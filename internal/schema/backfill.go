@@ -29,10 +29,10 @@ var backfillForm = regexp.MustCompile(`^([a-z_][a-z0-9_]*)\.([a-z_][a-z0-9_]*)$`
 func parseBackfill(what, sql string) (*Backfill, error) {
 	words := backfillForm.FindStringSubmatch(strings.TrimSpace(what))
 	if words == nil {
-		return nil, fmt.Errorf("%q is no table.key", what)
+		return nil, fmt.Errorf("%q is not TABLE.KEY", what)
 	}
 	if strings.Count(sql, batchMark) != 1 {
-		return nil, errors.New("a backfill has the comment " + batchMark + " once, where a batch's condition goes")
+		return nil, errors.New("a backfill must have the comment " + batchMark + " once, where the batch's condition goes")
 	}
 	return &Backfill{Table: words[1], Key: words[2]}, nil
 }

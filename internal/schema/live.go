@@ -85,7 +85,7 @@ func readStep(files fs.FS, version int, direction string) (Step, error) {
 		}
 		if oldest, ok := strings.CutPrefix(line, isCompatible); ok {
 			if step.Compatible, err = strconv.Atoi(oldest); err != nil {
-				return Step{}, fmt.Errorf("%s: %q is no version", step.File, oldest)
+				return Step{}, fmt.Errorf("%s: %q is not a version", step.File, oldest)
 			}
 		}
 		if what, ok := strings.CutPrefix(line, isBackfill); ok {

@@ -220,8 +220,8 @@ func TestAnInterruptedBackfillContinues(t *testing.T) {
 func TestMalformedBackfillsAreRefused(t *testing.T) {
 	t.Parallel()
 	for head, want := range map[string]string{
-		"-- backfill: members\nUPDATE members SET a = 1 WHERE true /* batch */": `"members" is no table.key`,
-		"-- backfill: members.id\nUPDATE members SET a = 1":                     "a backfill has the comment /* batch */ once",
+		"-- backfill: members\nUPDATE members SET a = 1 WHERE true /* batch */": `"members" is not TABLE.KEY`,
+		"-- backfill: members.id\nUPDATE members SET a = 1":                     "a backfill must have the comment /* batch */ once",
 	} {
 		_, err := schema.Steps(fstest.MapFS{"000002_b.up.sql": {Data: []byte(head)}}, 1, 2)
 		if err == nil || !strings.Contains(err.Error(), want) {

@@ -23,7 +23,7 @@ import (
 
 // ErrDirty means that a migration was interrupted. Each migration file runs as one transaction, so the
 // database has either all of the file's changes or none, but the version table does not know which.
-var ErrDirty = errors.New("a migration was cut off half-way")
+var ErrDirty = errors.New("a migration was interrupted")
 
 // AfterConnect checks each session before it is used. If it returns an error, the session is refused.
 type AfterConnect = func(context.Context, *pgx.Conn) error

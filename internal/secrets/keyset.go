@@ -30,7 +30,7 @@ func (k *SealKeyset) UnmarshalText(text []byte) error {
 	}
 	k.primary = primary
 	if k.aead, err = aead.New(handle); err != nil {
-		return errors.New("holds keys of another kind than AEAD")
+		return errors.New("has keys that are not AEAD keys")
 	}
 	return nil
 }
@@ -57,7 +57,7 @@ func (k *IndexKeyset) UnmarshalText(text []byte) error {
 		}
 		m, err := mac.New(single)
 		if err != nil {
-			return errors.New("holds keys of another kind than MAC")
+			return errors.New("has keys that are not MAC keys")
 		}
 		if k.oldest == nil {
 			k.oldest = m
@@ -174,7 +174,7 @@ func parse(text string) (handle *keyset.Handle, primary uint32, err error) {
 	}
 	for _, key := range handle.KeysetInfo().KeyInfo {
 		if key.OutputPrefixType != tinkpb.OutputPrefixType_TINK {
-			return nil, 0, errors.New("holds a key without Tink's output prefix, by which keys are told apart")
+			return nil, 0, errors.New("has a key without Tink's output prefix, which tells keys apart")
 		}
 	}
 	return handle, handle.KeysetInfo().PrimaryKeyId, nil

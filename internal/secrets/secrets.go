@@ -12,7 +12,7 @@ import (
 
 // ErrSealed is wrapped by every error of Open: the value was sealed under another key or for another
 // place, or was altered.
-var ErrSealed = errors.New("the sealed value does not open here")
+var ErrSealed = errors.New("the encrypted value cannot be decrypted")
 
 // Place is where a sealed value belongs. It is bound into the seal: a value moved to another table,
 // column or tenant does not open.

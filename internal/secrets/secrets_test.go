@@ -77,8 +77,8 @@ func TestParseNamesTheKeysetAtFault(t *testing.T) {
 		{"empty seal", "", index, "seal keyset"},
 		{"short seal", seal[:len(seal)/2], index, "seal keyset"},
 		{"no base64", "not base64!", index, "the seal keyset is not base64"},
-		{"swapped", index, seal, "the seal keyset holds keys of another kind than AEAD"},
-		{"index of the wrong kind", seal, seal, "the index keyset holds keys of another kind than MAC"},
+		{"swapped", index, seal, "the seal keyset has keys that are not AEAD keys"},
+		{"index of the wrong kind", seal, seal, "the index keyset has keys that are not MAC keys"},
 		{"empty index", seal, "", "index keyset"},
 	} {
 		_, err := Parse(c.seal, c.index)

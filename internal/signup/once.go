@@ -12,8 +12,8 @@ import (
 var (
 	// ErrKeyReused means that the idempotency key was first used with another request.
 	ErrKeyReused = errors.New("the idempotency key was sent with another request before")
-	// ErrNoReservation means that nothing is kept under the idempotency key.
-	ErrNoReservation = errors.New("nothing is kept under the idempotency key")
+	// ErrNoReservation means that nothing is stored for the idempotency key.
+	ErrNoReservation = errors.New("nothing is stored for the idempotency key")
 )
 
 // Reservation is a signup under an idempotency key, as it was first requested.
@@ -97,7 +97,7 @@ func (s *Service) reservation(key string, r Request) (Reservation, error) {
 func startedUnder(kept Reservation) (Started, error) {
 	started := Started{PublicID: kept.PublicID}
 	if err := json.Unmarshal(kept.Input, &started.Input); err != nil {
-		return started, errors.New("the signup's input under an idempotency key is damaged")
+		return started, errors.New("the stored signup input of an idempotency key is damaged")
 	}
 	started.Run = runs.Run{WorkflowID: WorkflowID(started.Input.EmailHash), RunID: kept.RunID}
 	return started, nil

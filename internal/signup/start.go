@@ -18,7 +18,7 @@ const Trial = 14 * 24 * time.Hour
 
 var (
 	// ErrInProgress means that a signup with the same email is running.
-	ErrInProgress = errors.New("a signup of the same email is running")
+	ErrInProgress = errors.New("a signup with the same email is running")
 	// ErrNotStarted means that it was not possible to find out whether the signup may start, or Temporal didn't answer. It
 	// may have started; retrying is safe.
 	ErrNotStarted = errors.New("the signup could not be started")

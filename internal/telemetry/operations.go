@@ -24,7 +24,7 @@ func (t *Telemetry) Handler(onLoopback bool) http.Handler {
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if onLoopback && !loopback.Names(r.Host) {
-			http.Error(w, "ask 127.0.0.1 or localhost", http.StatusMisdirectedRequest)
+			http.Error(w, "use 127.0.0.1 or localhost", http.StatusMisdirectedRequest)
 			return
 		}
 		mux.ServeHTTP(w, r)

@@ -95,7 +95,7 @@ func (b *budget) keep() bool { return b.waiting.Load() == 0 }
 // database's content, but the memory is shared by all.
 const answerLimit = 16 << 20
 
-var errAnswerTooLarge = errors.New("the database sends more than is read")
+var errAnswerTooLarge = errors.New("the database's answer is too large")
 
 type countedConn struct {
 	net.Conn

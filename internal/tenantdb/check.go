@@ -10,7 +10,7 @@ import (
 )
 
 // ErrBudget means that the router may open more connections than a server accepts.
-var ErrBudget = errors.New("the PostgreSQL server takes fewer connections")
+var ErrBudget = errors.New("the PostgreSQL server allows fewer connections")
 
 const (
 	// The last setting is newer than the oldest PostgreSQL that we support.
@@ -35,7 +35,7 @@ func (r *Router) CheckBudget(ctx context.Context) error {
 			return fmt.Errorf("ask how many connections a tenants' server takes: %w", err)
 		}
 		if r.budget.size > capacity {
-			return fmt.Errorf("%w: %d, and %d are asked for", ErrBudget, capacity, r.budget.size)
+			return fmt.Errorf("%w: %d instead of %d", ErrBudget, capacity, r.budget.size)
 		}
 	}
 	return nil

@@ -42,7 +42,7 @@ func (t *Tenant) AlignPasswordHash(ctx context.Context, adminID, hash string) er
 }
 
 // errNotFollowed stands for the registry's error, which must not be mistaken for an error of the church's database.
-var errNotFollowed = errors.New("the registry did not follow")
+var errNotFollowed = errors.New("the registry was not updated")
 
 // followed replaces a hash, and commits if follow succeeds. The admin's row is locked until then, so changes of an admin's
 // password reach the registry in the same order. Errors: ErrNoAdmin, follow's.

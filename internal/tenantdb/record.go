@@ -141,7 +141,7 @@ func (r *Router) follow(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		r.log.Warn("the registry does not tell of changes; it is asked more often until it does", "error", redact.Error(err))
+		r.log.Warn("The registry sends no notifications; querying it more often until it does", "error", redact.Error(err))
 		select {
 		case <-ctx.Done():
 		case <-time.After(listenPause):

@@ -84,7 +84,7 @@ func (r *Router) Acquire(ctx context.Context, tenantID string) (*Tenant, error) 
 	tenant, err := r.acquire(ctx, tenantID)
 	if errors.Is(err, ErrSchemaBehind) {
 		if wantErr := r.ledger.Want(ctx, tenantID); wantErr != nil {
-			r.log.Warn("a church could not be moved to the head of the queue", "tenantId", tenantID, "error", redact.Error(wantErr))
+			r.log.Warn("A church could not be moved to the front of the queue", "tenantId", tenantID, "error", redact.Error(wantErr))
 		}
 	}
 	return tenant, err

@@ -40,7 +40,7 @@ func (r *Router) reportUsed(ctx context.Context) {
 	if err == nil {
 		return
 	}
-	r.log.Warn("The registry did not hear which churches were used; it will hear later", "error", redact.Error(err))
+	r.log.Warn("The use of churches could not be recorded in the registry; trying again later", "error", redact.Error(err))
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	maps.Copy(r.used, used)

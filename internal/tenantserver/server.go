@@ -31,7 +31,7 @@ var (
 	// ErrGone means that the signup has no database (not yet, not any more, half made or half dropped).
 	ErrGone = errors.New("the signup has no database")
 	// ErrInUse means that the database still has its own name, so it may be in use.
-	ErrInUse = errors.New("the database was not renamed, or was given its name back")
+	ErrInUse = errors.New("the database was not renamed, or has its name again")
 )
 
 // Server is a PostgreSQL server that holds tenants' databases. Its role needs CREATEDB and CREATEROLE,

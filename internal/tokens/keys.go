@@ -36,7 +36,7 @@ func (k *Keys) UnmarshalText(text []byte) error {
 func parseKey(text string) (key, error) {
 	seed, err := base64.StdEncoding.DecodeString(strings.TrimSpace(text))
 	if err != nil || len(seed) != ed25519.SeedSize {
-		return key{}, fmt.Errorf("is not base64 of %d bytes, nor several such separated by commas", ed25519.SeedSize)
+		return key{}, fmt.Errorf("is not base64 of %d bytes, or several of these separated by commas", ed25519.SeedSize)
 	}
 	private := ed25519.NewKeyFromSeed(seed)
 	thumbprint := sha256.Sum256(private.Public().(ed25519.PublicKey))
@@ -69,7 +69,7 @@ func PromoteKey(text string) (string, error) {
 	all := strings.Split(text, ",")
 	newest, ok := strings.CutPrefix(all[len(all)-1], added)
 	if !ok {
-		return "", errors.New("holds no key that was added and does not sign yet: add one first")
+		return "", errors.New("has no key that was added and doesn't sign yet: add one first")
 	}
 	return strings.Join(append([]string{newest}, all[:len(all)-1]...), ","), nil
 }

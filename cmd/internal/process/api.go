@@ -78,7 +78,7 @@ func (a *api) open(ctx context.Context) error {
 func (a *api) checkBudget(ctx context.Context) error {
 	err := a.router.CheckBudget(ctx)
 	if errors.Is(err, tenantdb.ErrBudget) {
-		return fmt.Errorf("TENANT_CONNECTIONS does not fit (%w): lower it, or raise the server's max_connections", err)
+		return fmt.Errorf("TENANT_CONNECTIONS is too high (%w): lower it, or raise the server's max_connections", err)
 	}
 	if err != nil {
 		a.Log.Warn("TENANT_CONNECTIONS could not be compared with the servers' max_connections", "error", redact.Error(err))
@@ -152,7 +152,7 @@ func (a *api) serve(ctx context.Context) error {
 	defer cancel()
 	for _, server := range a.servers {
 		if err := server.Shutdown(drain); err != nil {
-			a.Log.Warn("The stop did not wait for some requests any longer")
+			a.Log.Warn("Some requests were still running when the process stopped")
 			server.Close()
 		}
 	}
@@ -164,7 +164,7 @@ func keepTidy(ctx context.Context, log *slog.Logger, tidy ...func(context.Contex
 	for pause(ctx, tidyPause) {
 		for _, remove := range tidy {
 			if err := remove(ctx); err != nil {
-				log.Warn("What has expired could not be removed from the registry; trying again later", "error", redact.Error(err))
+				log.Warn("Expired rows could not be removed from the registry; trying again later", "error", redact.Error(err))
 			}
 		}
 	}

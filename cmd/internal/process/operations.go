@@ -28,7 +28,7 @@ func serveOperations(c Config, watch *telemetry.Telemetry) (address string, stop
 	}
 	go func() {
 		if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {
-			c.Log.Error("Operators are not served any more", "error", err.Error())
+			c.Log.Error("The operators' listener has stopped", "error", err.Error())
 		}
 	}()
 	return listener.Addr().String(), func() { server.Close() }, nil

@@ -67,7 +67,7 @@ func (w *worker) settle(ctx context.Context) bool {
 		w.current.yes.Store(true)
 		w.Log.Info("The release is current", "release", own)
 	default:
-		w.Log.Warn("Another release is current: until `narthex worker promote`, this worker is given nothing", "release", own, "current", current)
+		w.Log.Warn("Another release is current: this worker gets no work until `narthex worker promote`", "release", own, "current", current)
 	}
 	return true
 }

@@ -23,7 +23,7 @@ func listen(what string, address config.Address) (net.Listener, error) {
 		return nil, fmt.Errorf("the %s address %s is taken: stop what uses it, or choose another", what, address)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("the %s address %s cannot be listened on: choose another", what, address)
+		return nil, fmt.Errorf("cannot listen on the %s address %s: choose another", what, address)
 	}
 	return listener, nil
 }

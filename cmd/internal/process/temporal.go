@@ -18,7 +18,7 @@ func TemporalOptions() (client.Options, error) {
 		return client.Options{}, fmt.Errorf("the Temporal client's configuration (TEMPORAL_…) is not valid: %w", err)
 	}
 	if options.HostPort == "" {
-		return client.Options{}, errors.New("TEMPORAL_ADDRESS is not set: it is where Temporal answers, like 127.0.0.1:7233")
+		return client.Options{}, errors.New("TEMPORAL_ADDRESS is not set: it is Temporal's address, like 127.0.0.1:7233")
 	}
 	if options.Namespace == "" {
 		options.Namespace = client.DefaultNamespace
@@ -36,7 +36,7 @@ func (p *process) openTemporal() (client.Client, error) {
 	}
 	temporal, err := client.NewLazyClient(options)
 	if err != nil {
-		return nil, fmt.Errorf("the Temporal client cannot be made: %w", err)
+		return nil, fmt.Errorf("the Temporal client cannot be created: %w", err)
 	}
 	return temporal, nil
 }

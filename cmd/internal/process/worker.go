@@ -63,7 +63,7 @@ func openWorker(ctx context.Context, p *process, fail context.CancelCauseFunc) (
 func OpenServers(ctx context.Context, c config.TenantServers, reg *registry.Registry) (servers []*tenantserver.Server, err error) {
 	installation, err := reg.Installation(ctx)
 	if err != nil {
-		return nil, errors.New("the registry does not say which installation it is of: run `narthex migrate`")
+		return nil, errors.New("the registry has no installation id: run `narthex migrate`")
 	}
 	for _, url := range append([]config.DatabaseURL{c.TenantServerURL}, c.OtherTenantServerURLs...) {
 		server, err := tenantserver.Open(ctx, string(url), installation, migrations.Tenant)

@@ -46,7 +46,7 @@ func OpenFolder(path string) (*Folder, error) {
 	}
 	// Others may pass through it but not list it: PostgreSQL may have to run as another user.
 	if err := os.MkdirAll(absolute, 0o711); err != nil {
-		return nil, fmt.Errorf("the data folder %s cannot be made: choose another with --data", absolute)
+		return nil, fmt.Errorf("the data folder %s cannot be created: choose another with --data", absolute)
 	}
 	f := &Folder{Path: absolute, lock: flock.New(filepath.Join(absolute, "lock"), flock.SetPermissions(0o600))}
 	held, err := f.lock.TryLock()

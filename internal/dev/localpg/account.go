@@ -54,11 +54,11 @@ func (f folder) giveAway(log func(string, ...any)) (folder, error) {
 	f.moved = true
 	log("PostgreSQL keeps its data in %s: it runs as user %s, who cannot enter %s", f.path, owner.name, wanted)
 	if err := os.Mkdir(f.path, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
-		return folder{}, fmt.Errorf("PostgreSQL's folder %s cannot be made: choose one other than %s", f.path, wanted)
+		return folder{}, fmt.Errorf("PostgreSQL's folder %s cannot be created: choose one other than %s", f.path, wanted)
 	}
 	uid, err := ownerOf(f.path)
 	if err != nil || uid != 0 && uid != owner.uid {
-		return folder{}, fmt.Errorf("%s is not a folder of user %s: remove it, or choose a folder other than %s", f.path, owner.name, wanted)
+		return folder{}, fmt.Errorf("%s is not a folder of user %s: remove it, or choose another than %s", f.path, owner.name, wanted)
 	}
 	return f, f.chown(f.path)
 }
@@ -95,17 +95,17 @@ func (f folder) findOwner() (*account, error) {
 			return newAccount(u)
 		}
 	}
-	return nil, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody: start as a different user")
+	return nil, errors.New("PostgreSQL does not run as root, and there is no user postgres or nobody: start as another user")
 }
 
 func newAccount(u *user.User) (*account, error) {
 	uid, err := strconv.ParseUint(u.Uid, 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("user %s has no numeric id: start as a user other than root", u.Username)
+		return nil, fmt.Errorf("user %s has no numeric id: start as another user than root", u.Username)
 	}
 	gid, err := strconv.ParseUint(u.Gid, 10, 32)
 	if err != nil {
-		return nil, fmt.Errorf("user %s has no numeric group: start as a user other than root", u.Username)
+		return nil, fmt.Errorf("user %s has no numeric group: start as another user than root", u.Username)
 	}
 	return &account{name: u.Username, uid: uint32(uid), gid: uint32(gid)}, nil
 }
@@ -116,7 +116,7 @@ func (f folder) chown(path string) error {
 		return nil
 	}
 	if err := os.Chown(path, int(f.owner.uid), int(f.owner.gid)); err != nil {
-		return fmt.Errorf("%s cannot be given to user %s: start as a user other than root", path, f.owner.name)
+		return fmt.Errorf("%s cannot be given to user %s: start as another user than root", path, f.owner.name)
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func ownerOf(path string) (uint32, error) {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.IsDir() {
-		return 0, fmt.Errorf("%s is not a folder", path)
+		return 0, fmt.Errorf("%s is no folder", path)
 	}
 	return stat.Uid, nil
 }

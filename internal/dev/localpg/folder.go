@@ -37,7 +37,7 @@ func openFolder(options Options) (folder, error) {
 		return folder{}, fmt.Errorf("PostgreSQL's folder %s has no absolute path: name another", options.Dir)
 	}
 	if err := os.MkdirAll(path, 0o700); err != nil {
-		return folder{}, fmt.Errorf("PostgreSQL's folder %s cannot be made: choose another", path)
+		return folder{}, fmt.Errorf("PostgreSQL's folder %s cannot be created: choose another", path)
 	}
 	if path, err = filepath.EvalSymlinks(path); err != nil {
 		return folder{}, fmt.Errorf("PostgreSQL's folder %s cannot be used: choose another", options.Dir)

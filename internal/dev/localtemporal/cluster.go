@@ -64,7 +64,7 @@ func startCluster(ctx context.Context, options Options, ports ports) (*Server, e
 		s.stops = append(s.stops, func() { process.End(servicePatience) })
 		go func() {
 			<-process.Done()
-			s.ended <- fmt.Errorf("Temporal's %s (process %d) has ended by itself: its log is %s",
+			s.ended <- fmt.Errorf("Temporal's %s (process %d) has stopped unexpectedly: its log is %s",
 				service, process.PID(), filepath.Join(options.Dir, logName))
 		}()
 	}

@@ -48,7 +48,7 @@ func preparePostgres(ctx context.Context, server string) error {
 	defer conn.Close(context.WithoutCancel(ctx))
 	for _, s := range []store{defaultStore, visibilityStore} {
 		if err := s.prepare(ctx, conn, server); err != nil {
-			return fmt.Errorf("Temporal's database %s cannot be made: %w", s.database, err)
+			return fmt.Errorf("Temporal's database %s cannot be created: %w", s.database, err)
 		}
 	}
 	at, err := defaultStore.config(server, defaultStore.database)

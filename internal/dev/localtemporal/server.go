@@ -48,7 +48,7 @@ const (
 // where they stopped.
 func Start(ctx context.Context, options Options) (*Server, error) {
 	if err := os.MkdirAll(options.Dir, 0o700); err != nil {
-		return nil, fmt.Errorf("the folder %s cannot be made: choose another", options.Dir)
+		return nil, fmt.Errorf("the folder %s cannot be created: choose another", options.Dir)
 	}
 	ports, err := choosePorts(options.FrontendAddress)
 	if err != nil {

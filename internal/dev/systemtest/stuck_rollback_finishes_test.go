@@ -45,7 +45,7 @@ func TestStuckRollbackFinishes(t *testing.T) {
 
 	teststack.Eventually(t, "the rollback is stuck", func() bool { return outcome(s, body["email"]) == saga.OutcomeRollbackStuck })
 	wantStatus(s, signupID, "running", "CreateTenantAdmin")
-	if !strings.Contains(s.Log.String(), `"msg":"A rollback is stuck and keeps being tried"`) {
+	if !strings.Contains(s.Log.String(), `"msg":"A rollback is stuck and is being retried"`) {
 		t.Error("the log does not say that a rollback is stuck")
 	}
 	counted := func(n int) bool { return strings.Contains(scrape(s), fmt.Sprintf("\nnarthex_rollbacks_stuck %d\n", n)) }

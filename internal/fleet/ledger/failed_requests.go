@@ -132,7 +132,7 @@ func (f *FailedRequests) Report(ctx context.Context) {
 	defer cancel()
 	_, err := f.db.Exec(ctx, insertFailed, pgx.NamedArgs{"over": over, "tenants": tenants, "requests": requests})
 	if err != nil {
-		f.log.Warn("The registry did not hear of requests that failed", "error", redact.Error(err))
+		f.log.Warn("Failed requests could not be recorded in the registry", "error", redact.Error(err))
 	}
 }
 

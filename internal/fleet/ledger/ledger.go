@@ -295,7 +295,7 @@ func (l *Ledger) Flush(ctx context.Context, runID string) error {
 // GiveAllBack puts back in the queue what an interrupted attempt had claimed.
 func (l *Ledger) GiveAllBack(ctx context.Context, runID string) error {
 	if _, err := l.db.Exec(ctx, giveAllBack, runID); err != nil {
-		return fmt.Errorf("give churches back: %w", err)
+		return fmt.Errorf("release churches: %w", err)
 	}
 	return nil
 }
@@ -320,7 +320,7 @@ func (l *Ledger) Requeue(ctx context.Context, runID string) error {
 // Want moves a church to the head of the queue, if it is in a run's queue. Idempotent.
 func (l *Ledger) Want(ctx context.Context, tenantID string) error {
 	if _, err := l.db.Exec(ctx, want, tenantID); err != nil {
-		return fmt.Errorf("want church: %w", err)
+		return fmt.Errorf("move church to the front of the queue: %w", err)
 	}
 	return nil
 }
@@ -337,7 +337,7 @@ func (l *Ledger) Tally(ctx context.Context, runID string) (fleet.Tally, error) {
 // Span returns the versions that an undo of a run starts from and ends at.
 func (l *Ledger) Span(ctx context.Context, runID string) (from, to int, err error) {
 	if err := l.db.QueryRow(ctx, selectSpan, runID).Scan(&from, &to); err != nil {
-		return 0, 0, fmt.Errorf("look between which versions a run went: %w", err)
+		return 0, 0, fmt.Errorf("look up a run's versions: %w", err)
 	}
 	return from, to, nil
 }

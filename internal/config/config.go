@@ -290,7 +290,7 @@ func ParseFrom(config any, variables map[string]string) error {
 		wrong = append(wrong, "CODEC_TOKEN is not set, and CODEC_ADDRESS is")
 	}
 	if len(wrong) > 0 {
-		return fmt.Errorf("the environment is not complete: %s (see .env.example)", strings.Join(wrong, "; "))
+		return fmt.Errorf("wrong configuration: %s (see .env.example)", strings.Join(wrong, "; "))
 	}
 	return nil
 }

@@ -75,6 +75,50 @@ func TestDocumentation(t *testing.T) {
 	}
 }
 
+var processRow = regexp.MustCompile("(?m)^\\| `narthex (api|worker|serve)`[^|]*\\| (.+) \\|$")
+
+// docs/configuration.md names the settings that each process needs: with them it starts, and without any of them it doesn't.
+func TestDocumentedNeeds(t *testing.T) {
+	t.Parallel()
+	page, err := os.ReadFile("../../docs/configuration.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := NewKeys()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values["REGISTRY_URL"], values["TENANT_SERVER_URL"] = "postgres://n@db/registry", "postgres://n@db/postgres"
+	matches := processRow.FindAllStringSubmatch(string(page), -1)
+	if len(matches) != 3 {
+		t.Fatalf("docs/configuration.md has rows of the processes %v, want api, worker and serve", matches)
+	}
+	for _, match := range matches {
+		parts := func() *Process {
+			return map[string]*Process{
+				"api": {API: &API{}, Codec: &Codec{}}, "worker": {Worker: &Worker{}}, "serve": {API: &API{}, Codec: &Codec{}, Worker: &Worker{}},
+			}[match[1]]
+		}
+		given := map[string]string{}
+		for name := range strings.SplitSeq(match[2], ", ") {
+			name = strings.Trim(name, "`")
+			if name != "TEMPORAL_ADDRESS" { // Temporal's SDK reads it
+				given[name] = values[name]
+			}
+		}
+		if err := ParseFrom(parts(), given); err != nil {
+			t.Errorf("narthex %s, with the settings that docs/configuration.md names: %v, want no error", match[1], err)
+		}
+		for name := range given {
+			less := maps.Clone(given)
+			delete(less, name)
+			if err := ParseFrom(parts(), less); err == nil || !strings.Contains(err.Error(), name+" is not set") {
+				t.Errorf("narthex %s without %s: %v, want an error that names it", match[1], name, err)
+			}
+		}
+	}
+}
+
 // .env.example has each variable too, with its default.
 func TestExample(t *testing.T) {
 	t.Parallel()

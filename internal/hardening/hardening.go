@@ -57,7 +57,7 @@ func Missing(ctx context.Context, db *pgx.Conn, makesTenants bool) (sql []string
 	switch {
 	case super:
 		role = "narthex"
-		sql = append(sql, `CREATE ROLE narthex LOGIN CREATEDB CREATEROLE PASSWORD '…'; -- and let Narthex work as that one: a superuser need not`)
+		sql = append(sql, `CREATE ROLE narthex LOGIN CREATEDB CREATEROLE PASSWORD '…'; -- then connect Narthex as this role, not as a superuser`)
 	case makesTenants && !creates:
 		sql = append(sql, fmt.Sprintf(`ALTER ROLE %s CREATEDB CREATEROLE;`, role))
 	}

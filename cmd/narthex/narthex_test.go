@@ -169,7 +169,7 @@ func TestSchemaKeysAndAddressAreCheckedAtTheStart(t *testing.T) {
 
 	other := environment(t, "127.0.0.1:1") // with other keys
 	for _, name := range []string{"SEAL_KEYSET", "INDEX_KEYSET"} {
-		wantRefusal(t, name+" is not the keyset that the registry was written under", append(variables, variable(other, name)), "api")
+		wantRefusal(t, name+" is not the keyset that the registry was written with", append(variables, variable(other, name)), "api")
 	}
 }
 

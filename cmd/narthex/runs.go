@@ -152,7 +152,7 @@ func (s *subject) about(id string, err error) error {
 	case errors.Is(err, runs.ErrNotFound):
 		return fmt.Errorf("there is no %s %s (Temporal keeps them for 30 days)", s.Noun, id)
 	case errors.Is(err, runs.ErrSeveral):
-		return fmt.Errorf("there are several %s with %s: use a workflow id, which `narthex %s list` shows", s.group, id, s.group)
+		return fmt.Errorf("there are several %s of %s: use a workflow id, which `narthex %s list` shows", s.group, id, s.group)
 	}
 	return fmt.Errorf("%s %s: %s", s.Noun, id, describe(err))
 }

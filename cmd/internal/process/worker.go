@@ -63,7 +63,8 @@ func openWorker(ctx context.Context, p *process, fail context.CancelCauseFunc) (
 func OpenServers(ctx context.Context, c config.TenantServers, reg *registry.Registry) (servers []*tenantserver.Server, err error) {
 	installation, err := reg.Installation(ctx)
 	if err != nil {
-		return nil, errors.New("the registry has no installation id: run `narthex migrate`")
+		return nil, fmt.Errorf("the registry's installation id cannot be read: does the registry answer, and has `narthex migrate` run? (%s)",
+			redact.Error(err))
 	}
 	for _, url := range append([]config.DatabaseURL{c.TenantServerURL}, c.OtherTenantServerURLs...) {
 		server, err := tenantserver.Open(ctx, string(url), installation, migrations.Tenant)

@@ -93,7 +93,7 @@ func (a *Activities) ExtendFleetRun(ctx context.Context, in fleet.Input) (fleet.
 
 // EnterFleetState records a run's state in the ledger. ChangeChurches then claims churches only while the run is running.
 func (a *Activities) EnterFleetState(ctx context.Context, at fleet.Progress) error {
-	return undo("enter the run's state", a.Ledger.Enter(ctx, at))
+	return undo("record the run's state", a.Ledger.Enter(ctx, at))
 }
 
 // RequeueFailed puts a run's failed churches back in the queue. Idempotent.

@@ -95,7 +95,7 @@ func (b *bench) measureFleet(ctx context.Context) error {
 
 // newFleet builds the next release.
 func (b *bench) newFleet() (*fleetBench, error) {
-	b.progress("Building the next release, whose tenant schema has a column and an index more.")
+	b.progress("Building the next release, whose tenant schema has one more column and index.")
 	f := &fleetBench{bench: b, registry: b.stack.ready.registry}
 	folder := filepath.Join(b.stack.folder, "next")
 	err := os.CopyFS(folder, migrations.Tenant)

@@ -42,7 +42,7 @@ func newCommand() *cobra.Command {
 	var f flags
 	root := &cobra.Command{
 		Use:           "narthex-bench",
-		Short:         "Measure Narthex beside a plain program, on a stack of its own",
+		Short:         "Compare Narthex with a plain program, on its own stack",
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
@@ -52,7 +52,7 @@ func newCommand() *cobra.Command {
 	}
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.Flags().IntVarP(&f.samples, "samples", "n", 100, "samples of each variant")
-	root.Flags().IntVar(&f.tenants, "tenants", 1000, "churches on the server in the end, of about 10 MB each")
+	root.Flags().IntVar(&f.tenants, "tenants", 1000, "how many churches the server has at the end, about 10 MB each")
 	root.Flags().StringSliceVar(&f.only, "only", nil, "measure these `FIGURES` alone: "+strings.Join(figureNames, ", "))
 	root.Flags().StringVar(&f.out, "out", "", "write last-run.md and last-run.svg into `DIR`")
 	root.Flags().StringVar(

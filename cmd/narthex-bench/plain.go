@@ -87,7 +87,7 @@ func (p *plain) signUp(ctx context.Context) error {
 		return fmt.Errorf("migrate: %w", err)
 	}
 	if err := p.enter(ctx, c); err != nil {
-		return fmt.Errorf("enter in registry: %w", err)
+		return fmt.Errorf("add to registry: %w", err)
 	}
 	conn, err := pgx.Connect(ctx, p.url("postgres", c.database))
 	if err != nil {

@@ -132,8 +132,8 @@ func checkClosedToTenants(t *testing.T, s *runningStack) {
 func TestClusterRefusals(t *testing.T) {
 	t.Parallel()
 	for arguments, want := range map[string]string{
-		"temporal-service history": "narthex-dev: this command is for narthex-dev itself, which tells it what to do\n",
-		"narthex-process api":      "narthex-dev: this command is for narthex-dev itself, which tells it what to do\n",
+		"temporal-service history": "narthex-dev: this command is internal: only narthex-dev runs it\n",
+		"narthex-process api":      "narthex-dev: this command is internal: only narthex-dev runs it\n",
 		"temporal --cluster":       "narthex-dev: --cluster needs a PostgreSQL server: name it in DATABASE_URL\n",
 	} {
 		r := testenv.Start(t, nil, "narthex-dev", strings.Fields(arguments)...)

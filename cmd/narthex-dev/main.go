@@ -47,7 +47,7 @@ func newCommand() *cobra.Command {
 	root.Flags().StringVar(&f.temporal, "temporal", "127.0.0.1:7233", "`ADDRESS` of Temporal")
 	root.Flags().StringVar(&f.ui, "ui", "127.0.0.1:8233", "`ADDRESS` of Temporal's UI")
 	root.Flags().StringVar(&f.postgres, "postgres", "127.0.0.1:54329", "`ADDRESS` of PostgreSQL")
-	root.Flags().StringVar(&f.codec, "codec", "127.0.0.1:8234", "`ADDRESS` at which the UI has sealed payloads opened")
+	root.Flags().StringVar(&f.codec, "codec", "127.0.0.1:8234", "`ADDRESS` of the codec endpoint, which decrypts payloads for the UI")
 	root.Flags().StringVar(&f.operations, "operations", "127.0.0.1:9464", "`ADDRESS` of metrics and profiles")
 	root.Flags().BoolVar(&f.throttle, "throttle", false, "throttle clients on this machine too")
 	root.Flags().BoolVar(&f.cluster, "cluster", false,

@@ -16,7 +16,7 @@ func temporalCommand() *cobra.Command {
 	var data, address, ui string
 	var cluster bool
 	cmd := &cobra.Command{
-		Use: "temporal", Short: "Run Temporal and its UI alone, and print where as JSON", Args: cobra.NoArgs,
+		Use: "temporal", Short: "Run only Temporal and its UI, and print their addresses as JSON", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options := localtemporal.Options{Dir: data, FrontendAddress: address, UIAddress: ui, Namespace: client.DefaultNamespace}
 			if cluster {
@@ -43,7 +43,7 @@ func temporalCommand() *cobra.Command {
 	}
 	cmd.Flags().StringVar(&data, "data", ".narthex/temporal", "keep the data in `DIR`")
 	cmd.Flags().StringVar(&address, "temporal", "127.0.0.1:7233", "`ADDRESS` of Temporal")
-	cmd.Flags().StringVar(&ui, "ui", "127.0.0.1:8233", "`ADDRESS` of its UI; empty runs none")
+	cmd.Flags().StringVar(&ui, "ui", "127.0.0.1:8233", "`ADDRESS` of its UI; if it is empty, there is no UI")
 	cmd.Flags().BoolVar(&cluster, "cluster", false, "run each of its services as a process, on the PostgreSQL server of DATABASE_URL")
 	return cmd
 }

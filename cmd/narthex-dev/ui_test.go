@@ -41,10 +41,10 @@ func TestUIShowsAFailedSignup(t *testing.T) {
 		"sign up "+database,
 		"database and role: "+database,
 		"[x] create role and database "+database+" on 127.0.0.1:", "; undo: done",
-		"[ ] make the email lead to the church: failed; undo: done",
+		"[ ] index the email, so that it leads to the church: failed; undo: done",
 		"[ ] open the church")
 	b.shows(this+"/timeline",
-		"IndexAdminEmail • make the email lead to the church",
+		"IndexAdminEmail • index the email, so that it leads to the church",
 		"UnindexAdminEmail • undo: free the email",
 		"DeleteAdmin • undo: delete the admin from the registry",
 		"DeleteTenant • undo: delete the tenant from the registry",
@@ -58,7 +58,7 @@ func TestUIShowsAFailedSignup(t *testing.T) {
 		"DropDatabase Summary undo: drop database and role "+database,
 		"UnindexAdminEmail Summary undo: free the email",
 		"Activity Task Failed",
-		"IndexAdminEmail Summary make the email lead to the church")
+		"IndexAdminEmail Summary index the email, so that it leads to the church")
 }
 
 // failRegister signs a church up whose sixth step fails for good.

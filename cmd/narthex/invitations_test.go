@@ -164,7 +164,7 @@ func TestInvitationsThatCanNotBeReplayed(t *testing.T) {
 	}
 	first := i.listed("SignupOutcome = 'rolled_back'")
 	wantIn(t, wantPrinted(t, i.variables, "invitations", "show", i.tenantID), "failed IndexInvitedEmail (Database)",
-		"insert email index entry: PostgreSQL refused: a value breaks a rule (23514 on closed)", "DeleteInvitedAdmin completed")
+		"insert email index entry: PostgreSQL refused: a value violates a check (23514 on closed)", "DeleteInvitedAdmin completed")
 	status, output := narthex(t, i.variables, "invitations", "replay", i.tenantID)
 	if wantIn(t, output, i.tenantID+": rolled back: IndexInvitedEmail (Database)"); status != 1 {
 		t.Errorf("replay while the cause is there: status %d, want 1", status)

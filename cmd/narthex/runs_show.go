@@ -169,7 +169,7 @@ func became(status runs.Status) string {
 	case runs.Completed:
 		return "created, after " + took(status.StartedAt, status.ClosedAt)
 	case runs.Failed:
-		return "terminated, before it could undo what it had made: replay it"
+		return "terminated before it could be undone: replay it"
 	case runs.Running:
 		if status.FailedStep == "" {
 			return "still running"

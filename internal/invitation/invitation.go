@@ -14,13 +14,13 @@ const Workflow = "Invitation"
 
 // Steps are the steps of a co-admin's invitation, in order, each with its compensation.
 var Steps = []saga.Step{
-	{Do: "CreateInvitedAdmin", Doing: "enter the admin in the registry",
+	{Do: "CreateInvitedAdmin", Doing: "add the admin to the registry",
 		Undo: "DeleteInvitedAdmin", Undoing: "delete the admin from the registry"},
-	{Do: "IndexInvitedEmail", Doing: "make the email lead to the church",
+	{Do: "IndexInvitedEmail", Doing: "index the email, so that it leads to the church",
 		Undo: "UnindexInvitedEmail", Undoing: "free the email"},
 	{Do: "CreateInvitedTenantAdmin", Doing: "add the admin to {database}",
 		Undo: "DeleteInvitedTenantAdmin", Undoing: "delete the admin from {database}"},
-	{Do: "OfferInvitation", Doing: "make the token good"}, // the commit point
+	{Do: "OfferInvitation", Doing: "activate the invitation's token"}, // the commit point
 }
 
 // IsOffered is the activity that is asked before a rollback, which must not undo an offered invitation. It

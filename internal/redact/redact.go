@@ -40,7 +40,7 @@ func kindOf(err error) string {
 	case failed && errors.Is(err, syscall.ECONNREFUSED):
 		return "no connection to PostgreSQL: nothing listens at its address"
 	case failed && errors.As(err, &unknown):
-		return "no connection to PostgreSQL: the name of its host is unknown"
+		return "no connection to PostgreSQL: its host name is unknown"
 	case failed:
 		return "no connection to PostgreSQL"
 	case errors.Is(err, context.DeadlineExceeded):

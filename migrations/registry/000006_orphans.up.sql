@@ -1,7 +1,7 @@
--- The installation tells this Narthex's databases on a PostgreSQL server from those of another Narthex.
+-- The installation's id distinguishes this Narthex's databases on a PostgreSQL server from another Narthex's.
 ALTER TABLE key_checks ADD COLUMN installation text NOT NULL DEFAULT replace(gen_random_uuid()::text, '-', '');
 
--- What sweeps have found that belongs to no church and no signup: when it was first seen, and whether to keep it.
+-- The orphans that sweeps have found, which belong to no church and no signup: when each was first seen, and whether to keep it.
 CREATE TABLE orphans (
     kind          text NOT NULL,
     server        text NOT NULL, -- host:port; empty for orphans in the registry
@@ -17,5 +17,5 @@ CREATE TABLE orphans (
     CONSTRAINT orphans_kind_check CHECK (kind IN ('database', 'rows', 'entry', 'tenant'))
 );
 
--- Tells whether an invitation was ever offered.
+-- Says whether an invitation was ever offered.
 CREATE INDEX audit_log_admin_invited_idx ON audit_log (admin_id) WHERE event = 'admin_invited';

@@ -21,7 +21,7 @@ type word struct{ Address, Error string }
 func StartSelf(ctx context.Context, log *os.File, told any, arguments ...string) (p *Process, address string, err error) {
 	self, err := os.Executable()
 	if err != nil {
-		return nil, "", fmt.Errorf("this program's file is not known: %w", err)
+		return nil, "", fmt.Errorf("this program's own file cannot be found: %w", err)
 	}
 	cmd := exec.Command(self, arguments...)
 	stdin, err := cmd.StdinPipe()
@@ -56,7 +56,7 @@ func StartSelf(ctx context.Context, log *os.File, told any, arguments ...string)
 // converse tells a child what to do, and waits until the child says that it is ready.
 func converse(stdin io.Writer, stdout io.Reader, told any) (address string, err error) {
 	if err := json.NewEncoder(stdin).Encode(told); err != nil {
-		return "", fmt.Errorf("it ended before it was told what to do: %w", err)
+		return "", fmt.Errorf("it ended before it received its instructions: %w", err)
 	}
 	var answer word
 	if err := json.NewDecoder(stdout).Decode(&answer); err != nil {
@@ -73,7 +73,7 @@ func converse(stdin io.Writer, stdout io.Reader, told any) (address string, err 
 func Serve[T any](in io.Reader, out io.Writer, run func(told T, ready func(address string)) error) error {
 	var told T
 	if err := json.NewDecoder(in).Decode(&told); err != nil {
-		return errors.New("this command is for narthex-dev itself, which tells it what to do")
+		return errors.New("this command is internal: only narthex-dev runs it")
 	}
 	said := false
 	say := func(w word) {

@@ -44,11 +44,11 @@ func PrepareOwn(ctx context.Context, adminURL string, keys Keys) (Databases, err
 	}
 	statement := fmt.Sprintf(`%s ROLE %s LOGIN CREATEDB CREATEROLE NOSUPERUSER PASSWORD '%s'`, verb, serviceRole, keys[servicePassword])
 	if _, err := admin.Exec(ctx, statement); err != nil {
-		return Databases{}, fmt.Errorf("make role %s: %w", serviceRole, err)
+		return Databases{}, fmt.Errorf("create role %s: %w", serviceRole, err)
 	}
 	for _, statement := range append(hardening.Statements(serviceRole, "postgres", "template1"), hardening.Statistics(serviceRole)) {
 		if _, err := admin.Exec(ctx, statement); err != nil {
-			return Databases{}, fmt.Errorf("give role %s its rights, and close databases to tenants: %w", serviceRole, err)
+			return Databases{}, fmt.Errorf("grant role %s its rights, and close databases to tenants: %w", serviceRole, err)
 		}
 	}
 	service, err := url.Parse(adminURL)
@@ -84,7 +84,7 @@ func prepareRegistry(ctx context.Context, admin *pgx.Conn, adminURL string, serv
 	}
 	if !exists {
 		if _, err := admin.Exec(ctx, fmt.Sprintf(`CREATE DATABASE %s OWNER %s`, registryName, owner)); err != nil {
-			return Databases{}, fmt.Errorf("make registry database: %w", err)
+			return Databases{}, fmt.Errorf("create registry database: %w", err)
 		}
 	}
 	registry := service

@@ -129,7 +129,7 @@ func ownerOf(path string) (uint32, error) {
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || !info.IsDir() {
-		return 0, fmt.Errorf("%s is no folder", path)
+		return 0, fmt.Errorf("%s is not a folder", path)
 	}
 	return stat.Uid, nil
 }

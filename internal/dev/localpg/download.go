@@ -43,7 +43,7 @@ func download(ctx context.Context, dir string, major int, repository string) (Pr
 	}
 	programs := Programs{Dir: filepath.Join(target, "bin"), Major: major}
 	if majorOf(programs.Dir) != major {
-		return Programs{}, errors.New("the download does not run on this system")
+		return Programs{}, errors.New("the downloaded programs don't run on this system")
 	}
 	return programs, nil
 }

@@ -97,7 +97,7 @@ func (f folder) initialize(ctx context.Context, programs Programs, ephemeral boo
 		err = os.Rename(draft, f.data())
 	}
 	if err != nil {
-		return "", fmt.Errorf("PostgreSQL's data cannot be made in %s: %w", f.path, err)
+		return "", fmt.Errorf("PostgreSQL's data cannot be created in %s: %w", f.path, err)
 	}
 	return password, nil
 }

@@ -97,7 +97,7 @@ func chooseMembers(host string) (ports, error) {
 func registerNamespace(ctx context.Context, frontend, namespace string) error {
 	c, err := client.NewNamespaceClient(client.Options{HostPort: frontend, Logger: quiet{}})
 	if err != nil {
-		return fmt.Errorf("Temporal cannot be asked: %w", err)
+		return fmt.Errorf("Temporal does not answer: %w", err)
 	}
 	defer c.Close()
 	err = c.Register(

@@ -260,7 +260,7 @@ func (s *Server) awaitNamespace(ctx context.Context, namespace string) error {
 	defer cancel()
 	c, err := client.NewLazyClient(client.Options{HostPort: s.FrontendAddress, Namespace: namespace, Logger: quiet{}})
 	if err != nil {
-		return fmt.Errorf("Temporal cannot be asked: %w", err)
+		return fmt.Errorf("Temporal does not answer: %w", err)
 	}
 	defer c.Close()
 	for {

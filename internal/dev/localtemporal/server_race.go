@@ -15,7 +15,7 @@ type Server struct {
 	UIAddress       string
 }
 
-var errRace = errors.New("this race-instrumented build carries no Temporal server: build without -race")
+var errRace = errors.New("this race-instrumented build contains no Temporal server: build without -race")
 
 // Start only fails here.
 func Start(context.Context, Options) (*Server, error) { return nil, errRace }

@@ -39,8 +39,8 @@ func TestOperatorsReadWhatASignupDoes(t *testing.T) {
 		"rolled back": {
 			fault: teststack.FailsAfter, status: http.StatusInternalServerError,
 			checklist: []string{"- [x] create role and database {database} on {server}; undo: done\n",
-				"- [ ] enter in the registry where {database} is: **failed**; undo: done\n", "- [ ] open the church\n"},
-			summaries: []string{"enter in the registry where {database} is", "undo: drop database and role {database} on {server}\n",
+				"- [ ] record in the registry where {database} is: **failed**; undo: done\n", "- [ ] open the church\n"},
+			summaries: []string{"record in the registry where {database} is", "undo: drop database and role {database} on {server}\n",
 				"until this is reported as stuck\n"},
 			attributes: map[string]string{"SignupOutcome": "rolled_back", "SignupStep": "CreateTenant", "FailedStep": "CreateTenant"},
 		},

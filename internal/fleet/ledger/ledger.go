@@ -192,7 +192,7 @@ func arguments(in fleet.Input) (pgx.NamedArgs, error) {
 // Enter records a run's position. Idempotent.
 func (l *Ledger) Enter(ctx context.Context, at fleet.Progress) error {
 	if _, err := l.db.Exec(ctx, updateRun, at.RunID, at.Stage, at.State, at.Reason); err != nil {
-		return fmt.Errorf("enter fleet run: %w", err)
+		return fmt.Errorf("record fleet run: %w", err)
 	}
 	return nil
 }
@@ -278,7 +278,7 @@ func (l *Ledger) finish(ctx context.Context, c Claimed, o Outcome, args pgx.Name
 		args[name] = pgtype.Int4{Int32: int32(version), Valid: version > 0} //nolint:gosec // versions are small
 	}
 	if _, err := l.db.Exec(ctx, finish, args); err != nil {
-		return fmt.Errorf("enter church as %s: %w", args["state"], err)
+		return fmt.Errorf("record church as %s: %w", args["state"], err)
 	}
 	return nil
 }

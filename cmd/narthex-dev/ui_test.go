@@ -49,7 +49,7 @@ func TestUIShowsAFailedSignup(t *testing.T) {
 		"DeleteAdmin • undo: delete the admin from the registry",
 		"DeleteTenant • undo: delete the tenant from the registry",
 		"DeleteChurch • undo: delete the church from the registry",
-		"RevertDatabase • undo: take the tables out of "+database,
+		"RevertDatabase • undo: remove the tables from "+database,
 		"DropDatabase • undo: drop database and role "+database+" on 127.0.0.1:")
 	b.shows(this+"/history", // newest first
 		`"tenantId": "`+tenantID+`"`, // the input

@@ -164,7 +164,7 @@ func (w *worker) newWorker() sdkworker.Worker {
 	running := sdkworker.New(w.temporal, string(w.TaskQueue), sdkworker.Options{
 		WorkerStopTimeout: workerDrain,
 		DeploymentOptions: w.deployment.Options(),
-		OnFatalError:      func(err error) { w.fail(because("the worker cannot go on", err)) },
+		OnFatalError:      func(err error) { w.fail(because("the worker cannot continue", err)) },
 	})
 	(&workflows.Workflows{Server: w.servers[0].Name()}).Register(running)
 	running.RegisterActivity(&activities.Activities{

@@ -168,7 +168,7 @@ var changing = []struct {
 	placeholder string
 }{
 	{regexp.MustCompile(`\beyJ[\w.-]+…?`), "<token>"},
-	{regexp.MustCompile(`("refreshToken": ?)"[\w-]+…?"`), `$1"<token>"`},
+	{regexp.MustCompile(`("(?:refresh|invitation)Token": ?)"[\w-]+…?"`), `$1"<token>"`},
 	{regexp.MustCompile(`\b[\w-]{100,}|\b[\w-]{16}…`), "<signup id>"},
 	{regexp.MustCompile(`\b[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}\b`), "<uuid>"},
 	{regexp.MustCompile(`\bsignup-[0-9a-f]{32,}`), "signup-<hash>"},

@@ -88,7 +88,7 @@ func vacuumed(t *testing.T) (url string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Stop() })
-	db := connect(t, server.AdminURL())
+	db := testenv.OpenPool(t, server.AdminURL())
 	const leastAge = 100_000 // at which PostgreSQL lets a table be vacuumed so that nothing wraps around
 	for _, sql := range []string{
 		fmt.Sprintf(`

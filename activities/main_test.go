@@ -16,7 +16,6 @@ import (
 	"narthex/internal/dev/testenv"
 	"narthex/internal/fleet/ledger"
 	"narthex/internal/ids"
-	"narthex/internal/registry"
 	"narthex/internal/tenantserver"
 	"narthex/migrations"
 )
@@ -45,20 +44,12 @@ func setup(t *testing.T) *bundle {
 // setupOn is like setup, but the tenants' databases are on the caller's server.
 func setupOn(t *testing.T, serverURL string) *bundle {
 	t.Helper()
-	registryURL := testenv.NewDatabase(t)
-	if err := registry.Migrate(t.Context(), registryURL); err != nil {
-		t.Fatal(err)
-	}
+	keys := testenv.Keys(t)
+	reg, registryURL := testenv.NewRegistry(t, keys)
 	b := &bundle{
-		t: t, admin: connect(t, serverURL), registry: connect(t, registryURL),
+		t: t, admin: testenv.OpenPool(t, serverURL), registry: testenv.OpenPool(t, registryURL),
 		role: "service_" + ids.New(), installation: ids.New(),
 	}
-	keys := testenv.Keys(t)
-	reg, err := registry.Open(t.Context(), registryURL, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(reg.Close)
 	service, err := url.Parse(serverURL)
 	if err != nil {
 		t.Fatal(err)
@@ -77,16 +68,6 @@ func setupOn(t *testing.T, serverURL string) *bundle {
 	b.env = suite.NewTestActivityEnvironment()
 	b.env.RegisterActivity(b.do)
 	return b
-}
-
-func connect(t *testing.T, url string) *pgxpool.Pool {
-	t.Helper()
-	pool, err := pgxpool.New(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
 }
 
 // exec runs a statement on the server.

@@ -50,13 +50,9 @@ type benchChurch struct {
 }
 
 func newBench(b *testing.B, connections int) *bench {
-	registryURL := testenv.NewDatabase(b)
 	w := &bench{B: b, keys: testenv.Keys(b)}
-	w.must(registry.Migrate(b.Context(), registryURL))
+	w.registry, _ = testenv.NewRegistry(b, w.keys)
 	var err error
-	w.registry, err = registry.Open(b.Context(), registryURL, w.keys)
-	w.must(err)
-	b.Cleanup(w.registry.Close)
 	w.server, err = tenantserver.Open(b.Context(), testenv.PostgresURL(b), ids.New(), migrations.Tenant)
 	w.must(err)
 	b.Cleanup(w.server.Close)

@@ -128,12 +128,7 @@ func TestTablesFollowTheRules(t *testing.T) {
 
 func open(t *testing.T) *pgx.Conn {
 	t.Helper()
-	db, err := pgx.Connect(t.Context(), testenv.NewDatabase(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { db.Close(context.Background()) })
-	return db
+	return testenv.Connect(t, testenv.NewDatabase(t))
 }
 
 type move = func(context.Context, *pgx.ConnConfig, fs.FS, schema.AfterConnect) error

@@ -100,7 +100,7 @@ func (f *testFleet) urlOf(database string) string {
 
 func (f *testFleet) exec(database, sql string) {
 	f.t.Helper()
-	if _, err := connect(f.t, f.urlOf(database)).Exec(f.t.Context(), sql); err != nil {
+	if _, err := testenv.Connect(f.t, f.urlOf(database)).Exec(f.t.Context(), sql); err != nil {
 		f.t.Fatalf("%s: %v", sql, err)
 	}
 }
@@ -181,7 +181,7 @@ func foundChurch(ctx context.Context, reg *registry.Registry, server *tenantserv
 // wantVersions checks each church's schema version, in its database and in the registry.
 func (f *testFleet) wantVersions(when string, want map[string]int) {
 	f.t.Helper()
-	reg := connect(f.t, f.urlOf("registry"))
+	reg := testenv.Connect(f.t, f.urlOf("registry"))
 	for id, version := range want {
 		var recorded, there int
 		if err := reg.QueryRow(f.t.Context(), `SELECT schema_version FROM tenants WHERE id = $1`, id).Scan(&recorded); err != nil {
@@ -397,7 +397,7 @@ func TestAFleetIsMigratedWhileInUse(t *testing.T) {
 // lock locks a church's table until it is released, so that it can't be changed.
 func (f *testFleet) lock(id string) (release func()) {
 	f.t.Helper()
-	tx, err := connect(f.t, f.urlOf("tenant_"+id)).Begin(f.t.Context())
+	tx, err := testenv.Connect(f.t, f.urlOf("tenant_"+id)).Begin(f.t.Context())
 	if err == nil {
 		_, err = tx.Exec(f.t.Context(), `SELECT FROM branches`)
 	}
@@ -453,7 +453,7 @@ func (f *testFleet) killWorker(worker *testenv.Run) {
 // takeBack undoes a run, and checks that exactly its churches have their old version.
 func (f *testFleet) takeBack(run string, want map[string]int) {
 	f.t.Helper()
-	reg := connect(f.t, f.urlOf("registry"))
+	reg := testenv.Connect(f.t, f.urlOf("registry"))
 	rows, _ := reg.Query(f.t.Context(), `SELECT tenant_id FROM fleet_changes WHERE run_id = $1 AND state = 'changed'`, run)
 	changed, err := pgx.CollectRows(rows, pgx.RowTo[string])
 	if err != nil {

@@ -178,6 +178,12 @@ func variable(environment []string, name string) string {
 	return environment[slices.IndexFunc(environment, func(v string) bool { return strings.HasPrefix(v, name+"=") })]
 }
 
+// connectToRegistry connects to the registry in these variables.
+func connectToRegistry(t *testing.T, variables []string) *pgx.Conn {
+	t.Helper()
+	return testenv.Connect(t, strings.TrimPrefix(variable(variables, "REGISTRY_URL"), "REGISTRY_URL="))
+}
+
 // The test's server has PostgreSQL's defaults, and Narthex is its superuser. Migrate points out both.
 func TestMigrateSaysWhatASuperuserMustStillDo(t *testing.T) {
 	t.Parallel()
@@ -279,12 +285,7 @@ func sharedTemporal(t *testing.T) string {
 // wantOnlyActiveTenants checks that every tenant in the registry is open for requests.
 func wantOnlyActiveTenants(t *testing.T, variables []string) {
 	t.Helper()
-	i := slices.IndexFunc(variables, func(v string) bool { return strings.HasPrefix(v, "REGISTRY_URL=") })
-	conn, err := pgx.Connect(t.Context(), strings.TrimPrefix(variables[i], "REGISTRY_URL="))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer conn.Close(t.Context())
+	conn := connectToRegistry(t, variables)
 	var halves int
 	if err := conn.QueryRow(t.Context(), `SELECT count(*) FROM tenants WHERE status <> 'active'`).Scan(&halves); err != nil || halves != 0 {
 		t.Errorf("%d tenants are not active (%v), want 0", halves, err)

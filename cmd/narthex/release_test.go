@@ -15,7 +15,7 @@ func newReleases(t *testing.T) *operated {
 	t.Helper()
 	o := &operated{t: t, variables: append(environment(t, sharedTemporal(t)), "SIGNUP_WAIT=2m")}
 	wantPrinted(t, o.variables, "migrate")
-	o.registry = connect(t, strings.TrimPrefix(variable(o.variables, "REGISTRY_URL"), "REGISTRY_URL="))
+	o.registry = connectToRegistry(t, o.variables)
 	o.api = testenv.Start(t, o.variables, "narthex", "api")
 	o.url = ready(o.api)
 	return o

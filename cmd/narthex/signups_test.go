@@ -34,7 +34,7 @@ type operated struct {
 // newOperated starts a service with these variables in addition to those that it needs.
 func newOperated(t *testing.T, more ...string) *operated {
 	t.Helper()
-	o := &operated{t: t, role: "service_" + ids.New(), server: connect(t, testenv.PostgresURL(t))}
+	o := &operated{t: t, role: "service_" + ids.New(), server: testenv.Connect(t, testenv.PostgresURL(t))}
 	o.exec(`CREATE ROLE ` + o.role + ` LOGIN CREATEROLE PASSWORD 'service'`)
 	server, err := url.Parse(testenv.PostgresURL(t))
 	if err != nil {
@@ -44,19 +44,9 @@ func newOperated(t *testing.T, more ...string) *operated {
 	o.variables = append(environment(t, sharedTemporal(t)), "SIGNUP_WAIT=1m", "TENANT_SERVER_URL="+server.String())
 	o.variables = append(o.variables, more...)
 	wantPrinted(t, o.variables, "migrate")
-	o.registry = connect(t, strings.TrimPrefix(variable(o.variables, "REGISTRY_URL"), "REGISTRY_URL="))
+	o.registry = connectToRegistry(t, o.variables)
 	o.url = ready(testenv.Start(t, o.variables, "narthex", "serve"))
 	return o
-}
-
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
 }
 
 func (o *operated) exec(sql string) {
@@ -227,7 +217,7 @@ func (o *operated) held() (release func()) {
 // hold blocks writes to a table of the registry until it is released.
 func (o *operated) hold(table string) (release func()) {
 	o.t.Helper()
-	lock := connect(o.t, o.registry.Config().ConnString())
+	lock := testenv.Connect(o.t, o.registry.Config().ConnString())
 	tx, err := lock.Begin(o.t.Context())
 	if err == nil {
 		_, err = tx.Exec(o.t.Context(), `LOCK TABLE `+table+` IN EXCLUSIVE MODE`)

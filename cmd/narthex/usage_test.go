@@ -142,7 +142,7 @@ func TestTimesAreUTCWhereverTheProcessRuns(t *testing.T) {
 	t.Parallel()
 	variables := append(environment(t, "127.0.0.1:1"), "TZ=Pacific/Auckland")
 	wantPrinted(t, variables, "migrate")
-	conn := connect(t, strings.TrimPrefix(variable(variables, "REGISTRY_URL"), "REGISTRY_URL="))
+	conn := connectToRegistry(t, variables)
 	if _, err := conn.Exec(t.Context(), `INSERT INTO orphans (kind, server, id, tenant_id, signup_id, first_seen_at)
 		VALUES ('tenant', '', '01m89x7m6zry4hep2a3rj5z1b8', '01m89x7m6zry4hep2a3rj5z1b8', '', '2026-11-26 09:00+00')`); err != nil {
 		t.Fatal(err)

@@ -1,7 +1,6 @@
 package catalog_test
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"strings"
@@ -225,12 +224,7 @@ func connect(t *testing.T) *pgx.Conn {
 		t.Fatal(err)
 	}
 	maps.Copy(config.RuntimeParams, catalog.Settings)
-	conn, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
+	return testenv.ConnectWith(t, config)
 }
 
 func read(t *testing.T, conn *pgx.Conn, known string) catalog.Catalog {

@@ -15,7 +15,6 @@ import (
 	"narthex/internal/idempotency"
 	"narthex/internal/ids"
 	"narthex/internal/postgres"
-	"narthex/internal/registry"
 	"narthex/internal/signup"
 )
 
@@ -24,16 +23,9 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // newStore opens a store in the test's own registry database.
 func newStore(t *testing.T) (*idempotency.Store, *postgres.Pool) {
 	t.Helper()
-	url, keys := testenv.NewDatabase(t), testenv.Keys(t)
-	if err := registry.Migrate(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
-	reg, err := registry.Open(t.Context(), url, keys)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(reg.Close)
-	return idempotency.New(reg.Pool(), keys), reg.Pool()
+	keys := testenv.Keys(t)
+	registry, _ := testenv.NewRegistry(t, keys)
+	return idempotency.New(registry.Pool(), keys), registry.Pool()
 }
 
 func wanted(i byte) signup.Reservation {

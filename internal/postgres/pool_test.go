@@ -55,10 +55,7 @@ func newWorldAt(t *testing.T, at string) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.pool.Close)
-	if w.admin, err = pgxpool.New(context.Background(), at); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.admin.Close)
+	w.admin = testenv.OpenPool(t, at)
 	w.exec(`CREATE TABLE notes (id text, body text)`)
 	return w
 }
@@ -353,11 +350,7 @@ func startWritable(t *testing.T) (*url.URL, *pgx.Conn) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Stop() })
-	conn, err := pgx.Connect(t.Context(), server.AdminURL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
+	conn := testenv.Connect(t, server.AdminURL())
 	const prepare = `ALTER ROLE postgres PASSWORD 'failover'; CREATE TABLE notes (id text, body text)`
 	if _, err := conn.Exec(t.Context(), prepare); err != nil {
 		t.Fatal(err)

@@ -18,21 +18,8 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 
 func open(t testing.TB) (*registry.Registry, *pgxpool.Pool) {
 	t.Helper()
-	url := testenv.NewDatabase(t)
-	if err := registry.Migrate(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
-	pool, err := pgxpool.New(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	r, err := registry.Open(t.Context(), url, testenv.Keys(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(r.Close)
-	return r, pool
+	r, url := testenv.NewRegistry(t, testenv.Keys(t))
+	return r, testenv.OpenPool(t, url)
 }
 
 func newOwner() registry.Owner { return registry.Owner{RunID: ids.New(), TenantID: ids.New()} }
@@ -93,15 +80,8 @@ func TestReadyAsksForTheSchema(t *testing.T) {
 // Each new connection leads to a server that accepts writes, or is refused.
 func TestTargetSessionAttrsAreHonoured(t *testing.T) {
 	t.Parallel()
-	url := testenv.NewDatabase(t)
-	if err := registry.Migrate(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
-	pool, err := pgxpool.New(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer pool.Close()
+	_, url := testenv.NewRegistry(t, testenv.Keys(t))
+	pool := testenv.OpenPool(t, url)
 	r, err := registry.Open(t.Context(), url+"&target_session_attrs=read-write", testenv.Keys(t))
 	if err != nil {
 		t.Fatal(err)

@@ -24,12 +24,7 @@ var files = fstest.MapFS{
 
 func open(t *testing.T) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), testenv.NewDatabase(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
+	return testenv.Connect(t, testenv.NewDatabase(t))
 }
 
 func TestConcurrentUpsMigrateOnce(t *testing.T) {

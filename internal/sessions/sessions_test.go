@@ -20,15 +20,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // open opens a store in the test's own registry database.
 func open(t testing.TB) (*sessions.Store, *postgres.Pool) {
 	t.Helper()
-	url := testenv.NewDatabase(t)
-	if err := registry.Migrate(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
-	reg, err := registry.Open(t.Context(), url, testenv.Keys(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(reg.Close)
+	reg, _ := testenv.NewRegistry(t, testenv.Keys(t))
 	return sessions.New(reg.Pool()), reg.Pool()
 }
 

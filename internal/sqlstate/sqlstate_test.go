@@ -20,11 +20,7 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // PostgreSQL itself raises these.
 func TestWordsForPostgreSQLsErrors(t *testing.T) {
 	t.Parallel()
-	super, err := pgx.Connect(t.Context(), testenv.NewDatabase(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { super.Close(context.Background()) })
+	super := testenv.Connect(t, testenv.NewDatabase(t))
 	role := "sqlstate_" + ids.New()
 	for _, sql := range []string{
 		`CREATE ROLE ` + role,

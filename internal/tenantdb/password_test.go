@@ -23,7 +23,7 @@ func newPasswords(t *testing.T, inRegistry, inChurch string) *passwords {
 	t.Helper()
 	p := &passwords{world: newWorld(t), adminID: ids.New()}
 	databaseURL := testenv.NewDatabase(t)
-	p.church = openPool(t, databaseURL)
+	p.church = testenv.OpenPool(t, databaseURL)
 	p.exec(p.church, `CREATE TABLE admins (id text PRIMARY KEY, password_hash text NOT NULL, updated_at timestamptz)`)
 	p.exec(p.church, `INSERT INTO admins VALUES ($1, $2)`, p.adminID, inChurch)
 	tenantID := p.enter(databaseURL)

@@ -35,27 +35,9 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
-	registryURL := testenv.NewDatabase(t)
-	if err := registry.Migrate(t.Context(), registryURL); err != nil {
-		t.Fatal(err)
-	}
-	w := &world{t: t, admin: openPool(t, testenv.PostgresURL(t)), pool: openPool(t, registryURL), keys: testenv.Keys(t)}
-	var err error
-	if w.registry, err = registry.Open(t.Context(), registryURL, w.keys); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(w.registry.Close)
-	return w
-}
-
-func openPool(t testing.TB, url string) *pgxpool.Pool {
-	t.Helper()
-	pool, err := pgxpool.New(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
+	keys := testenv.Keys(t)
+	r, url := testenv.NewRegistry(t, keys)
+	return &world{t: t, admin: testenv.OpenPool(t, testenv.PostgresURL(t)), pool: testenv.OpenPool(t, url), registry: r, keys: keys}
 }
 
 func (w *world) router(connections int) *tenantdb.Router {

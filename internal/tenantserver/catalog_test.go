@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/sqlstate"
 	"narthex/internal/tenantserver"
 )
@@ -179,11 +180,7 @@ func TestADatabaseThatCannotBeCompared(t *testing.T) {
 	exec(t, h.admin, `ALTER DATABASE `+closed.Name()+` OWNER TO postgres`)
 	config := h.admin.Config().Copy()
 	config.Database = locked.Name()
-	holder, err := pgx.ConnectConfig(t.Context(), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer holder.Close(context.Background())
+	holder := testenv.ConnectWith(t, config)
 	exec(t, holder, `CREATE VIEW names AS SELECT name FROM branches; BEGIN; LOCK TABLE branches`)
 	for d, want := range map[tenantserver.Database]string{closed: "42501", locked: "55P03", gone: "3D000"} {
 		if _, err := c.Compare(t.Context(), d.Name()); sqlstate.Of(err) != want {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/dev/testenv"
 	"narthex/internal/schema"
 	"narthex/internal/sqlstate"
 	"narthex/internal/tenantserver"
@@ -61,10 +62,7 @@ func newUpgrader(t *testing.T) *upgrader {
 	u.there = tenantserver.Change{From: newest - 1, To: newest}
 	config := u.admin.Config().Copy()
 	config.Database = u.d.Name()
-	if u.conn, err = pgx.ConnectConfig(t.Context(), config); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { u.conn.Close(context.Background()) })
+	u.conn = testenv.ConnectWith(t, config)
 	return u
 }
 

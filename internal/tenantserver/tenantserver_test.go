@@ -31,11 +31,7 @@ type host struct {
 func newHost(t testing.TB) *host {
 	t.Helper()
 	adminURL := testenv.PostgresURL(t)
-	admin, err := pgx.Connect(t.Context(), adminURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { admin.Close(context.Background()) })
+	admin := testenv.Connect(t, adminURL)
 	h := &host{t: t, role: "service_" + ids.New(), admin: admin}
 	exec(t, admin, fmt.Sprintf(`CREATE ROLE %s LOGIN CREATEDB CREATEROLE PASSWORD 'service'`, h.role))
 	service, err := url.Parse(adminURL)

@@ -8,7 +8,6 @@ import (
 
 	"narthex/internal/dev/testenv"
 	"narthex/internal/postgres"
-	"narthex/internal/registry"
 	"narthex/internal/throttle"
 )
 
@@ -17,16 +16,8 @@ func TestMain(m *testing.M) { testenv.Main(m) }
 // openPool opens the test's own registry database.
 func openPool(t *testing.T) *postgres.Pool {
 	t.Helper()
-	url := testenv.NewDatabase(t)
-	if err := registry.Migrate(t.Context(), url); err != nil {
-		t.Fatal(err)
-	}
-	reg, err := registry.Open(t.Context(), url, testenv.Keys(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(reg.Close)
-	return reg.Pool()
+	registry, _ := testenv.NewRegistry(t, testenv.Keys(t))
+	return registry.Pool()
 }
 
 func TestThrottleIsALeakyBucket(t *testing.T) {

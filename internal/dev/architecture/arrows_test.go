@@ -89,7 +89,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"dev/localpg dev/localtemporal dev/testenv", "dev/children", "A server dies with the process that started it."},
 	{"dev/devstack", "registry config secrets hardening", "A new stack has keys, a registry and hardened databases."},
 	{"dev/devstack", "postgres", "A stack that moves tells the registry its server's new name."},
-	{"dev/testenv", "dev/localpg dev/program secrets tokens", "Tests get a server, programs and keys."},
+	{"dev/testenv", "dev/localpg dev/program registry secrets tokens", "Tests get a server, a registry, programs and keys."},
 	{"dev/teststack", "httpapi httpapi/services workflows activities", "Tests of the whole system run all layers in their process."},
 	{"dev/teststack", "registry sessions idempotency throttle tenantdb tenantserver migrations", "It wires the layers as a process does."},
 	{"dev/teststack", "config secrets tokens password codec telemetry", "It has settings, keys and metrics."},

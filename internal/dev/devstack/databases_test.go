@@ -38,16 +38,6 @@ func prepared(t *testing.T) devstack.Databases {
 	return databases
 }
 
-func connect(t *testing.T, url string) *pgx.Conn {
-	t.Helper()
-	conn, err := pgx.Connect(t.Context(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
-	return conn
-}
-
 // insufficientPrivilege is PostgreSQL's SQLSTATE for what a role may not do.
 const insufficientPrivilege = "42501"
 
@@ -87,7 +77,7 @@ func TestATenantsRoleReachesOnlyItsOwnDatabase(t *testing.T) {
 	own, name := makeTenant(t, server)
 	_, other := makeTenant(t, server)
 	wantNoOtherDatabase(t, own, name, other)
-	wantNoOtherRights(t, connect(t, own), name, other)
+	wantNoOtherRights(t, testenv.Connect(t, own), name, other)
 }
 
 func wantNoOtherDatabase(t *testing.T, own, name, other string) {
@@ -151,23 +141,23 @@ func TestTheServicesRoleIsNoSuperuserAndItsServerIsClosed(t *testing.T) {
 	databases := prepared(t)
 	var super bool
 	const selectSuper = `SELECT rolsuper FROM pg_roles WHERE rolname = current_user`
-	err := connect(t, databases.RegistryURL).QueryRow(t.Context(), selectSuper).Scan(&super)
+	err := testenv.Connect(t, databases.RegistryURL).QueryRow(t.Context(), selectSuper).Scan(&super)
 	if err != nil || super {
 		t.Errorf("Narthex works as a superuser: %t (%v), want false", super, err)
 	}
 	for _, url := range []string{databases.RegistryURL, databases.TenantServerURL} {
-		if missing, err := hardening.Missing(t.Context(), connect(t, url), true); err != nil || len(missing) > 0 {
+		if missing, err := hardening.Missing(t.Context(), testenv.Connect(t, url), true); err != nil || len(missing) > 0 {
 			t.Errorf("missing: %q (%v), want nothing", missing, err)
 		}
 	}
-	admin := connect(t, databases.AdminURL)
+	admin := testenv.Connect(t, databases.AdminURL)
 	for _, sql := range []string{`GRANT CONNECT ON DATABASE postgres TO PUBLIC`, `ALTER ROLE narthex NOCREATEDB`,
 		`REVOKE pg_read_all_stats FROM narthex`} {
 		if _, err := admin.Exec(t.Context(), sql); err != nil {
 			t.Fatal(err)
 		}
 	}
-	missing, err := hardening.Missing(t.Context(), connect(t, databases.TenantServerURL), true)
+	missing, err := hardening.Missing(t.Context(), testenv.Connect(t, databases.TenantServerURL), true)
 	want := []string{
 		`ALTER ROLE narthex CREATEDB CREATEROLE;`,
 		`GRANT pg_read_all_stats TO narthex;`,
@@ -182,7 +172,7 @@ func TestTheServicesRoleIsNoSuperuserAndItsServerIsClosed(t *testing.T) {
 			t.Fatalf("%s: %v", sql, err)
 		}
 	}
-	if missing, err := hardening.Missing(t.Context(), connect(t, databases.TenantServerURL), true); err != nil || len(missing) > 0 {
+	if missing, err := hardening.Missing(t.Context(), testenv.Connect(t, databases.TenantServerURL), true); err != nil || len(missing) > 0 {
 		t.Errorf("after these statements: %q (%v), want nothing", missing, err)
 	}
 }

@@ -47,7 +47,7 @@ func TestRelocate(t *testing.T) {
 	}
 	var host string
 	var port int
-	err = connect(t, registryURL).QueryRow(ctx, `SELECT database_host, database_port FROM tenants`).Scan(&host, &port)
+	err = testenv.Connect(t, registryURL).QueryRow(ctx, `SELECT database_host, database_port FROM tenants`).Scan(&host, &port)
 	if err != nil || host != "::1" || port != 54329 {
 		t.Errorf("it is recorded at %s, port %d (%v), want ::1, 54329", host, port, err)
 	}

@@ -1,7 +1,6 @@
 package migrationcheck_test
 
 import (
-	"context"
 	"slices"
 	"strings"
 	"testing"
@@ -75,11 +74,7 @@ func mayRead(e example) bool {
 // prepare makes a database with the schema before the examples.
 func prepare(t *testing.T) *pgx.Conn {
 	t.Helper()
-	conn, err := pgx.Connect(t.Context(), testenv.NewDatabase(t))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { conn.Close(context.Background()) })
+	conn := testenv.Connect(t, testenv.NewDatabase(t))
 	exec(t, conn, first)
 	exec(t, conn, rows)
 	return conn

@@ -77,7 +77,7 @@ func filled(s *teststack.Stack) (c teststack.Church, ids map[string]string) {
 func snapshot(c teststack.Church, tenantID string) string {
 	c.T.Helper()
 	var rows, registered string
-	db := teststack.OpenPool(c.T, c.Tenant(tenantID).Config().ConnString())
+	db := testenv.OpenPool(c.T, c.Tenant(tenantID).Config().ConnString())
 	rows = teststack.TablesOf(c.T, db)
 	teststack.Row(c.T, c.Registry, `
 		SELECT string_agg(r, ' ' ORDER BY r) FROM (

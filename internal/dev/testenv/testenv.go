@@ -4,15 +4,11 @@ package testenv
 
 import (
 	"context"
-	"crypto/rand"
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 	"sync"
 	"testing"
-
-	"github.com/jackc/pgx/v5"
 
 	"narthex/internal/dev/localpg"
 )
@@ -97,28 +93,4 @@ var postgres = &shared{start: func(dir string) (string, func() error, error) {
 func PostgresURL(t testing.TB) string {
 	t.Helper()
 	return postgres.get(t)
-}
-
-// NewDatabase creates an empty database on the process's server and returns its superuser's URL. It is
-// dropped when the test ends.
-func NewDatabase(t testing.TB) string {
-	t.Helper()
-	admin := PostgresURL(t)
-	name := "test_" + strings.ToLower(rand.Text())
-	execute(t, admin, "CREATE DATABASE "+name)
-	t.Cleanup(func() { execute(t, admin, "DROP DATABASE "+name+" WITH (FORCE)") })
-	return strings.Replace(admin, "/postgres?", "/"+name+"?", 1)
-}
-
-func execute(t testing.TB, url, sql string) {
-	t.Helper()
-	ctx := context.Background()
-	conn, err := pgx.Connect(ctx, url)
-	if err != nil {
-		t.Fatalf("connect to the test's PostgreSQL: %v", err)
-	}
-	defer conn.Close(ctx)
-	if _, err := conn.Exec(ctx, sql); err != nil {
-		t.Fatalf("%s: %v", sql, err)
-	}
 }

@@ -169,7 +169,7 @@ func WorkAlone(t *testing.T, prepare func(*Stack)) {
 		Keys: parseKeys(t, settings.Seal, settings.Index), RegistryURL: settings.Registry, serviceURL: settings.Service, Queue: settings.Queue, schema: nextSchema,
 	}
 	s.Watch = s.StartWatch()
-	s.Registry = OpenPool(t, s.RegistryURL)
+	s.Registry = testenv.OpenPool(t, s.RegistryURL)
 	s.Temporal = DialAt(t, settings.Temporal, s.Logger(), s.Keys, s.Watch)
 	prepare(s)
 	s.work(s.Temporal)

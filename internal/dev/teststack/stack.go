@@ -147,17 +147,17 @@ func prepare(t *testing.T, serverURL string, keys *secrets.Keys) *Stack {
 	s.Watch = s.StartWatch()
 
 	home := testenv.PostgresURL(t)
-	s.Server = OpenPool(t, home)
+	s.Server = testenv.OpenPool(t, home)
 	s.RegistryURL, s.serviceURL = s.makeService(home)
 	s.dropDatabasesLater()
 	if serverURL != home {
-		s.Server = OpenPool(t, serverURL)
+		s.Server = testenv.OpenPool(t, serverURL)
 		_, s.serviceURL = s.makeService(serverURL)
 	}
 	if err := registry.Migrate(ctx, s.RegistryURL); err != nil {
 		t.Fatalf("migrate the registry: %v", err)
 	}
-	s.Registry = OpenPool(t, s.RegistryURL)
+	s.Registry = testenv.OpenPool(t, s.RegistryURL)
 	if err := s.OpenRegistry().CheckKeys(ctx); err != nil {
 		t.Fatal(err)
 	}
@@ -329,17 +329,6 @@ func (s *Stack) Exec(sql string) {
 	if _, err := s.Server.Exec(s.T.Context(), sql); err != nil {
 		s.T.Fatalf("%s: %v", sql, err)
 	}
-}
-
-// OpenPool connects to a database until the test ends.
-func OpenPool(t *testing.T, url string) *pgxpool.Pool {
-	t.Helper()
-	pool, err := pgxpool.New(context.Background(), url)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
 }
 
 func dial(t *testing.T, logger *slog.Logger, keys *secrets.Keys, watch *telemetry.Telemetry) client.Client {

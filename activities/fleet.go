@@ -58,7 +58,7 @@ func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Ta
 // checkVersion refuses a run to another release's schema.
 func checkVersion(server *tenantserver.Server, in fleet.Input) error {
 	if has := server.SchemaVersion(); in.Version != has {
-		return refuse(fmt.Sprintf("the run is to version %d, and the worker's release has %d", in.Version, has))
+		return refuse(fmt.Sprintf("the run's target is version %d, but the worker's release has %d", in.Version, has))
 	}
 	return nil
 }

@@ -69,7 +69,7 @@ func (p *pace) look(ctx context.Context) {
 		return
 	}
 	if err := p.do.Ledger.Say(ctx, p.slice.RunID, reason); err != nil {
-		activity.GetLogger(ctx).Warn("The ledger did not hear why the run is slow", "error", redact.Error(err))
+		activity.GetLogger(ctx).Warn("The ledger could not record why the run is slow", "error", redact.Error(err))
 	}
 }
 
@@ -88,7 +88,7 @@ func (p *pace) adjust(suffers string, least int) {
 	case suffers != "":
 		p.reason = "slowed: " + suffers
 	case p.held > 0:
-		p.reason = "slowed: the server recovers"
+		p.reason = "slowed: the server is recovering"
 	default:
 		p.reason = ""
 	}
@@ -103,7 +103,7 @@ func (p *pace) strain(ctx context.Context) (words string, least int) {
 	}
 	h, err := p.server.Health(ctx, tenantserver.Database{TenantID: canary.TenantID, SignupID: canary.SignupID})
 	if err != nil {
-		return "it can't be asked how it is: " + redact.Error(err), 0
+		return "its health can't be checked: " + redact.Error(err), 0
 	}
 	words = exceeded(h, p.slice.Bounds)
 	if h.Vacuums <= p.slice.MaxVacuums {

@@ -12,7 +12,7 @@ import (
 	"narthex/internal/fleet"
 )
 
-// While a standby lags, no church is changed, and the ledger says why. When it has caught up, the run goes on.
+// While a standby lags, no church is changed, and the ledger says why. When it has caught up, the run continues.
 func TestARunWaitsForTheServer(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 4)
@@ -63,7 +63,7 @@ func TestARunGoesOnBesideAVacuumThatPreventsWraparound(t *testing.T) {
 		want          fleet.Result
 	}{
 		{0, 0, fleet.Result{Tally: fleet.Tally{Waiting: 1, Changed: 3}, Held: 3, Reason: "slowed: 1 autovacuum prevents wraparound"}},
-		{fleet.LastWave, 1, fleet.Result{Tally: fleet.Tally{Changed: 4}, Held: 2, Reason: "slowed: the server recovers"}},
+		{fleet.LastWave, 1, fleet.Result{Tally: fleet.Tally{Changed: 4}, Held: 2, Reason: "slowed: the server is recovering"}},
 	} {
 		slice.Wave, slice.MaxVacuums = c.wave, c.vacuums
 		value, err := f.env.ExecuteActivity(f.do.ChangeChurches, slice)

@@ -116,5 +116,5 @@ func (a *Activities) OfferInvitation(ctx context.Context, in invitation.StepInpu
 // IsInvitationOffered reports whether this invitation has made its token valid. If not, it never will.
 func (a *Activities) IsInvitationOffered(ctx context.Context, in invitation.StepInput) (bool, error) {
 	err := a.Registry.Tombstone(ctx, invitationOwner(in))
-	return errors.Is(err, registry.ErrCommitted), undo("look whether the invitation was offered", err)
+	return errors.Is(err, registry.ErrCommitted), undo("check whether the invitation was offered", err)
 }

@@ -49,5 +49,5 @@ func (a *Activities) ActivateTenant(ctx context.Context, in signup.StepInput) er
 // steps make nothing from then on.
 func (a *Activities) IsTenantOpen(ctx context.Context, in signup.StepInput) (bool, error) {
 	err := a.Registry.Tombstone(ctx, owner(in))
-	return errors.Is(err, registry.ErrCommitted), undo("look whether the church is open", err)
+	return errors.Is(err, registry.ErrCommitted), undo("check whether the church is open", err)
 }

@@ -32,7 +32,7 @@ type problem struct {
 
 	retryAfter   int    // in seconds; 0 sends no Retry-After
 	authenticate string // WWW-Authenticate
-	cause        error  // for the log alone
+	cause        error  // only for the log
 }
 
 // FieldError says what is wrong with one field of a request's body, or of a row of it.

@@ -43,8 +43,8 @@ func (r *registerRequest) normalise() (wrong Fields) {
 	return wrong
 }
 
-// register signs a church up. It starts the signup and waits for it for a while. The signup goes on
-// whatever happens to this request.
+// register signs a church up. It starts the signup and waits for it for a while. The signup continues whatever happens to
+// this request.
 func (a *api) register(c *gin.Context) error {
 	var request registerRequest
 	if err := Decode(c, &request); err != nil {

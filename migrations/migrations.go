@@ -1,5 +1,5 @@
 // Package migrations holds the schemas of the registry and of a tenant's database as golang-migrate
-// migrations. It is files alone: internal/schema applies them.
+// migrations. It contains only the files: internal/schema applies them.
 package migrations
 
 import (
@@ -27,7 +27,7 @@ func folder(name string) fs.FS {
 }
 
 // TenantOldest is the oldest tenant schema that this release's code works with: the newest or the one before, because
-// churches are brought forward while the release serves them.
+// churches are migrated while the release serves them.
 const TenantOldest = 1
 
 // TenantVersion returns the version of the newest tenant schema.

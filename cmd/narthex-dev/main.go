@@ -51,7 +51,7 @@ func newCommand() *cobra.Command {
 	root.Flags().StringVar(&f.operations, "operations", "127.0.0.1:9464", "`ADDRESS` of metrics and profiles")
 	root.Flags().BoolVar(&f.throttle, "throttle", false, "throttle clients on this machine too")
 	root.Flags().BoolVar(&f.cluster, "cluster", false,
-		"run Temporal's services, two APIs and two workers as processes of their own, all on PostgreSQL")
+		"run Temporal's services, two APIs and two workers as separate processes, all on PostgreSQL")
 	root.AddCommand(temporalCommand(), temporalServiceCommand(), narthexServiceCommand())
 	return root
 }

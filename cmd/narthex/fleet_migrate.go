@@ -225,7 +225,7 @@ func startFailure(ctx context.Context, server string, err error) error {
 	return inOneSentence(ctx, "the run could not be started", err)
 }
 
-// agree asks for confirmation on a terminal. Without a terminal, nobody can be asked.
+// agree asks for confirmation on a terminal, and fails without one.
 func (l *launch) agree(cmd *cobra.Command, question string) error {
 	if l.yes {
 		return nil

@@ -366,8 +366,8 @@ func TestAFleetIsMigratedWhileInUse(t *testing.T) {
 
 	newest := migrations.TenantVersion() + 1
 	f.command(0, fmt.Sprintf("%d churches are behind schema version %d", fleetSize+len(people), newest), "status")
-	f.command(1, "nobody can be asked", "migrate")
-	f.command(1, "the run was refused: the run is to version 2, and the worker's release has 1", "migrate", "--yes")
+	f.command(1, "use --yes", "migrate")
+	f.command(1, "the run was refused: the run's target is version 2, but the worker's release has 1", "migrate", "--yes")
 	worker := f.worker()
 	f.command(0, "has started", "migrate", "--yes", "--no-wait", "--soak", "0", "--rate", "40", "--at-once", "4", "--halt-at", "1%")
 	run := f.await("some are changed", func(r runStatus) bool { return r.Tally.Changed > 20 })

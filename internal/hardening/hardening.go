@@ -30,7 +30,7 @@ const (
 func Statistics(role string) string { return fmt.Sprintf(grantStatistics, role) }
 
 // Statements are the SQL that closes a server's common databases to tenants' roles. A superuser runs
-// them. role, as which Narthex works, can go on connecting to all but template1.
+// them. role, which is Narthex's own, can still connect to all of them except template1.
 func Statements(role string, databases ...string) (sql []string) {
 	for _, database := range databases {
 		sql = append(sql, fmt.Sprintf(revoke, database))

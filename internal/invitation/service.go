@@ -70,7 +70,8 @@ var (
 	ErrEmailTaken = errors.New("the email is taken")
 	// ErrInProgress means that an invitation for the same email is running.
 	ErrInProgress = errors.New("an invitation of the same email is running")
-	// ErrNotStarted means that it was not possible to find out whether it may start, or Temporal didn't answer. It may have started.
+	// ErrNotStarted means that it was not possible to find out whether it may start, or Temporal didn't answer. It may have
+	// started.
 	ErrNotStarted = errors.New("the invitation could not be started")
 	// ErrRolledBack means that nothing was kept.
 	ErrRolledBack = errors.New("the invitation was rolled back")
@@ -102,7 +103,7 @@ func (s *Service) Check(ctx context.Context, email string) error {
 	return nil
 }
 
-// Start starts the invitation of an admin to a church. The invitation goes on whatever happens to ctx.
+// Start starts the invitation of an admin to a church. The invitation continues whatever happens to ctx.
 // Errors: ErrInProgress, ErrNotStarted.
 func (s *Service) Start(ctx context.Context, tenantID string, who Invitee) (Offer, error) {
 	offer, err := s.newOffer(tenantID, who)

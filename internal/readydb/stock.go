@@ -12,7 +12,7 @@ type Stock struct {
 	since time.Time // when ready last fell
 }
 
-// Missing is told how many of size databases are ready now, and returns how many to make: all that are missing if the
+// Missing takes how many of size databases are ready now, and returns how many to make: all that are missing if the
 // stock is low or nobody has claimed from it for a while, otherwise none.
 func (s *Stock) Missing(ready, size int, now time.Time) int {
 	if s.since.IsZero() || ready < s.ready {

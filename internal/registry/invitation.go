@@ -86,7 +86,7 @@ func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation
 	return nil
 }
 
-// Invitee returns the person whom a token invites or has invited. Errors: ErrNotFound, also if it has expired or was withdrawn.
+// Invitee returns the person that a token invites or has invited. Errors: ErrNotFound, also if it has expired or was withdrawn.
 func (r *Registry) Invitee(ctx context.Context, token string) (Invitee, error) {
 	invitee, err := postgres.One(ctx, r.pool, pgx.RowToStructByName[Invitee], selectInvitee, invitation.TokenHash(token))
 	if errors.Is(err, pgx.ErrNoRows) {

@@ -28,7 +28,7 @@ const (
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
 		ON CONFLICT ON CONSTRAINT orphans_pkey DO UPDATE
 		SET half_dropped = excluded.half_dropped, last_seen_at = excluded.last_seen_at, updated_at = now()`
-	// Whatever a search no longer finds is no orphan any more. Orphans that an operator keeps are remembered.
+	// What a search no longer finds isn't an orphan any more. Orphans that an operator keeps are remembered.
 	forgetUnseen = `
 		DELETE FROM orphans o WHERE server = ANY($1) AND NOT kept
 		AND NOT EXISTS (SELECT FROM unnest($2::text[], $3::text[], $4::text[]) AS seen (kind, server, id)

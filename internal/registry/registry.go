@@ -109,7 +109,7 @@ func (r *Registry) Permit(ctx context.Context, owner Owner) error { return permi
 func permit(ctx context.Context, db postgres.DB, owner Owner) error {
 	err := scanStanding(db.QueryRow(ctx, selectStanding, owner.args(nil)))
 	if err != nil && !errors.Is(err, ErrUndone) && !errors.Is(err, ErrCommitted) {
-		return fmt.Errorf("look how the signup stands: %w", err)
+		return fmt.Errorf("check the signup's state: %w", err)
 	}
 	return err
 }

@@ -32,7 +32,7 @@ type NewTenant struct {
 	CreatedAt     time.Time
 }
 
-// Tenant is what a request needs to know of a church.
+// Tenant is what a request needs to know about a church.
 type Tenant struct {
 	ID                 string
 	Name               string

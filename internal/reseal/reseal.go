@@ -157,12 +157,12 @@ func (t Table) fresh(keys *secrets.Keys, tenantID string, sealed []any) (values 
 		if err != nil {
 			return nil, err
 		}
-		anew, err := keys.Seal(opened, place)
+		resealed, err := keys.Seal(opened, place)
 		if err != nil {
 			return nil, err
 		}
 		plain[column] = string(opened)
-		values = append(values, anew)
+		values = append(values, resealed)
 	}
 	for _, column := range t.indexColumns() {
 		of := t.Indexes[column]

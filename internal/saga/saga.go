@@ -58,7 +58,7 @@ type Saga struct {
 type Options struct {
 	TenantID string
 	Server   string        // shown to people: the PostgreSQL server of the tenant's database, host:port
-	Patience time.Duration // how long the rollback waits for one compensation before it goes on to the next; 0 means a minute
+	Patience time.Duration // how long the rollback waits for one compensation before it continues with the next; 0 means a minute
 }
 
 // New returns a saga of the steps. Each step and each compensation gets the input.
@@ -69,7 +69,7 @@ func New(steps []Step, input any, options Options) *Saga {
 	return &Saga{Options: options, steps: steps, input: input, progress: newChecklist(steps, options), forward: forward, backward: backward}
 }
 
-// RunQuickly makes the worker try each step first as a local activity within the workflow task. Temporal then hears of
+// RunQuickly makes the worker try each step first as a local activity within the workflow task. Temporal then learns of
 // several steps at once, which saves most of a step's cost. A step whose first attempt fails becomes an activity, with
 // retries and its own events in the history.
 //

@@ -11,7 +11,7 @@ import (
 )
 
 // TaskTimeout is how long a worker may hold a signup's workflow task before it has to report progress. If the
-// worker dies, the signup goes on after that: within the time that the API waits by default.
+// worker dies, the signup continues after that, within the time that the API waits by default.
 const TaskTimeout = 5 * time.Second
 
 // StartOptions returns the options for starting a signup. If one with the same email is running, starting fails

@@ -41,7 +41,7 @@ type Started struct {
 	Repeated bool // the request repeats an earlier one
 }
 
-// Start starts a signup, which goes on whatever happens to ctx. Errors: ErrEmailTaken, ErrInProgress, ErrNotStarted.
+// Start starts a signup, which continues whatever happens to ctx. Errors: ErrEmailTaken, ErrInProgress, ErrNotStarted.
 func (s *Service) Start(ctx context.Context, request Request) (Started, error) {
 	input, err := s.prepare(ctx, request)
 	if err != nil {

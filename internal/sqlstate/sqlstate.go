@@ -110,7 +110,7 @@ func Retry(err error) bool {
 	return !errors.As(err, &reported) || meaningOf(reported).retry
 }
 
-// Outage reports whether err says that a server was away or had no room, and nothing about the request itself.
+// Outage reports whether err means that a server was down or had no room, and says nothing about the request itself.
 func Outage(err error) bool {
 	state := Of(err)
 	return state == "" || strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P")

@@ -11,9 +11,9 @@ import (
 
 const foldEvery = time.Minute
 
-// Folding folds repeated warnings and errors. It logs the first line of a kind at once. Then it logs one line a
-// minute: the latest, with the number of lines as "repeated". Lines are of the same kind if they have the same
-// text and cause, whatever they are about. A line without an error is never folded.
+// Folding folds repeated warnings and errors. It logs the first line of a kind at once. Then it logs one line a minute: the
+// latest, with the number of lines as "repeated". Lines are of the same kind if they have the same text and cause. A line
+// without an error is never folded.
 type Folding struct {
 	slog.Handler
 	folds *folds

@@ -16,7 +16,7 @@ var metrics = []metric{
 	gauge("connections", "Connections to tenants' databases that are open.", func(s Stats) int64 { return int64(s.Connections) }),
 	gauge("connections_limit", "Connections to tenants' databases that may be open.", func(s Stats) int64 { return int64(s.Budget) }),
 	gauge("connections_waiting", "Connections that wait for their turn.", func(s Stats) int64 { return int64(s.Waiting) }),
-	gauge("registry_listening", "1 while the registry tells of changes.", func(s Stats) int64 {
+	gauge("registry_listening", "1 while the registry reports changes.", func(s Stats) int64 {
 		if s.Listening {
 			return 1
 		}
@@ -27,7 +27,7 @@ var metrics = []metric{
 	counter("pools_opened_total", "Pools that were opened.", func(s Stats) int64 { return s.Opened }),
 	counter("pools_evicted_total", "Pools that made room for others.", func(s Stats) int64 { return s.Evicted }),
 	counter("connections_refused_total", "Connections that waited for too long.", func(s Stats) int64 { return s.Refused }),
-	counter("changes_total", "Changes that the registry told of.", func(s Stats) int64 { return s.Changes }),
+	counter("changes_total", "Changes that the registry reported.", func(s Stats) int64 { return s.Changes }),
 }
 
 func gauge(name, help string, value func(Stats) int64) metric {

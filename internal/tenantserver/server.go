@@ -137,7 +137,7 @@ func (s *Server) urlOf(name, password string) string {
 const cleanLimit = 5 * time.Second
 
 // A lock is an advisory lock of the server. A worker that freezes must not hold it forever: PostgreSQL ends an
-// idle session, which releases the lock and keeps the frozen worker from going on.
+// idle session, which releases the lock and keeps the frozen worker from continuing.
 type lock struct {
 	name      string
 	idle      string // how long the session that holds it may be idle

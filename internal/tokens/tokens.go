@@ -26,7 +26,7 @@ const clockSkew = 5 * time.Second
 // maxVerified is how many tokens are remembered as verified. They take some 5 MiB.
 const maxVerified = 10_000
 
-// ErrInvalid is all that Verify says of a token it refuses.
+// ErrInvalid is all that Verify says about a token that it refuses.
 var ErrInvalid = errors.New("the token is not valid")
 
 const header = "at+jwt" // "typ"

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// retry says how to retry what needs a server that may be away.
+// retry says how to retry what needs a server that may be down.
 type retry struct {
 	warning string             // logged after each failed try
 	words   func(error) string // describes the error for the log

@@ -20,7 +20,7 @@ type Folder struct {
 	lock *flock.Flock
 }
 
-// Stack is what stack.json says of a running stack.
+// Stack is what stack.json says about a running stack.
 type Stack struct {
 	HTTP       string   `json:"http"`       // URL
 	APIs       []string `json:"apis"`       // URLs of all API processes; HTTP is the first

@@ -8,7 +8,7 @@ import (
 	"io"
 )
 
-// Server stands for the server in race-instrumented builds, which leave it out: compiling it again with
+// Server replaces the server in race-instrumented builds, which leave it out: compiling it again with
 // instrumentation would take long, and tests run it as a separate process.
 type Server struct {
 	FrontendAddress string

@@ -127,6 +127,11 @@ func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fle
 		result.Held = slice.Held
 		return result, err
 	}
+	server, err = server.Apart(ctx, slice.AtOnce) // each change holds a session, and signups must not wait for them
+	if err != nil {
+		return fleet.Result{}, undo("reach the server", err)
+	}
+	defer server.Close()
 	slice.Bounds = slice.Bounds.WithDefaults()
 	p := &pace{do: a, server: server, slice: slice, held: slice.Held}
 	p.look(ctx)

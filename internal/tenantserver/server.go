@@ -37,8 +37,9 @@ var (
 // Server is a PostgreSQL server that holds tenants' databases. Its role needs CREATEDB and CREATEROLE,
 // not superuser. It is safe for concurrent use.
 type Server struct {
-	pool *postgres.Pool
-	base url.URL // the admin URL; a tenant's URL differs only in user, password and database
+	pool     *postgres.Pool
+	settings *pgxpool.Config // of a pool that isn't opened yet
+	base     url.URL         // the admin URL; a tenant's URL differs only in user, password and database
 
 	installation string
 	template     atomic.Pointer[string]          // name of the template to copy; nil until there is one
@@ -59,12 +60,25 @@ func Open(ctx context.Context, adminURL, installation string, files fs.FS) (*Ser
 	}
 	config.ConnConfig.Tracer = sqltrace.Tracer{}
 	config.ConnConfig.RuntimeParams["search_path"] = catalogOnly
-	pool, err := postgres.Open(ctx, config)
-	if err != nil {
+	s := &Server{base: *base, installation: installation, files: files, settings: config.Copy()}
+	s.templateName = sync.OnceValues(func() (string, error) { return templateName(files, base.User.Username()) })
+	if s.pool, err = postgres.Open(ctx, config); err != nil {
 		return nil, fmt.Errorf("open tenant server: %w", err)
 	}
-	name := sync.OnceValues(func() (string, error) { return templateName(files, base.User.Username()) })
-	return &Server{pool: pool, base: *base, installation: installation, files: files, templateName: name}, nil
+	return s, nil
+}
+
+// Apart returns the server with connections of its own, at most so many, for work that holds them for long. The caller closes it.
+func (s *Server) Apart(ctx context.Context, connections int) (*Server, error) {
+	apart := &Server{base: s.base, installation: s.installation, files: s.files, templateName: s.templateName, settings: s.settings}
+	apart.template.Store(s.template.Load())
+	config := s.settings.Copy()
+	config.MinConns, config.MinIdleConns, config.MaxConns = 0, 0, int32(connections) //nolint:gosec // an operator's small number
+	var err error
+	if apart.pool, err = postgres.Open(ctx, config); err != nil {
+		return nil, fmt.Errorf("open tenant server: %w", err)
+	}
+	return apart, nil
 }
 
 // Name returns the server's name, as postgres.ServerName has it.

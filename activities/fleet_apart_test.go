@@ -1,0 +1,69 @@
+package activities_test
+
+import (
+	"context"
+	"testing"
+	"time"
+
+	"narthex/internal/fleet"
+	"narthex/internal/ids"
+	"narthex/internal/tenantserver"
+)
+
+// A run changes as many churches at once as it may, even if all of them are locked, and signups don't wait for it.
+func TestARunLeavesConnectionsToSignups(t *testing.T) {
+	t.Parallel()
+	const atOnce = 8
+	f, churches := newTestFleet(t, atOnce)
+	unlock := make([]func(), atOnce)
+	for i, id := range churches {
+		conn := f.connect(id)
+		defer conn.Close(context.Background())
+		if _, err := conn.Exec(t.Context(), `BEGIN; SELECT FROM branches`); err != nil {
+			t.Fatal(err)
+		}
+		unlock[i] = func() { _, _ = conn.Exec(context.Background(), `ROLLBACK`) }
+	}
+	run := f.run()
+	f.open(run)
+	slice := fleet.Slice{RunID: run.RunID, Server: run.Server, Wave: fleet.LastWave, AtOnce: atOnce, Budget: 3, Limits: fleet.Limits{
+		Lock: 20 * time.Millisecond, Statement: 10 * time.Second, Patience: time.Minute,
+	}}
+	ended := make(chan error)
+	go func() {
+		_, err := f.env.ExecuteActivity(f.do.ChangeChurches, slice)
+		ended <- err
+	}()
+	f.waitForLocks(atOnce)
+
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	d := tenantserver.Database{TenantID: ids.New(), SignupID: ids.New(), Password: churchPassword}
+	if _, err := f.do.Server.Create(ctx, d, func(context.Context) error { return nil }, nil); err != nil {
+		t.Errorf("a signup's database, while %d churches are locked: %v, want it made", atOnce, err)
+	}
+	for _, u := range unlock {
+		u()
+	}
+	if err := <-ended; err != nil {
+		t.Fatal(err)
+	}
+	f.wantVersions(all(churches, 2))
+}
+
+// waitForLocks waits until the activities hold so many churches' locks.
+func (f *testFleet) waitForLocks(want int) {
+	f.t.Helper()
+	const held = `
+		SELECT count(*) FROM pg_locks JOIN pg_stat_activity USING (pid) WHERE locktype = 'advisory' AND granted AND usename = $1`
+	var got int
+	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err := f.admin.QueryRow(f.t.Context(), held, f.role).Scan(&got); err != nil {
+			f.t.Fatal(err)
+		}
+		if got == want {
+			return
+		}
+	}
+	f.t.Errorf("%d churches are being changed at once, want %d", got, want)
+}

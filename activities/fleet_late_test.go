@@ -98,7 +98,8 @@ func (f *testFleet) awaitChange(church, want string) {
 	var state string
 	var attempts int
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
-		err := f.registry.QueryRow(f.t.Context(), `SELECT state, attempts FROM fleet_changes WHERE tenant_id = $1`, church).Scan(&state, &attempts)
+		const query = `SELECT state, attempts FROM fleet_changes WHERE tenant_id = $1`
+		err := f.registry.QueryRow(f.t.Context(), query, church).Scan(&state, &attempts)
 		if err != nil {
 			f.t.Fatal(err)
 		}

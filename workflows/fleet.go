@@ -23,9 +23,8 @@ func (w *Workflows) FleetMigration(ctx workflow.Context, in fleet.Input) (fleet.
 		return fleet.Progress{}, err
 	}
 	err = r.run(ctx)
-	if temporal.IsCanceledError(err) {
-		ctx, _ = workflow.NewDisconnectedContext(ctx)
-		err = errors.Join(r.enter(ctx, fleet.Cancelled, "an operator cancelled it"), err)
+	if err != nil && !workflow.IsContinueAsNewError(err) && r.Progress.Stage != fleet.Rehearsing {
+		r.endEarly(ctx, err)
 	}
 	return r.Progress, err
 }
@@ -231,6 +230,19 @@ func (r *fleetRun) resume(ctx workflow.Context) error {
 
 func (r *fleetRun) halt(ctx workflow.Context, reason string) error {
 	return r.enter(ctx, fleet.Halted, reason)
+}
+
+// endEarly tells the ledger that the run is over. As long as a run counts as active there, its server takes no other.
+func (r *fleetRun) endEarly(ctx workflow.Context, err error) {
+	reason := "an operator cancelled it"
+	if !temporal.IsCanceledError(err) {
+		reason = "it failed: " + err.Error()
+		if failure, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+			reason = "it failed: " + failure.Message()
+		}
+	}
+	ctx, _ = workflow.NewDisconnectedContext(ctx)
+	_ = r.enter(ctx, fleet.Cancelled, reason) // it is retried until it succeeds
 }
 
 // awaitRunning waits until the run is running. If its history is long by then, the run continues as new.

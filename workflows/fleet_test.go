@@ -34,6 +34,9 @@ type fleetPlay struct {
 	held      []int             // of the slices' inputs
 	during    map[string]func() // called once, during an activity
 
+	lost    error // with which the look for late churches fails for good
+	entered fleet.Progress
+
 	did []string
 }
 
@@ -47,9 +50,13 @@ func newFleetPlay(t *testing.T, churches int) *fleetPlay {
 	p.register(fleet.Open, func(context.Context, fleet.Input) (fleet.Tally, error) { return p.tally, p.note("open") })
 	p.register(fleet.Extend, func(context.Context, fleet.Input) (fleet.Tally, error) {
 		p.tally.Waiting, p.late = p.tally.Waiting+p.late, 0
+		if p.lost != nil {
+			return fleet.Tally{}, temporal.NewNonRetryableApplicationError(p.lost.Error(), "Refused", nil)
+		}
 		return p.tally, p.note("extend")
 	})
 	p.register(fleet.Enter, func(_ context.Context, at fleet.Progress) error {
+		p.entered = at
 		return p.note(string(at.Stage) + " " + string(at.State))
 	})
 	p.register(fleet.Requeue, func(context.Context, string) (fleet.Tally, error) {
@@ -300,5 +307,18 @@ func TestARunIsRehearsedFirst(t *testing.T) {
 	in.Only = true
 	if progress, err := p.runOf(in); err != nil || len(p.did) != 1 || progress.Rehearsal == nil {
 		t.Errorf("it did %v and ends as %+v (%v), want only the rehearsal", p.did, progress, err)
+	}
+}
+
+// The ledger must not have a run that has failed as running: the server would take no other run.
+func TestARunThatFailsEndsInTheLedger(t *testing.T) {
+	p := newFleetPlay(t, 13)
+	p.lost = errors.New("another release's worker refused it")
+	_, err := p.run(fleet.Options{})
+	if err == nil || !strings.Contains(err.Error(), p.lost.Error()) {
+		t.Errorf("the run ends with %v, want %v", err, p.lost)
+	}
+	if last := p.did[len(p.did)-1]; last != "late cancelled" || p.entered.Reason != "it failed: "+p.lost.Error() {
+		t.Errorf("the ledger was last told %q because %q, want that the run was cancelled because it failed", last, p.entered.Reason)
 	}
 }

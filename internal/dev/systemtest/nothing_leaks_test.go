@@ -89,7 +89,9 @@ func TestNothingOfAChurchLeaksFromTheFleet(t *testing.T) {
 		temporal += dumpOf(f.Stack, workflowID) + string(plain)
 	}
 	kept := teststack.TablesOf(t, f.Registry)
-	for where, dump := range map[string]string{"Temporal's history and visibility": temporal, "the log": f.Log.String(), "the registry": kept} {
+	for where, dump := range map[string]string{
+		"Temporal's history and visibility": temporal, "the log": f.Log.String(), "the registry": kept,
+	} {
 		testenv.WantNothingOf(t, where, dump, email, "example.org", "postgres://", church.Config().Password)
 	}
 	testenv.WantNothingOf(t, "Temporal's history and visibility", temporal, "Grace Chapel")

@@ -32,9 +32,10 @@ var (
 			ALTER TABLE branches ADD COLUMN planted date;
 			INSERT INTO members VALUES ('pat@example.org');
 			SELECT pg_sleep(0.05)`)},
-		"000002_planted.down.sql": {Data: []byte("-- safe for data: it is a test\nALTER TABLE branches DROP COLUMN planted; DELETE FROM members")},
-		"000003_email.up.sql":     {Data: []byte("-- no transaction\nCREATE UNIQUE INDEX CONCURRENTLY members_email_key ON members (email)")},
-		"000003_email.down.sql":   {Data: []byte("-- safe for data: it is a test\n-- no transaction\nDROP INDEX CONCURRENTLY members_email_key")},
+		"000002_planted.down.sql": {Data: []byte(`-- safe for data: it is a test
+			ALTER TABLE branches DROP COLUMN planted; DELETE FROM members`)},
+		"000003_email.up.sql":   {Data: []byte("-- no transaction\nCREATE UNIQUE INDEX CONCURRENTLY members_email_key ON members (email)")},
+		"000003_email.down.sql": {Data: []byte("-- safe for data: it is a test\n-- no transaction\nDROP INDEX CONCURRENTLY members_email_key")},
 	}
 )
 
@@ -166,7 +167,8 @@ func WorkAlone(t *testing.T, prepare func(*Stack)) {
 	}
 	s := &Stack{
 		T: t, Faults: newFaults(), Clock: &Clock{}, Log: &syncBuffer{also: os.Stderr}, sent: &atomic.Int64{},
-		Keys: parseKeys(t, settings.Seal, settings.Index), RegistryURL: settings.Registry, serviceURL: settings.Service, Queue: settings.Queue, schema: nextSchema,
+		Keys: parseKeys(t, settings.Seal, settings.Index), RegistryURL: settings.Registry, serviceURL: settings.Service,
+		Queue: settings.Queue, schema: nextSchema,
 	}
 	s.Watch = s.StartWatch()
 	s.Registry = testenv.OpenPool(t, s.RegistryURL)

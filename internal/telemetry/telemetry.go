@@ -52,7 +52,7 @@ func Start(ctx context.Context, log *slog.Logger) (*Telemetry, error) {
 	}
 	t.Traces, t.stop = provider, provider.Shutdown
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(error) { // the error may quote the endpoint, including a password
-		log.Warn("Traces could not be sent; check that OTEL_EXPORTER_OTLP_ENDPOINT answers")
+		log.Warn("Traces could not be sent; check that OTEL_EXPORTER_OTLP_ENDPOINT answers", "error", "not accepted")
 	}))
 	return t, nil
 }

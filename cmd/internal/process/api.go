@@ -46,7 +46,7 @@ func openAPI(ctx context.Context, p *process) (*api, error) {
 		process: p, sessions: sessions.New(p.registry.Pool()), throttle: throttle.New(p.registry.Pool()),
 		reservations: idempotency.New(p.registry.Pool(), p.keys),
 		router:       tenantdb.NewRouter(p.registry, p.keys, int(p.TenantConnections), p.Log),
-		failed:       ledger.NewFailedRequests(p.registry.Pool(), p.repeating),
+		failed:       ledger.NewFailedRequests(p.registry.Pool(), p.Log),
 	}
 	err := a.open(ctx)
 	if err != nil {

@@ -44,8 +44,7 @@ type Config struct {
 type process struct {
 	Config
 	watch      *telemetry.Telemetry
-	operations string       // the address on which operators are served, or ""
-	repeating  *slog.Logger // folds repeated warnings, as in an outage
+	operations string // the address on which operators are served, or ""
 	keys       *secrets.Keys
 	registry   *registry.Registry
 	temporal   client.Client
@@ -62,6 +61,9 @@ func Run(ctx context.Context, c Config) error {
 	p := &process{Config: c}
 	defer p.close()
 	if err := p.open(ctx); err != nil {
+		return err
+	}
+	if err := p.awaitRegistry(ctx); err != nil {
 		return err
 	}
 	http, serve := "", untilEnd
@@ -90,8 +92,11 @@ func Run(ctx context.Context, c Config) error {
 	return serve(ctx)
 }
 
-// open opens what the parts share, and waits for the registry.
+// open opens what the parts share. It connects to nothing.
 func (p *process) open(ctx context.Context) (err error) {
+	folding := telemetry.NewFolding(p.Log.Handler())
+	p.Log = slog.New(folding) // for all parts: in an outage, everything that retries repeats its warnings
+	p.atEnd(folding.Flush)
 	if p.watch, err = telemetry.Start(ctx, p.Log); err != nil {
 		return err
 	}
@@ -102,9 +107,6 @@ func (p *process) open(ctx context.Context) (err error) {
 	}
 	p.operations = operations
 	p.atEnd(stopOperations)
-	folding := telemetry.NewFolding(p.Log.Handler())
-	p.repeating = slog.New(folding)
-	p.atEnd(folding.Flush)
 	p.keys = secrets.New(p.SealKeyset, p.IndexKeyset)
 	if p.registry, err = registry.Open(ctx, string(p.RegistryURL), p.keys); err != nil {
 		return fmt.Errorf("the registry %s cannot be opened", p.RegistryURL)
@@ -114,7 +116,7 @@ func (p *process) open(ctx context.Context) (err error) {
 		return err
 	}
 	p.atEnd(p.temporal.Close)
-	return p.awaitRegistry(ctx)
+	return nil
 }
 
 func (p *process) atEnd(stop func()) { p.closers = append(p.closers, stop) }
@@ -128,7 +130,7 @@ func (p *process) close() {
 // awaitRegistry waits for the registry, as long as it takes, and checks that it was written under this process's keys.
 func (p *process) awaitRegistry(ctx context.Context) error {
 	err := retry{
-		warning: "The registry is not reachable yet", words: redact.Error, log: p.repeating, pause: registryPause,
+		warning: "The registry is not reachable yet", words: redact.Error, log: p.Log, pause: registryPause,
 		final: func(err error) bool {
 			return errors.Is(err, registry.ErrSealKeys) || errors.Is(err, registry.ErrIndexKeys) || errors.Is(err, registry.ErrNotMigrated)
 		},

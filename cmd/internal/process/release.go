@@ -57,7 +57,7 @@ func (w *worker) settle(ctx context.Context) bool {
 	current, err := release.Settle(ctx, try, func(err error) {
 		if time.Since(told) > settlePatience {
 			told = time.Now()
-			w.repeating.Warn("The release could not be made current yet; trying again", "release", own, "error", err.Error())
+			w.Log.Warn("The release could not be made current yet; trying again", "release", own, "error", err.Error())
 		}
 	})
 	switch {

@@ -29,7 +29,7 @@ func TemporalOptions() (client.Options, error) {
 // openTemporal returns a client that connects when it is first used.
 func (p *process) openTemporal() (client.Client, error) {
 	options := p.Temporal
-	options.Logger = log.NewStructuredLogger(p.repeating)
+	options.Logger = log.NewStructuredLogger(p.Log)
 	codec.Seal(&options, p.keys)
 	if err := p.watch.Instrument(&options); err != nil {
 		return nil, fmt.Errorf("the Temporal client cannot be traced: %w", err)

@@ -88,7 +88,7 @@ func closeAll(servers []*tenantserver.Server) {
 func (w *worker) start(ctx context.Context, ready func()) {
 	ctx, w.cancel = context.WithCancel(ctx)
 	w.started = make(chan struct{})
-	go w.watch.CountOrphans(ctx, w.registry, countPause, w.repeating)
+	go w.watch.CountOrphans(ctx, w.registry, countPause, w.Log)
 	go func() {
 		defer close(w.started)
 		if err := w.awaitTemporal(ctx); err != nil {
@@ -118,7 +118,7 @@ func (w *worker) stop() {
 // awaitTemporal starts the worker as soon as Temporal answers, or returns without an error when ctx ends.
 func (w *worker) awaitTemporal(ctx context.Context) error {
 	err := retry{
-		warning: "Temporal is not reachable yet", words: error.Error, log: w.repeating, pause: temporalPause, final: isFinal,
+		warning: "Temporal is not reachable yet", words: error.Error, log: w.Log, pause: temporalPause, final: isFinal,
 	}.do(ctx, w.tryRunning)
 	if ctx.Err() != nil {
 		return nil
@@ -190,10 +190,10 @@ func (w *worker) doChores(ctx context.Context) {
 		"schedule of the sweep for orphans":   func(ctx context.Context) error { return orphan.Schedule(ctx, w.temporal, queue) },
 		"workflow that keeps databases ready": func(ctx context.Context) error { return readydb.Start(ctx, w.temporal, queue) },
 	} {
-		chore := retry{warning: "The " + what + " could not be made yet", words: redact.Error, log: w.repeating, pause: chorePause}
+		chore := retry{warning: "The " + what + " could not be made yet", words: redact.Error, log: w.Log, pause: chorePause}
 		go func() { _ = chore.do(ctx, do) }() // retried until ctx ends
 	}
-	go w.watch.CountStuck(ctx, w.temporal, queue, countPause, w.repeating)
+	go w.watch.CountStuck(ctx, w.temporal, queue, countPause, w.Log)
 	if w.API != nil {
 		go w.current.watch(ctx, w.deployment)
 	}

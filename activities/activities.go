@@ -26,8 +26,8 @@ type Activities struct {
 	Temporal client.Client // tells which signups are running
 	Ledger   *ledger.Ledger
 
-	FleetPause time.Duration           // between two looks at how the server bears a run; zero for the default
-	Statements tenantserver.Statements // the services' own, with which canaries are probed
+	FleetPause time.Duration           // between two checks of the server's health; zero for the default
+	Statements tenantserver.Statements // of the services; canaries are probed with them
 
 	ReadyDatabases int // how many are kept ready on Server; with 0 none are kept or claimed
 

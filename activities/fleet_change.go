@@ -62,7 +62,7 @@ func (a *Activities) changeChurch(
 	return server.ChangeSchema(ctx, d, change, limits, a.permit(claimed))
 }
 
-// permit forbids an attempt that has lost its claim, and gives away the password of the church's role, so that what is done in
+// permit forbids an attempt that has lost its claim. It returns the password of the church's role, so that everything in
 // the church's database is done with that role's rights.
 func (a *Activities) permit(claimed ledger.Claimed) tenantserver.Permit {
 	return func(ctx context.Context) (password string, err error) {
@@ -96,7 +96,7 @@ func isDown(ctx context.Context, server *tenantserver.Server, err error) bool {
 	return isAway(err) && server.Ping(ctx) != nil
 }
 
-// churchDatabase returns a church's database with its password, so that what is done there is done as the church's role.
+// churchDatabase returns a church's database with its password, so that everything there is done as the church's role.
 // Errors: tenantserver.ErrGone.
 func (a *Activities) churchDatabase(ctx context.Context, tenantID, signupID string) (tenantserver.Database, error) {
 	tenant, err := a.Registry.Tenant(ctx, tenantID)
@@ -113,7 +113,7 @@ func (a *Activities) churchDatabase(ctx context.Context, tenantID, signupID stri
 func passwordIn(databaseURL string) (password string, err error) {
 	at, err := url.Parse(databaseURL)
 	if err != nil {
-		return "", errors.New("the church's database URL is malformed") // the reason would quote it
+		return "", errors.New("the church's database URL is malformed") // the reason would quote the URL
 	}
 	password, _ = at.User.Password()
 	return password, nil

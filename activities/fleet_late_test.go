@@ -14,14 +14,14 @@ import (
 	"narthex/internal/ids"
 )
 
-// An attempt that Temporal has given up may go on beside the next one. Only one of them is ever at a church, and what the late
-// one says of it changes nothing in the ledger.
+// An attempt that Temporal has given up may still run next to the following one. Only one of them changes a church at a
+// time, and the late one's result changes nothing in the ledger.
 func TestALateAttemptChangesNothingInTheLedger(t *testing.T) {
 	t.Parallel()
 	for name, signal := range map[string]string{
-		"it succeeds":                 "",
-		"it fails":                    "pg_cancel_backend",
-		"it finds no server any more": "pg_terminate_backend",
+		"it succeeds":             "",
+		"it fails":                "pg_cancel_backend",
+		"it loses its connection": "pg_terminate_backend",
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -62,7 +62,7 @@ func TestALateAttemptChangesNothingInTheLedger(t *testing.T) {
 	}
 }
 
-// attempt runs an attempt of ChangeChurches beside others.
+// attempt runs an attempt of ChangeChurches in the background.
 func (f *testFleet) attempt(slice fleet.Slice) (ended <-chan error) {
 	var suite testsuite.WorkflowTestSuite
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
@@ -76,7 +76,7 @@ func (f *testFleet) attempt(slice fleet.Slice) (ended <-chan error) {
 	return done
 }
 
-// lock keeps a church's table from being changed, until it is unlocked.
+// lock locks a church's table until it is unlocked, so that it can't be changed.
 func (f *testFleet) lock(church string) (unlock func()) {
 	f.t.Helper()
 	conn := f.connect(church)
@@ -92,7 +92,7 @@ func (f *testFleet) lock(church string) (unlock func()) {
 	}
 }
 
-// awaitChange waits until the ledger says so of a church.
+// awaitChange waits until the ledger has this state and attempt for a church.
 func (f *testFleet) awaitChange(church, want string) {
 	f.t.Helper()
 	var state string
@@ -110,7 +110,7 @@ func (f *testFleet) awaitChange(church, want string) {
 	f.t.Fatalf("the church is %s, attempt %d, after 10 seconds; want %s", state, attempts, want)
 }
 
-// wantOneAt waits until one attempt is at a church, and checks that it is the only one.
+// wantOneAt waits until an attempt is changing a church, and checks that it is the only one.
 func (f *testFleet) wantOneAt(church string) {
 	f.t.Helper()
 	var at int
@@ -121,7 +121,7 @@ func (f *testFleet) wantOneAt(church string) {
 			f.t.Fatal(err)
 		}
 		if at > 1 || time.Now().After(deadline) {
-			f.t.Fatalf("%d attempts are at the church, want 1", at)
+			f.t.Fatalf("%d attempts are changing the church, want 1", at)
 		}
 	}
 }

@@ -13,7 +13,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// twoSteps is newSchema with a further version.
+// twoSteps is newSchema with one more version.
 var twoSteps = func() fstest.MapFS {
 	files := maps.Clone(newSchema)
 	files["000003_grown.up.sql"] = &fstest.MapFile{Data: []byte(`ALTER TABLE branches ADD COLUMN grown date`)}
@@ -47,7 +47,7 @@ func (f *testFleet) tally(runID string) fleet.Tally {
 	return tally
 }
 
-// takeBack undoes a run that has changed so many churches.
+// takeBack undoes a run that has changed this many churches.
 func (f *testFleet) takeBack(runID string, churches int) {
 	f.t.Helper()
 	undo := fleet.Input{RunID: ids.New(), Server: f.server.Name(), Undoes: runID}
@@ -56,7 +56,7 @@ func (f *testFleet) takeBack(runID string, churches int) {
 	f.end(undo.RunID)
 }
 
-// changeTo changes a church's database, and enters nothing.
+// changeTo changes a church's database, and records nothing.
 func (f *testFleet) changeTo(claimed ledger.Claimed, version int) {
 	f.t.Helper()
 	d := tenantserver.Database{TenantID: claimed.TenantID, SignupID: claimed.SignupID}
@@ -67,8 +67,8 @@ func (f *testFleet) changeTo(claimed ledger.Claimed, version int) {
 	}
 }
 
-// An attempt that was given up must neither change the church nor write over what a later one has entered.
-func TestALateAttemptEntersNothing(t *testing.T) {
+// An attempt that was given up must neither change the church nor overwrite what a later one has recorded.
+func TestALateAttemptRecordsNothing(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleet(t, 1)
 	run := f.run()
@@ -109,12 +109,12 @@ func TestALateAttemptEntersNothing(t *testing.T) {
 	if err := l.Requeue(ctx, run.RunID); err != nil {
 		t.Fatal(err)
 	}
-	f.claim(run.RunID) // its number of attempts is again that of the late one
+	f.claim(run.RunID) // its number of attempts is the late attempt's again
 	enterLate("after a retry", fleet.Tally{Waiting: 1})
 }
 
-// The registry has the version that a church has, even if its change failed halfway. Such a church is taken back with the others.
-func TestAChurchThatFailsHalfwayHasItsVersion(t *testing.T) {
+// The registry records a church's real version, even if its change failed halfway. An undo reverts such a church too.
+func TestAChurchThatFailsHalfwayIsRecordedAtItsVersion(t *testing.T) {
 	t.Parallel()
 	f, churches := newTwoStepFleet(t, 3)
 	f.exec(churches[1], `ALTER TABLE branches ADD COLUMN grown date`)
@@ -129,7 +129,7 @@ func TestAChurchThatFailsHalfwayHasItsVersion(t *testing.T) {
 	f.wantVersions(all(churches, 1))
 }
 
-// A run that is cancelled while its worker is dead leaves churches of which it isn't known whether they were changed.
+// If a run is cancelled while its worker is dead, it isn't known whether the churches in progress were changed.
 func TestAnUndoFindsOutWhatTheRunHasChanged(t *testing.T) {
 	t.Parallel()
 	f, churches := newTwoStepFleet(t, 3)
@@ -144,14 +144,14 @@ func TestAnUndoFindsOutWhatTheRunHasChanged(t *testing.T) {
 	f.wantVersions(all(churches, 1))
 }
 
-// A run that finds a church changed has not changed it, and what another run has changed since is not taken back.
-func TestARunTakesBackOnlyWhatItHasChanged(t *testing.T) {
+// An undo reverts neither churches that its run found already changed, nor those that another run has changed since.
+func TestAnUndoRevertsOnlyWhatItsRunHasChanged(t *testing.T) {
 	t.Parallel()
 	f, churches := newTwoStepFleet(t, 3)
 	killed := f.run()
 	f.open(killed)
 	changed := f.claim(killed.RunID)
-	f.claim(killed.RunID) // and does nothing
+	f.claim(killed.RunID) // and does nothing with it
 	f.changeTo(changed, 3)
 	f.end(killed.RunID)
 	next := f.run()

@@ -48,8 +48,8 @@ func TestARunWaitsForTheServer(t *testing.T) {
 	f.wantVersions(all(churches, 2))
 }
 
-// A vacuum that prevents wraparound may run for hours. Meanwhile one church is changed after the other, and the run says why.
-func TestARunGoesOnBesideAVacuumThatPreventsWraparound(t *testing.T) {
+// A vacuum that prevents wraparound may run for hours. While it does, churches are changed one at a time, and the run says why.
+func TestARunContinuesSlowlyDuringAVacuum(t *testing.T) {
 	t.Parallel()
 	f, churches := newTestFleetOn(t, vacuumed(t), 4)
 	f.exec(churches[0], `GRANT pg_read_all_stats TO `+f.role)
@@ -72,13 +72,13 @@ func TestARunGoesOnBesideAVacuumThatPreventsWraparound(t *testing.T) {
 			err = value.Get(&result)
 		}
 		if err != nil || result != c.want {
-			t.Errorf("if %d vacuums may go on, the slice ends as %+v (%v), want %+v", c.vacuums, result, err, c.want)
+			t.Errorf("if %d vacuums are allowed, the slice ends as %+v (%v), want %+v", c.vacuums, result, err, c.want)
 		}
 	}
 	f.wantVersions(all(churches, 2))
 }
 
-// vacuumed starts a server, until the test ends, on which an autovacuum that prevents wraparound is at work.
+// vacuumed starts a server, until the test ends, on which an autovacuum that prevents wraparound is running.
 func vacuumed(t *testing.T) (url string) {
 	t.Helper()
 	server, err := localpg.Start(t.Context(), localpg.Options{

@@ -8,8 +8,8 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// settle enters what a run has done with the churches that it was at when it was ended, so that they can be taken back. It
-// fails if the server is down; a church that can't be looked at is entered as failed.
+// settle records what a run has done with the churches that it was changing when it was ended, so that they can be
+// reverted. It fails if the server is down. A church that can't be checked is recorded as failed.
 func (a *Activities) settle(ctx context.Context, server *tenantserver.Server, runID string) error {
 	interrupted, err := a.Ledger.Interrupted(ctx, runID)
 	if err != nil {

@@ -10,8 +10,8 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// A trap is set off by whoever may make roles, and makes one with its victim's rights. What it leaves in the sequence
-// outlives the victim's transaction.
+// A trap goes off if its victim may create roles, and then creates one with the victim's rights. What it leaves in the
+// sequence survives a rollback of the victim's transaction.
 const trap = `
 	CREATE SEQUENCE public.sprung;
 	CREATE FUNCTION public.spring() RETURNS boolean LANGUAGE plpgsql AS $$
@@ -29,7 +29,7 @@ const trap = `
 	CREATE TABLE public.bait (id int CHECK (public.spring()));
 	INSERT INTO public.bait VALUES (1);`
 
-// What a church's role can do to its own database: each runs the trap when Narthex does its work there.
+// What a church's role can do in its own database so that the trap runs when Narthex works there.
 var baits = map[string]string{
 	"a view instead of the version table": `
 		ALTER TABLE narthex_migrations.versions RENAME TO real;
@@ -49,8 +49,8 @@ var baits = map[string]string{
 		CREATE TRIGGER bite BEFORE INSERT ON branches FOR EACH ROW EXECUTE FUNCTION public.bite()`,
 }
 
-// A church's role owns its database, and may put anything there. Whatever Narthex does in it, it does with that role's
-// rights, and not as a member that can return to its own.
+// A church's role owns its database, and may create anything there. Narthex does everything there with that role's rights,
+// and not in a session that could return to its own.
 func TestAChurchsCodeNeverRunsWithNarthexsRights(t *testing.T) {
 	t.Parallel()
 	for name, bait := range baits {
@@ -74,7 +74,7 @@ func TestAChurchsCodeNeverRunsWithNarthexsRights(t *testing.T) {
 				{"change", func(context.Context) error { return u.change(u.there, usualLimits) }},
 				{"revert", func(ctx context.Context) error { return u.next.Revert(ctx, u.d) }},
 			} {
-				t.Logf("%s: %v", act.name, act.do(t.Context())) // some baits make it fail
+				t.Logf("%s: %v", act.name, act.do(t.Context())) // some of the baits make it fail
 				if sprung := u.sprung(id); sprung != "" {
 					t.Errorf("%s ran the church's code with Narthex's rights: %s", act.name, sprung)
 					u.reset(id)
@@ -97,7 +97,7 @@ func (u *upgrader) asChurch(statements string) {
 	}
 }
 
-// sprung says what a trap has done, if it was set off.
+// sprung describes what a trap has done, or returns "" if it didn't go off.
 func (u *upgrader) sprung(id string) string {
 	u.t.Helper()
 	var role bool

@@ -13,7 +13,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// A rehearsal is as patient as a run: a lock that is taken for a while is no reason to call the change off.
+// A rehearsal is as patient as a run: it doesn't fail because a lock is taken for a while.
 func TestARehearsalWaitsForLocksAsARunDoes(t *testing.T) {
 	t.Parallel()
 	h := newHost(t)
@@ -39,7 +39,7 @@ func TestARehearsalWaitsForLocksAsARunDoes(t *testing.T) {
 	}
 }
 
-// holdUpCopy keeps a transaction open in the host's scratch database, for a while after an index has begun to wait for its end.
+// holdUpCopy keeps a transaction open in the host's scratch database until an index has waited for it for a while.
 func (h *host) holdUpCopy() {
 	h.t.Helper()
 	config := h.admin.Config().Copy()

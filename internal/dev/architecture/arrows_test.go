@@ -94,7 +94,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"dev/teststack", "registry sessions idempotency throttle tenantdb tenantserver migrations", "It wires the layers as a process does."},
 	{"dev/teststack", "config secrets tokens password codec telemetry", "It has settings, keys and metrics."},
 	{"dev/teststack", "searchattributes signup invitation dev/testenv", "It has servers, a namespace, and runs to wait for."},
-	{"dev/teststack", "fleet/ledger ids dev/children", "It has a fleet to bring forward, and workers that can be killed."},
+	{"dev/teststack", "fleet/ledger ids dev/children", "It has a fleet to migrate, and workers that can be killed."},
 }
 
 func TestArrowsHaveReasons(t *testing.T) {

@@ -20,7 +20,7 @@ var fleetActivities = []string{fleet.Rehearse, fleet.Open, fleet.Extend, fleet.C
 // fleetSize is 3 canaries and 4 others.
 const fleetSize = 7
 
-// TestFleetFaults makes each activity of a run over the fleet go wrong, in each way. The run ends as it would have without.
+// TestFleetFaults makes each activity of a run over the fleet fail in each way. The run ends as it would without faults.
 func TestFleetFaults(t *testing.T) {
 	t.Parallel()
 	for i, activity := range fleetActivities {
@@ -34,7 +34,7 @@ func TestFleetFaults(t *testing.T) {
 				f := teststack.NewFleet(t, fleetSize)
 				f.Work()
 				f.Faults.Set(activity, func(attempt int) teststack.Fault { return faults[attempt] })
-				bringForward(f)
+				migrate(f)
 				if got := f.Faults.AttemptsOf(activity); got < 2 {
 					t.Errorf("%s was tried %d times, want at least 2", activity, got)
 				}
@@ -47,14 +47,14 @@ func TestFleetFaults(t *testing.T) {
 // killedIn is the variable that says in which activity a worker is killed.
 const killedIn = "NARTHEX_TEST_KILLED_IN"
 
-// killedWhen says when a worker is killed in the middle of an activity. In the others it is killed after their effect.
+// killedWhen says when a worker is killed during an activity. In other activities, it is killed after their effect.
 var killedWhen = map[string]string{
 	fleet.Change:   `SELECT EXISTS (SELECT FROM fleet_changes WHERE state = 'changing' AND wave > 0)`,
 	fleet.Rehearse: `SELECT EXISTS (SELECT FROM pg_database WHERE datname LIKE 'scratch\_%' AND pg_has_role(datdba, 'MEMBER'))`,
 }
 
 func TestFleetWorkerAlone(t *testing.T) {
-	teststack.WorkAlone(t, func(s *teststack.Stack) { // other tests run this one, in a process of its own
+	teststack.WorkAlone(t, func(s *teststack.Stack) { // other tests run this one in a separate process
 		activity := os.Getenv(killedIn)
 		if look, ok := killedWhen[activity]; ok {
 			s.Faults.Always(activity, killedWhile(s, look))
@@ -64,7 +64,7 @@ func TestFleetWorkerAlone(t *testing.T) {
 	})
 }
 
-// killedWhile kills the worker while an activity is at work and a query of the registry answers true.
+// killedWhile kills the worker while an activity is running and a query of the registry returns true.
 func killedWhile(s *teststack.Stack, look string) teststack.Fault {
 	return func(run func() error) error {
 		ended := make(chan error, 1)
@@ -83,11 +83,12 @@ func killedWhile(s *teststack.Stack, look string) teststack.Fault {
 	}
 }
 
-// TestFleetWorkerIsKilled kills a run's worker in each activity. The run ends on the next worker as it would have on the first.
+// TestFleetWorkerIsKilled kills a run's worker during each activity. The run ends on the next worker as it would have on
+// the first.
 func TestFleetWorkerIsKilled(t *testing.T) {
 	t.Parallel()
 	if testing.Short() {
-		t.Skip("the workers are processes of their own")
+		t.Skip("the workers are separate processes")
 	}
 	for _, activity := range fleetActivities {
 		t.Run(activity, func(t *testing.T) {
@@ -100,7 +101,7 @@ func TestFleetWorkerIsKilled(t *testing.T) {
 					f.StartWorker("TestFleetWorkerAlone")
 				}
 			}()
-			bringForward(f)
+			migrate(f)
 			select {
 			case <-killed.Done():
 				if err := killed.Err(); err == nil || err.Error() != "signal: killed" {
@@ -117,8 +118,8 @@ func TestFleetWorkerIsKilled(t *testing.T) {
 	}
 }
 
-// bringForward runs FleetMigration over a fleet of which the canaries can't be changed at first, and one church is made meanwhile.
-func bringForward(f *teststack.Fleet) {
+// migrate runs FleetMigration over a fleet whose canaries can't be changed at first. One church is created during the run.
+func migrate(f *teststack.Fleet) {
 	f.T.Helper()
 	canaries := f.Churches[:fleet.DefaultCanaries]
 	release := lockBranches(f, canaries)
@@ -139,7 +140,7 @@ func bringForward(f *teststack.Fleet) {
 	if progress.State != fleet.Completed || progress.Tally != want || progress.Reason != "" {
 		f.T.Errorf("the run ends as %+v, want it completed with %+v", progress, want)
 	}
-	wantForward(f, in.RunID)
+	wantMigrated(f, in.RunID)
 }
 
 func fleetInput(f *teststack.Fleet) fleet.Input {
@@ -149,7 +150,7 @@ func fleetInput(f *teststack.Fleet) fleet.Input {
 	}
 }
 
-// startRun starts a run under an id of its own, because all tests' fleets are on one server.
+// startRun starts a run with its own workflow id, because all tests' fleets are on one server.
 func startRun(f *teststack.Fleet, in fleet.Input) client.WorkflowRun {
 	f.T.Helper()
 	options := client.StartWorkflowOptions{ID: "fleet-" + in.RunID, TaskQueue: f.Queue}
@@ -160,7 +161,7 @@ func startRun(f *teststack.Fleet, in fleet.Input) client.WorkflowRun {
 	return run
 }
 
-// lockBranches keeps a table of churches from being changed, until it is released.
+// lockBranches locks a table of churches until it is released, so that it can't be changed.
 func lockBranches(f *teststack.Fleet, churches []string) (release func()) {
 	f.T.Helper()
 	var locks []*pgx.Conn
@@ -181,7 +182,7 @@ func lockBranches(f *teststack.Fleet, churches []string) (release func()) {
 	}
 }
 
-// awaitState waits until the ledger says that a run is in a state.
+// awaitState waits until a run is in a state, according to the ledger.
 func awaitState(f *teststack.Fleet, run client.WorkflowRun, want fleet.State) {
 	f.T.Helper()
 	ended := make(chan error, 1)
@@ -197,9 +198,9 @@ func awaitState(f *teststack.Fleet, run client.WorkflowRun, want fleet.State) {
 	})
 }
 
-// wantForward checks that each church was brought to the next release's schema once, that the ledger says so, and that nothing
-// is left.
-func wantForward(f *teststack.Fleet, runID string) {
+// wantMigrated checks that each church was migrated to the next release's schema once, that the ledger says so, and that
+// nothing is left behind.
+func wantMigrated(f *teststack.Fleet, runID string) {
 	f.T.Helper()
 	for _, id := range f.Churches {
 		var recorded, serves, there, changes int
@@ -209,7 +210,7 @@ func wantForward(f *teststack.Fleet, runID string) {
 			SELECT (SELECT version FROM narthex_migrations.versions WHERE NOT dirty), (SELECT count(*) FROM members),
 				(SELECT indisvalid FROM pg_index WHERE indexrelid = 'members_email_key'::regclass)`, nil, &there, &changes, &valid)
 		if recorded != teststack.NextVersion || there != teststack.NextVersion || serves != teststack.NextVersion || changes != 1 || !valid {
-			f.T.Errorf("%s is at %d, and at %d by the registry, serves %d, was changed %d times, its index is valid: %t; want %d, changed once",
+			f.T.Errorf("%s is at %d, in the registry at %d, serves %d, was changed %d times, its index is valid: %t; want %d, changed once",
 				id, there, recorded, serves, changes, valid, teststack.NextVersion)
 		}
 	}
@@ -220,7 +221,7 @@ func wantForward(f *teststack.Fleet, runID string) {
 		SELECT count(*), count(*) FILTER (WHERE state <> 'changed' OR error <> '' OR from_version <> $2 OR to_version <> $3)
 		FROM fleet_changes WHERE run_id = $1`, []any{runID, teststack.LastVersion, teststack.NextVersion}, &entered, &odd)
 	if state != string(fleet.Completed) || stage != string(fleet.Done) || reason != "" || entered != len(f.Churches) || odd != 0 {
-		f.T.Errorf("the ledger has the run as %s %s %q, with %d churches of which %d are not changed; want it completed, with %d and 0",
+		f.T.Errorf("the ledger has the run as %s %s %q, with %d churches, %d of them not changed; want it completed, with %d and 0",
 			state, stage, reason, entered, odd, len(f.Churches))
 	}
 	teststack.Eventually(f.T, "no lock is left", func() bool {
@@ -240,7 +241,7 @@ const selectCopies = `
 func wantNoCopies(f *teststack.Fleet) {
 	f.T.Helper()
 	if left := copies(f); len(left) != 0 {
-		f.T.Errorf("the copies %v of churches are left, want none", left)
+		f.T.Errorf("the copies %v of churches were left behind, want none", left)
 	}
 }
 
@@ -254,12 +255,12 @@ func copies(f *teststack.Fleet) []string {
 	return found
 }
 
-// dropOldCopies lets the one copy that a killed worker left grow old, and has it dropped, as sweeps and rehearsals do.
+// dropOldCopies makes the copy that a killed worker left behind expire, and drops it as sweeps and rehearsals do.
 func dropOldCopies(f *teststack.Fleet) {
 	f.T.Helper()
 	left := copies(f)
 	if len(left) != 1 {
-		f.T.Fatalf("the killed worker left the copies %v, want one", left)
+		f.T.Fatalf("the killed worker left the copies %v behind, want one", left)
 	}
 	f.Exec(`COMMENT ON ROLE ` + left[0] + ` IS 'narthex scratch of ` + f.Installation + ` until 2000-01-01T00:00:00.000000Z'`)
 	if err := f.Last.DropExpiredScratch(f.T.Context()); err != nil {

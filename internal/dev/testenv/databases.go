@@ -37,7 +37,7 @@ func execute(t testing.TB, url, sql string) {
 	}
 }
 
-// NewRegistry opens a registry in a database of its own, and returns its superuser's URL too.
+// NewRegistry opens a registry in its own database, and also returns the superuser's URL of that.
 func NewRegistry(t testing.TB, keys *secrets.Keys) (r *registry.Registry, url string) {
 	t.Helper()
 	url = NewDatabase(t)

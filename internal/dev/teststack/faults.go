@@ -143,7 +143,7 @@ func (a *activityFaults) Init(outbound interceptor.ActivityOutboundInterceptor) 
 	})
 }
 
-// heartbeats lets no heartbeat of an attempt with a fault pass.
+// heartbeats suppresses the heartbeats of attempts with a fault.
 type heartbeats struct {
 	interceptor.ActivityOutboundInterceptorBase
 	silent *atomic.Bool
@@ -171,7 +171,7 @@ func (a *activityFaults) ExecuteActivity(ctx context.Context, in *interceptor.Ex
 		what = func(run func() error) error { return run() }
 	} else {
 		ctx = context.WithoutCancel(ctx) // a disconnected worker doesn't learn that its time is over,
-		a.silent.Store(true)             // and Temporal doesn't hear from it
+		a.silent.Store(true)             // and Temporal gets no heartbeats from it
 	}
 	var result any
 	err := what(func() (err error) {

@@ -20,7 +20,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// Two releases of a small tenant schema. A church's members say how often the second release's first migration has run.
+// Two releases of a small tenant schema. The number of members shows how often the second release's first migration has run.
 var (
 	lastSchema = fstest.MapFS{
 		"000001_first.up.sql":   {Data: []byte(`CREATE TABLE branches (id text); CREATE TABLE members (email text)`)},
@@ -45,14 +45,14 @@ const (
 	NextVersion = 3
 )
 
-// fleetPatience is above the time between the heartbeats of a rehearsal.
+// fleetPatience is longer than the time between a rehearsal's heartbeats.
 const fleetPatience = 10 * time.Second
 
-// Fleet is churches on the schema of one release, which workers of the next release bring forward. It has no API.
+// Fleet is churches with the schema of one release, which workers of the next release migrate. It has no API.
 type Fleet struct {
 	*Stack
 	Churches     []string             // their ids
-	Last         *tenantserver.Server // has their databases, as the last release sees it
+	Last         *tenantserver.Server // the server of their databases, as the previous release sees it
 	Installation string
 
 	seal, index string // its keys
@@ -83,7 +83,7 @@ func NewFleet(t *testing.T, churches int) *Fleet {
 	return f
 }
 
-// Found makes a church on the last release's schema, as a signup on a worker of that release does.
+// Found makes a church with the previous release's schema, like a signup on a worker of that release.
 func (f *Fleet) Found() (tenantID string) {
 	f.T.Helper()
 	ctx := f.T.Context()
@@ -118,15 +118,15 @@ func (f *Fleet) Found() (tenantID string) {
 // Work runs a worker of the next release in this process.
 func (f *Fleet) Work() { f.work(f.Temporal) }
 
-// workerSettings tell another process what a worker works with.
+// workerSettings are what another process needs to run a worker.
 type workerSettings struct {
 	Registry, Service, Temporal, Queue, Seal, Index string
 }
 
 const workerVariable = "NARTHEX_TEST_WORKER"
 
-// StartWorker runs a worker of the next release in a process of its own. That runs the test with this name, which
-// calls WorkAlone. The process ends with f's test.
+// StartWorker runs a worker of the next release in a separate process. The process runs the test with this name, which
+// calls WorkAlone. It ends with f's test.
 func (f *Fleet) StartWorker(test string, variables ...string) *children.Process {
 	f.T.Helper()
 	settings, err := json.Marshal(workerSettings{

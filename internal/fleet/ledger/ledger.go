@@ -94,7 +94,7 @@ const (
 		RETURNING c.run_id, c.tenant_id, c.from_version, c.to_version, c.attempts, c.updated_at AS at, coalesce(t.signup_id, '') AS signup_id`
 	selectHeld = `
 		SELECT t.database_url FROM fleet_changes c LEFT JOIN tenants t ON t.id = c.tenant_id WHERE ` + held
-	// A late attempt must not write over what a later one has done. No two claims of a church have the same time.
+	// A late attempt must not overwrite what a later one has done. No two claims of a church have the same time.
 	held = `c.run_id = @run AND c.tenant_id = @tenant AND c.state = 'changing' AND c.updated_at = @at`
 	// The same statement updates the version in the registry, which notifies the routers. A change that failed because its
 	// church was removed doesn't count as failed. The first attempt finds out from which version the church is changed.
@@ -247,7 +247,7 @@ func (c Claimed) arguments() pgx.NamedArgs {
 	return pgx.NamedArgs{"run": c.RunID, "tenant": c.TenantID, "at": c.At}
 }
 
-// Outcome is what an attempt has done with a church. Versions that are not known are 0.
+// Outcome is what an attempt has done with a church. Unknown versions are 0.
 type Outcome struct {
 	Began   int // the version that it found
 	Reached int // the version at which it left the church
@@ -283,8 +283,9 @@ func (l *Ledger) finish(ctx context.Context, c Claimed, o Outcome, args pgx.Name
 	return nil
 }
 
-// Flush returns once all that was claimed and entered for a run is on disk. Claim, Changed and Failed do not wait for that: if
-// the registry crashes, the newest are lost, and the slice's next attempt changes their churches again, which finds nothing to do.
+// Flush waits until everything that was recorded for a run is on disk. Claim, Changed and Failed don't wait for that. If
+// the registry crashes, the newest records are lost, and the slice's next attempt changes these churches again, which does
+// nothing.
 func (l *Ledger) Flush(ctx context.Context, runID string) error {
 	if _, err := l.db.Exec(ctx, flush, runID); err != nil {
 		return fmt.Errorf("wait for the registry's disk: %w", err)
@@ -292,7 +293,7 @@ func (l *Ledger) Flush(ctx context.Context, runID string) error {
 	return nil
 }
 
-// GiveAllBack puts back in the queue what an interrupted attempt had claimed.
+// GiveAllBack puts the churches that an interrupted attempt had claimed back in the queue.
 func (l *Ledger) GiveAllBack(ctx context.Context, runID string) error {
 	if _, err := l.db.Exec(ctx, giveAllBack, runID); err != nil {
 		return fmt.Errorf("release churches: %w", err)

@@ -44,7 +44,7 @@ func (l *lockedLines) count(t *testing.T) map[string]int {
 	return times
 }
 
-// outageConfig is the configuration of an API whose registry is at address.
+// outageConfig returns the configuration of an API whose registry is at address.
 func outageConfig(t *testing.T, address string) config.Process {
 	t.Helper()
 	made, err := config.NewKeys()
@@ -72,8 +72,8 @@ func closedPort(t *testing.T) string {
 	return listener.Addr().String()
 }
 
-// Everything that an API does in an outage of the registry makes a line a minute of its kind: what follows the registry's
-// changes, requests that fail, and traces that nobody takes.
+// In an outage of the registry, each kind of error is logged once a minute: missing notifications, failed requests, and
+// traces that can't be sent.
 func TestAnAPIsOutageIsALineAMinute(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:5ecret@"+closedPort(t))
 	c := outageConfig(t, closedPort(t))
@@ -99,7 +99,7 @@ func TestAnAPIsOutageIsALineAMinute(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		times := lines.count(t)
-		for _, want := range []string{"the registry does not tell of changes", "request failed", "Traces could not be exported"} {
+		for _, want := range []string{"The registry sends no notifications", "request failed", "Traces could not be sent"} {
 			logged := 0
 			for message, count := range times {
 				if strings.HasPrefix(message, want) {

@@ -119,8 +119,8 @@ the email for a new signup. A database is renamed, and the sweep drops it a day 
 
 // noOrphan returns the error for an id that belongs to no orphan.
 func noOrphan(id string) error {
-	return fmt.Errorf("there is no orphan %q: `narthex orphans list` lists them, "+
-		"and what belongs to a church or to a running signup is none", id)
+	return fmt.Errorf("there is no orphan %q: `narthex orphans list` lists them. "+
+		"What belongs to a church or to a running signup is not an orphan", id)
 }
 
 // removed says what was done with an orphan that should be removed, or why it was not removed.

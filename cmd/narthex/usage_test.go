@@ -44,7 +44,7 @@ func TestFleetOptionsOutOfRange(t *testing.T) {
 		{"--halt-at", "2", `--halt-at takes a share like 2%, not "2"`},
 		{"--halt-at", "0%", `--halt-at takes a share like 2%, not "0%"`},
 		{"--halt-at", "101%", `--halt-at takes a share like 2%, not "101%"`},
-		{"--canary", "grace", `--canary takes tenant ids, and "grace" is none`},
+		{"--canary", "grace", `--canary takes tenant ids, and "grace" is not one`},
 		{"--lock-timeout", "0", "--lock-timeout must be at least 1ms"},
 		{"--lock-timeout", "10us", "--lock-timeout must be at least 1ms"},
 		{"--statement-timeout", "0", "--statement-timeout must be at least 1ms"},

@@ -42,7 +42,7 @@ func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Ta
 	}
 	if in.Undoes != "" {
 		if err := a.settle(ctx, server, in.Undoes); err != nil {
-			return fleet.Tally{}, undo("look what the run was at when it was ended", err)
+			return fleet.Tally{}, undo("find out what the run was changing when it was ended", err)
 		}
 	}
 	err = a.Ledger.Open(ctx, in)

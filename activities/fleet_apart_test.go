@@ -10,7 +10,7 @@ import (
 	"narthex/internal/tenantserver"
 )
 
-// A run changes as many churches at once as it may, even if all of them are locked, and signups don't wait for it.
+// A run changes as many churches at once as its options allow, even if all of them are locked. Signups don't wait for it.
 func TestARunLeavesConnectionsToSignups(t *testing.T) {
 	t.Parallel()
 	const atOnce = 8
@@ -51,7 +51,7 @@ func TestARunLeavesConnectionsToSignups(t *testing.T) {
 	f.wantVersions(all(churches, 2))
 }
 
-// waitForLocks waits until the activities hold so many churches' locks.
+// waitForLocks waits until the activities hold the locks of this many churches.
 func (f *testFleet) waitForLocks(want int) {
 	f.t.Helper()
 	const held = `

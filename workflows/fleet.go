@@ -232,7 +232,8 @@ func (r *fleetRun) halt(ctx workflow.Context, reason string) error {
 	return r.enter(ctx, fleet.Halted, reason)
 }
 
-// endEarly tells the ledger that the run is over. As long as a run counts as active there, its server takes no other.
+// endEarly records in the ledger that the run is over. As long as it counts as active there, no other run over its server
+// can start.
 func (r *fleetRun) endEarly(ctx workflow.Context, err error) {
 	reason := "an operator cancelled it"
 	if !temporal.IsCanceledError(err) {

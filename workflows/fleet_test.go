@@ -34,7 +34,7 @@ type fleetPlay struct {
 	held      []int             // of the slices' inputs
 	during    map[string]func() // called once, during an activity
 
-	lost    error // with which the look for late churches fails for good
+	lost    error // with which the search for late churches fails for good
 	entered fleet.Progress
 
 	did []string
@@ -310,7 +310,7 @@ func TestARunIsRehearsedFirst(t *testing.T) {
 	}
 }
 
-// The ledger must not have a run that has failed as running: the server would take no other run.
+// The ledger must not list a failed run as running: no other run over the server could start.
 func TestARunThatFailsEndsInTheLedger(t *testing.T) {
 	p := newFleetPlay(t, 13)
 	p.lost = errors.New("another release's worker refused it")
@@ -319,6 +319,6 @@ func TestARunThatFailsEndsInTheLedger(t *testing.T) {
 		t.Errorf("the run ends with %v, want %v", err, p.lost)
 	}
 	if last := p.did[len(p.did)-1]; last != "late cancelled" || p.entered.Reason != "it failed: "+p.lost.Error() {
-		t.Errorf("the ledger was last told %q because %q, want that the run was cancelled because it failed", last, p.entered.Reason)
+		t.Errorf("the ledger's last entry is %q because %q, want that the run was cancelled because it failed", last, p.entered.Reason)
 	}
 }

@@ -41,8 +41,8 @@ func TestReadyDatabasesAreKeptInRounds(t *testing.T) {
 		}
 		return nil
 	})
-	var anew *workflow.ContinueAsNewError
-	if !errors.As(err, &anew) || anew.WorkflowType.Name != readydb.Workflow {
+	var again *workflow.ContinueAsNewError
+	if !errors.As(err, &again) || again.WorkflowType.Name != readydb.Workflow {
 		t.Errorf("it ends with %v, want it to continue as a new run of %s", err, readydb.Workflow)
 	}
 	if want := failures + readydb.Rounds; attempts != want {

@@ -168,7 +168,7 @@ func TestSessionsOpenedWhileReadOnlyAreReplaced(t *testing.T) {
 	}
 }
 
-// Reads go on while a server stays read-only, and open few connections.
+// Reads continue while a server stays read-only, and open few connections.
 func TestAReadOnlyServerIsNotFloodedWithConnections(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)

@@ -67,7 +67,7 @@ func (r *Registry) PermitInvitee(ctx context.Context, owner Owner) error {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil
 	case err != nil:
-		return fmt.Errorf("look whose the admin is: %w", err)
+		return fmt.Errorf("check the admin's owner: %w", err)
 	case runID != owner.RunID:
 		return ErrNotOwned
 	}

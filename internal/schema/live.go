@@ -138,7 +138,7 @@ func Take(ctx context.Context, conn *pgx.Conn, step Step) error {
 	return nil
 }
 
-// Flush returns once all that conn has committed is on disk, though it may not have waited for the disk at the time.
+// Flush waits until everything that conn has committed is on disk, even if the commits themselves didn't wait for that.
 func Flush(ctx context.Context, conn *pgx.Conn) error {
 	if err := execAll(ctx, conn, flush); err != nil {
 		return fmt.Errorf("wait for the disk: %w", err)

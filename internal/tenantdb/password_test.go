@@ -130,7 +130,7 @@ func TestAChangeOnANewConnection(t *testing.T) {
 	}
 }
 
-// An admin whom the registry has removed gets no password.
+// An admin that the registry has removed can't get a password.
 func TestARemovedAdminCannotAccept(t *testing.T) {
 	t.Parallel()
 	p := newPasswords(t, "", "")

@@ -148,8 +148,8 @@ func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, l
 	return did, schema.Flush(ctx, conn)
 }
 
-// A change has six commits or more, and each would wait for the disk. PostgreSQL writes them in their order, so a crash loses
-// only the newest, and the next attempt continues from there: it is enough to wait for the last.
+// A change has six commits or more, and each would wait for the disk. PostgreSQL writes them in order, so a crash loses
+// only the newest, and the next attempt continues from there. So it is enough to wait for the last.
 const commitSoon = `SET synchronous_commit = off`
 
 // LosesData names the down migrations between two versions that may lose data: they don't state why they lose none.

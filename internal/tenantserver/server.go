@@ -68,7 +68,8 @@ func Open(ctx context.Context, adminURL, installation string, files fs.FS) (*Ser
 	return s, nil
 }
 
-// Apart returns the server with connections of its own, at most so many, for work that holds them for long. The caller closes it.
+// Apart returns the server with its own connections, at most this many, for work that holds them for long. The caller
+// closes it.
 func (s *Server) Apart(ctx context.Context, connections int) (*Server, error) {
 	apart := &Server{base: s.base, installation: s.installation, files: s.files, templateName: s.templateName, settings: s.settings}
 	apart.template.Store(s.template.Load())

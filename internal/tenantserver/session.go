@@ -161,7 +161,7 @@ func (s *Server) check(d Database) schema.AfterConnect {
 	return func(ctx context.Context, conn *pgx.Conn) error {
 		var marker string
 		if err := conn.QueryRow(ctx, selectMarker).Scan(&marker); err != nil {
-			return fmt.Errorf("look whose database it is: %w", err)
+			return fmt.Errorf("check the database's owner: %w", err)
 		}
 		if !isOf(d, marker) {
 			return ErrNotOwned

@@ -199,7 +199,7 @@ func (s *Server) adopt(ctx context.Context, name string, ours func(marker string
 	defer conn.Close(context.WithoutCancel(ctx))
 	var maker, marker string
 	if err := conn.QueryRow(ctx, selectMaker).Scan(&maker, &marker); err != nil {
-		return false, fmt.Errorf("look whose the copy is: %w", err)
+		return false, fmt.Errorf("check the copy's owner: %w", err)
 	}
 	if !ours(marker) {
 		return false, ErrNotOwned

@@ -17,8 +17,8 @@ func FuzzVerify(f *testing.F) {
 	now := time.Unix(1_800_000_000, 0)
 	issuer := New(keys, "narthex", "api", func() time.Time { return now })
 	const id = "01m867mbza51p92z6k09x9r0x0"
-	whom := Subject{TenantID: id, AdminID: id, SessionID: id, Role: "PRIMARY"}
-	minted, err := issuer.Mint(whom)
+	subject := Subject{TenantID: id, AdminID: id, SessionID: id, Role: "PRIMARY"}
+	minted, err := issuer.Mint(subject)
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -32,7 +32,7 @@ func FuzzVerify(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, token string) {
 		got, err := issuer.Verify(token)
-		if err == nil && got != whom {
+		if err == nil && got != subject {
 			t.Errorf("%q is accepted as a token of %+v", token, got)
 		}
 		if err != nil && (err != ErrInvalid || got != Subject{}) {

@@ -185,9 +185,9 @@ func TestForgedTokens(t *testing.T) {
 	s := teststack.New(t)
 	a, _ := filled(s)
 	b, foreign := filled(s)
-	whom := tokens.Subject{TenantID: foreign["tenant"], AdminID: foreign["admin"], SessionID: foreign["admin"], Role: "PRIMARY"}
+	subject := tokens.Subject{TenantID: foreign["tenant"], AdminID: foreign["admin"], SessionID: foreign["admin"], Role: "PRIMARY"}
 	mint := func(keys tokens.Keys, issuer, audience string, now time.Time) string {
-		token, err := tokens.New(keys, issuer, audience, func() time.Time { return now }).Mint(whom)
+		token, err := tokens.New(keys, issuer, audience, func() time.Time { return now }).Mint(subject)
 		if err != nil {
 			t.Fatal(err)
 		}

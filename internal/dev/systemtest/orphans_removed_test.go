@@ -157,7 +157,7 @@ func stuckSignup(s *teststack.Stack) (tenantID string, letGo func()) {
 	}
 }
 
-// actions are what a sweep does with what is planted.
+// actions are what a sweep does with the planted orphans.
 type actions struct{ database, terminated, rest, entry, kept orphan.Action }
 
 func (p planted) rows(s *teststack.Stack, do actions) map[string]orphan.Action {

@@ -118,7 +118,7 @@ func testFault(s *teststack.Stack, step string) {
 	wantStockConsistent(s)
 }
 
-// wantStatus checks what the status route says of a signup.
+// wantStatus checks what the status route says about a signup.
 func wantStatus(s *teststack.Stack, signupID, state, failedStep string) map[string]any {
 	s.T.Helper()
 	got := s.Get("/api/signups/"+signupID, "")

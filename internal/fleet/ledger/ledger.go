@@ -238,7 +238,7 @@ func (l *Ledger) Hold(ctx context.Context, c Claimed) (sealedURL []byte, err err
 		return nil, ErrLost
 	}
 	if err != nil {
-		return nil, fmt.Errorf("look whether the church is still claimed: %w", err)
+		return nil, fmt.Errorf("check the claim on the church: %w", err)
 	}
 	return sealedURL, nil
 }
@@ -305,7 +305,7 @@ func (l *Ledger) GiveAllBack(ctx context.Context, runID string) error {
 func (l *Ledger) Interrupted(ctx context.Context, runID string) ([]Claimed, error) {
 	interrupted, err := postgres.All(ctx, l.db, pgx.RowToStructByName[Claimed], selectInterrupted, runID)
 	if err != nil {
-		return nil, fmt.Errorf("list what a run was at when it was ended: %w", err)
+		return nil, fmt.Errorf("list what a run was changing when it was ended: %w", err)
 	}
 	return interrupted, nil
 }

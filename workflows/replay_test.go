@@ -12,6 +12,7 @@ import (
 	"go.temporal.io/sdk/worker"
 	"go.temporal.io/sdk/workflow"
 
+	"narthex/internal/fleet"
 	"narthex/internal/saga"
 	"narthex/internal/signup"
 )
@@ -89,6 +90,33 @@ func TestBrokenVariantsDoNotReplay(t *testing.T) {
 			}
 			err := replay(t, c.file, func(r worker.WorkflowReplayer) {
 				r.RegisterWorkflowWithOptions(broken, workflow.RegisterOptions{Name: signup.Workflow})
+			})
+			if err == nil {
+				t.Error("the broken variant replays, want an error")
+			}
+		})
+	}
+}
+
+// A run over the fleet that another release goes on with must not leave out a stage, however far it has come.
+func TestBrokenRunsDoNotReplay(t *testing.T) {
+	files, err := filepath.Glob("testdata/*/fleet_*.json")
+	if err != nil || len(files) < 7 {
+		t.Fatalf("found %d histories (%v), want at least 7", len(files), err)
+	}
+	unopened := func(ctx workflow.Context, in fleet.Input) (fleet.Progress, error) {
+		w := new(Workflows)
+		if in.Resumed == nil {
+			in.Resumed = &fleet.Position{Progress: fleet.Progress{Stage: fleet.Canaries, State: fleet.Running}, Patience: 3}
+		} else {
+			in.Resumed = nil
+		}
+		return w.FleetMigration(ctx, in)
+	}
+	for _, file := range files {
+		t.Run(file, func(t *testing.T) {
+			err := replay(t, file, func(r worker.WorkflowReplayer) {
+				r.RegisterWorkflowWithOptions(unopened, workflow.RegisterOptions{Name: fleet.Workflow})
 			})
 			if err == nil {
 				t.Error("the broken variant replays, want an error")

@@ -119,7 +119,7 @@ func TestFleetWorkerIsKilled(t *testing.T) {
 }
 
 // migrate runs FleetMigration over a fleet whose canaries can't be changed at first. One church is created during the run.
-func migrate(f *teststack.Fleet) {
+func migrate(f *teststack.Fleet) client.WorkflowRun {
 	f.T.Helper()
 	canaries := f.Churches[:fleet.DefaultCanaries]
 	release := lockBranches(f, canaries)
@@ -129,9 +129,7 @@ func migrate(f *teststack.Fleet) {
 	awaitState(f, run, fleet.Halted)
 	release()
 	f.Churches = append(f.Churches, f.Found())
-	if err := f.Temporal.SignalWorkflow(f.T.Context(), run.GetID(), "", fleet.Retry, nil); err != nil {
-		f.T.Fatal(err)
-	}
+	signal(f, run, fleet.Retry)
 	var progress fleet.Progress
 	if err := run.Get(f.T.Context(), &progress); err != nil {
 		f.T.Fatal(err)
@@ -141,6 +139,15 @@ func migrate(f *teststack.Fleet) {
 		f.T.Errorf("the run ends as %+v, want it completed with %+v", progress, want)
 	}
 	wantMigrated(f, in.RunID)
+	return run
+}
+
+// signal sends a signal to a run.
+func signal(f *teststack.Fleet, run client.WorkflowRun, name string) {
+	f.T.Helper()
+	if err := f.Temporal.SignalWorkflow(f.T.Context(), run.GetID(), "", name, nil); err != nil {
+		f.T.Fatal(err)
+	}
 }
 
 func fleetInput(f *teststack.Fleet) fleet.Input {

@@ -76,6 +76,13 @@ var histories = map[string]func(t *testing.T) (s *teststack.Stack, workflowID st
 	"sweep_cancelled": sweepWith(func(s *teststack.Stack, workflowID string) {
 		s.Faults.Always(orphan.Remove, cancellingRun(s, workflowID))
 	}),
+	"fleet_canaries":         fleetThat(isChanging),
+	"fleet_soaking":          fleetThat(soaks),
+	"fleet_paused":           fleetThat(isPaused),
+	"fleet_halted":           fleetThat(isHalted),
+	"fleet_completed":        fleetThat(migrate),
+	"fleet_cancelled":        fleetThat(isCancelled),
+	"fleet_continued":        fleetThat(hasContinued),
 	"invitation":             invitationThat(http.StatusCreated),
 	"invitation_rolled_back": invitationThat(http.StatusInternalServerError),
 }

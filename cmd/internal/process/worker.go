@@ -14,6 +14,7 @@ import (
 	"narthex/activities"
 	"narthex/httpapi/services"
 	"narthex/internal/config"
+	"narthex/internal/fleet"
 	"narthex/internal/fleet/ledger"
 	"narthex/internal/orphan"
 	"narthex/internal/readydb"
@@ -29,6 +30,7 @@ import (
 const (
 	workerDrain   = 15 * time.Second // for activities, at a stop
 	countPause    = 30 * time.Second // between counts of stuck rollbacks and of orphans
+	fleetPause    = time.Minute      // between counts of churches by schema version, which look at all of them
 	temporalPause = 2 * time.Second  // between tries to reach Temporal
 	temporalLimit = 5 * time.Second  // for each of them
 	chorePause    = 10 * time.Second // between tries to do a chore
@@ -89,6 +91,7 @@ func (w *worker) start(ctx context.Context, ready func()) {
 	ctx, w.cancel = context.WithCancel(ctx)
 	w.started = make(chan struct{})
 	go w.watch.CountOrphans(ctx, w.registry, countPause, w.Log)
+	go w.watch.CountFleet(ctx, w.standing(time.Now()), fleetPause, w.Log)
 	go func() {
 		defer close(w.started)
 		if err := w.awaitTemporal(ctx); err != nil {
@@ -100,6 +103,14 @@ func (w *worker) start(ctx context.Context, ready func()) {
 		w.doChores(ctx)
 		ready()
 	}()
+}
+
+// standing returns a function that says how the fleet stands as seen by this release, which is known since then at the latest.
+func (w *worker) standing(known time.Time) func(context.Context) (fleet.Standing, error) {
+	fleets := ledger.New(w.registry.Pool())
+	return func(ctx context.Context) (fleet.Standing, error) {
+		return fleets.Standing(ctx, migrations.TenantVersion(), known)
+	}
 }
 
 // stop lets the worker finish its current work.

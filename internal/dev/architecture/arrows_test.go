@@ -18,6 +18,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/internal/process", "tenantdb tenantserver migrations", "The layers work on churches' databases."},
 	{"cmd/internal/process", "config secrets tokens password codec release telemetry redact", "It has settings, keys, a release and logs."},
 	{"cmd/internal/process", "orphan readydb", "A worker schedules the sweeps and keeps databases ready."},
+	{"cmd/internal/process", "fleet", "A worker counts churches by the version of their schema."},
 	{"cmd/narthex", "signup invitation runs orphan email", "Commands call the functions that HTTP calls."},
 	{"cmd/narthex", "registry tenantdb hardening", "Commands migrate, replace keys and check rights."},
 	{"cmd/narthex", "fleet fleet/ledger migrations", "Operators start and steer runs over the fleet, and see what they did."},
@@ -75,7 +76,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"config", "secrets tokens", "Settings hold keysets, which are checked when they are read."},
 	{"tokens", "ids", "A token's claims are checked ids."},
 	{"telemetry", "config redact", "Logs have a format, and hold no values."},
-	{"telemetry", "saga orphan", "Stuck rollbacks and orphans are counted under their subjects' names."},
+	{"telemetry", "saga orphan fleet", "Stuck rollbacks, orphans and churches are counted under their subjects' names."},
 	{"telemetry", "loopback", "Metrics on a local address answer only local requests."},
 	{"email password", "text", "All fields share one definition of a line of text."},
 

@@ -23,6 +23,8 @@ import (
 
 	"narthex/internal/dev/testenv"
 	"narthex/internal/dev/teststack"
+	"narthex/internal/fleet"
+	"narthex/internal/fleet/ledger"
 	"narthex/internal/signup"
 	"narthex/workflows"
 )
@@ -60,6 +62,7 @@ func TestMetrics(t *testing.T) {
 	stickRollback(s)
 	countStuck(s)
 	countOrphans(s)
+	countFleet(s)
 	sweep(s, false)
 	makeTemplate(s)
 	keepReady(s)
@@ -67,6 +70,9 @@ func TestMetrics(t *testing.T) {
 	teststack.Eventually(t, "the stock is reported", func() bool { return regexp.MustCompile(`pool_stock\{.*\} 3\n`).MatchString(scrape(s)) })
 	s.Faults.Reset()
 	s.Register(teststack.Applicant())
+	teststack.Eventually(t, "both churches are counted", func() bool {
+		return strings.Contains(scrape(s), `narthex_fleet_churches{version="1"} 2`+"\n")
+	})
 
 	scraped := scrape(s)
 	for _, pattern := range []string{
@@ -74,12 +80,15 @@ func TestMetrics(t *testing.T) {
 		`narthex_http_request_duration_seconds_count\{method="",route="none",status="404"\} 1`,
 		`narthex_tenant_connections 1`,
 		`narthex_tenant_connections_limit 50`,
+		`narthex_fleet_runs\{state="halted"\} 1`,
+		`narthex_fleet_failed_churches 1`,
 		`saga_ended_total\{.*outcome="created",.*workflow_type="Signup"\} 2`,
 		`saga_ended_total\{.*outcome="rolled_back",step="CreateTenantAdmin",.*workflow_type="Signup"\} 1`,
 		`signup_databases_total\{.*source="empty",.*\} 2`,
 		`signup_databases_total\{.*source="pool",.*\} 1`,
 		`pool_size\{.*server="127.0.0.1:\d+",.*\} 3`,
 		`saga_duration_seconds_bucket\{.*outcome="created",.*le="10"\} 2`,
+		`narthex_fleet_behind_seconds 3[67]\d\d.*`,
 	} {
 		if !regexp.MustCompile(`(?m)` + pattern + `$`).MatchString(scraped) {
 			t.Errorf("/metrics lacks %s", pattern)
@@ -104,6 +113,25 @@ func promtool(t *testing.T, input string, arguments ...string) {
 	if output, err := cmd.CombinedOutput(); err != nil {
 		t.Errorf("promtool %v: %v\n%s", arguments, err, output)
 	}
+}
+
+// countFleet counts churches as the next release does, of which a run could not change one and has halted.
+func countFleet(s *teststack.Stack) {
+	s.T.Helper()
+	const newest = 2
+	_, err := s.Registry.Exec(s.T.Context(), `
+		WITH run AS (INSERT INTO fleet_runs (id, server, version, stage, state, created_at)
+			VALUES ('run', 'server', 2, 'waves', 'halted', now() - interval '1 hour') RETURNING id),
+			old AS (UPDATE tenants SET schema_changed_at = now() - interval '1 day')
+		INSERT INTO fleet_changes (run_id, tenant_id, from_version, to_version, wave, position, state)
+		SELECT run.id, tenants.id, 1, 2, 0, 0, 'failed' FROM run, tenants`)
+	if err != nil {
+		s.T.Fatal(err)
+	}
+	fleets := ledger.New(s.OpenRegistry().Pool())
+	standing := func(ctx context.Context) (fleet.Standing, error) { return fleets.Standing(ctx, newest, time.Now()) }
+	go s.Watch.CountFleet(s.T.Context(), standing, 100*time.Millisecond, s.Logger())
+	teststack.Eventually(s.T, "churches are counted", func() bool { return strings.Contains(scrape(s), "\nnarthex_fleet_churches{") })
 }
 
 // stickRollback runs a signup whose rollback takes longer than it should, on a clock that skips waiting.

@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/fleet"
 	"narthex/internal/invitation"
 	"narthex/internal/password"
 	"narthex/internal/registry"
@@ -51,6 +52,7 @@ type Options struct {
 	Services []Route // for churches, in addition to the API's own routes
 
 	Failed func(tenantID string) // called for each church request that is answered with 5xx; may be nil
+	Pace   func() fleet.Pace     // whether churches are behind this release's schema, from memory; nil: unknown
 
 	TrustedProxies []netip.Prefix // trusted to report a client's address (X-Forwarded-For)
 	SpareLoopback  bool           // do not throttle clients on this machine
@@ -86,6 +88,9 @@ func New(options Options) (http.Handler, error) {
 	}
 	if a.Failed == nil {
 		a.Failed = func(string) {}
+	}
+	if a.Pace == nil {
+		a.Pace = func() fleet.Pace { return fleet.Unknown }
 	}
 
 	gin.SetMode(gin.ReleaseMode)

@@ -20,7 +20,8 @@ func (a *api) health(c *gin.Context) error {
 
 // ready reports whether the process can serve churches, that is, whether the registry answers and has its schema. Temporal's
 // state is reported, but does not count: without Temporal nobody can sign up, but everything else works, and a load balancer
-// that took all APIs out would stop that too.
+// that took all APIs out would stop that too. Whether churches are behind doesn't count either. How many there are is left out,
+// because anybody may ask.
 func (a *api) ready(c *gin.Context) error {
 	ctx := c.Request.Context()
 	if err := a.Registry.Ready(ctx); errors.Is(err, registry.ErrNotMigrated) {
@@ -28,7 +29,7 @@ func (a *api) ready(c *gin.Context) error {
 	} else if err != nil {
 		return notReady("The registry does not answer.", err)
 	}
-	c.JSON(http.StatusOK, gin.H{"status": "ready", "temporal": a.temporalState(ctx)})
+	c.JSON(http.StatusOK, gin.H{"status": "ready", "temporal": a.temporalState(ctx), "fleet": a.Pace()})
 	return nil
 }
 

@@ -163,7 +163,7 @@ func wantUnavailable(t *testing.T, method, url, token string, body map[string]st
 // wantReadiness expects an API to be ready, and checks what it says about Temporal.
 func wantReadiness(t *testing.T, url, temporal string) {
 	t.Helper()
-	want := `{"status":"ready","temporal":"` + temporal + `"}`
+	want := `{"fleet":"current","status":"ready","temporal":"` + temporal + `"}`
 	status, answer := get(t, url+"/readyz", "")
 	for deadline := time.Now().Add(time.Minute); answer != want && time.Now().Before(deadline); {
 		time.Sleep(50 * time.Millisecond) // on a slow machine, Temporal doesn't answer in time

@@ -12,3 +12,13 @@ type Standing struct {
 
 // Active are the states of a run that goes on.
 var Active = []State{Running, Paused, Halted}
+
+// Pace says whether a church is behind a release's schema.
+type Pace string
+
+// The paces.
+const (
+	Current Pace = "current"
+	Behind  Pace = "behind"
+	Unknown Pace = "unknown" // the registry has not answered
+)

@@ -20,6 +20,7 @@ import (
 	"narthex/internal/tenantdb"
 	"narthex/internal/throttle"
 	"narthex/internal/tokens"
+	"narthex/migrations"
 )
 
 const (
@@ -36,6 +37,7 @@ type api struct {
 	reservations *idempotency.Store
 	router       *tenantdb.Router
 	failed       *ledger.FailedRequests
+	fleet        *ledger.Watch
 	servers      []*http.Server
 	listeners    []net.Listener
 }
@@ -47,6 +49,7 @@ func openAPI(ctx context.Context, p *process) (*api, error) {
 		reservations: idempotency.New(p.registry.Pool(), p.keys),
 		router:       tenantdb.NewRouter(p.registry, p.keys, int(p.TenantConnections), p.Log),
 		failed:       ledger.NewFailedRequests(p.registry.Pool(), p.Log),
+		fleet:        ledger.NewWatch(p.registry.Pool(), migrations.TenantVersion(), p.Log),
 	}
 	err := a.open(ctx)
 	if err != nil {
@@ -98,7 +101,7 @@ func (a *api) handler() (http.Handler, error) {
 		Passwords: passwords,
 		TaskQueue: string(a.TaskQueue), Eager: a.current.yes.Load,
 		SignupWait: time.Duration(a.SignupWait), AnswerLimit: answerLimit,
-		Services: services.Routes(), Failed: a.failed.Count, TrustedProxies: a.TrustedProxies, SpareLoopback: a.SpareLoopback,
+		Services: services.Routes(), Failed: a.failed.Count, Pace: a.fleet.Pace, TrustedProxies: a.TrustedProxies, SpareLoopback: a.SpareLoopback,
 		Log: a.Log, Metrics: a.watch.Metrics, Traces: a.watch.Traces, Now: time.Now,
 	})
 }
@@ -139,6 +142,7 @@ func (a *api) close() {
 func (a *api) serve(ctx context.Context) error {
 	go keepTidy(ctx, a.Log, a.sessions.Tidy, a.throttle.Tidy, a.reservations.Tidy, a.failed.Tidy, a.router.RemoveExpired)
 	go a.failed.Keep(ctx)
+	go a.fleet.Keep(ctx)
 	served := make(chan error, len(a.servers))
 	for i, server := range a.servers {
 		go func() { served <- server.Serve(a.listeners[i]) }()

@@ -37,6 +37,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"httpapi", "registry sessions throttle audit tenantdb", "HTTP looks up who asks, and opens their church's database."},
 	{"httpapi", "email password text", "HTTP checks a request's fields by their rules."},
 	{"httpapi", "tokens secrets ids", "HTTP checks and issues tokens, and hashes emails to look them up."},
+	{"httpapi", "fleet", "HTTP says whether churches are behind."},
 	{"httpapi", "codec", "HTTP opens payloads for Temporal's UI."},
 	{"httpapi", "loopback redact telemetry", "HTTP guards local addresses, and reports errors."},
 	{"httpapi/services", "httpapi tenantdb tokens", "A service gets its church's database and admin, and answers as all routes do."},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"go.temporal.io/sdk/client"
@@ -34,7 +35,8 @@ too many fail. A run can be undone.`,
 // fleetOperator is what commands need to steer runs over the fleet.
 type fleetOperator struct {
 	runs.Operator
-	ledger *ledger.Ledger
+	ledger   *ledger.Ledger
+	registry *registry.Registry
 }
 
 // steerFleet opens the registry and Temporal, and calls do with them. Errors are complete sentences.
@@ -49,7 +51,7 @@ func steerFleet(cmd *cobra.Command, do func(context.Context, *fleetOperator) err
 			return err
 		}
 		defer temporal.Close()
-		o := &fleetOperator{ledger: ledger.New(reg.Pool()), Operator: runs.Operator{
+		o := &fleetOperator{ledger: ledger.New(reg.Pool()), registry: reg, Operator: runs.Operator{
 			Temporal: temporal, Keys: keys, Namespace: namespace, TaskQueue: string(queue.TaskQueue),
 		}}
 		err = do(ctx, o)
@@ -85,42 +87,125 @@ func (o *fleetOperator) active(ctx context.Context, id string) (ledger.Run, erro
 const mostRuns = 20
 
 func fleetPauseCommand() *cobra.Command {
-	return steeringCommand("pause [RUN]", "Pause a run: it changes no more churches until it is resumed", "The run %s is paused.\n",
-		func(ctx context.Context, c client.Client, server string) error {
+	return (&steering{
+		use: "pause [RUN]", short: "Pause a run: it changes no more churches until it is resumed", question: "Pause run %s?",
+		said: "The run %s is paused.\n",
+		act: func(ctx context.Context, c client.Client, server string) error {
 			return fleet.Tell(ctx, c, server, fleet.Pause)
-		})
+		},
+		want: fleet.Paused,
+	}).command()
 }
 
 func fleetResumeCommand() *cobra.Command {
-	return steeringCommand("resume [RUN]", "Resume a run that is paused or halted", "The run %s has resumed.\n",
-		func(ctx context.Context, c client.Client, server string) error {
+	return (&steering{
+		use: "resume [RUN]", short: "Resume a run that is paused or halted", question: "Resume run %s?", said: "The run %s has resumed.\n",
+		act: func(ctx context.Context, c client.Client, server string) error {
 			return fleet.Tell(ctx, c, server, fleet.Resume)
-		})
+		},
+		want: fleet.Running,
+	}).command()
 }
 
 func fleetCancelCommand() *cobra.Command {
-	return steeringCommand("cancel [RUN]", "Cancel a run: churches that it has changed stay changed", "The run %s is cancelled.\n",
-		fleet.Cancel)
+	return (&steering{
+		use: "cancel [RUN]", short: "Cancel a run: churches that it has changed stay changed", question: "Cancel run %s?",
+		said: "The run %s is cancelled.\n", act: fleet.Cancel, want: fleet.Cancelled,
+	}).command()
 }
 
-// steeringCommand returns a command that acts on the active run.
-func steeringCommand(use, short, said string, act func(context.Context, client.Client, string) error) *cobra.Command {
-	word, _, _ := strings.Cut(use, " ")
-	return &cobra.Command{
-		Use: use, Short: short, Args: cobra.MaximumNArgs(1),
-		Example: "  narthex fleet " + word,
+// steering is a command that acts on the active run.
+type steering struct {
+	use, short, question, said string
+	act                        func(ctx context.Context, c client.Client, server string) error
+	want                       fleet.State // in which the run then is
+
+	yes, asJSON bool
+}
+
+func (s *steering) command() *cobra.Command {
+	word, _, _ := strings.Cut(s.use, " ")
+	cmd := &cobra.Command{
+		Use: s.use, Short: s.short, Args: cobra.MaximumNArgs(1), ValidArgsFunction: completeRuns,
+		Example: "  narthex fleet " + word + " --yes",
 		RunE: func(cmd *cobra.Command, ids []string) error {
-			return steerFleet(cmd, func(ctx context.Context, o *fleetOperator) error {
-				run, err := o.active(ctx, strings.Join(ids, ""))
-				if err != nil {
-					return err
-				}
-				if err := act(ctx, o.Temporal, run.Server); err != nil {
-					return fmt.Errorf("the run %s could not be reached: %s", run.ID, redact.Error(err))
-				}
-				fmt.Fprintf(cmd.OutOrStdout(), said, run.ID)
-				return nil
-			})
+			return steerFleet(cmd, func(ctx context.Context, o *fleetOperator) error { return s.steer(ctx, cmd, o, strings.Join(ids, "")) })
 		},
 	}
+	cmd.Flags().BoolVar(&s.yes, "yes", false, "don't ask")
+	cmd.Flags().BoolVar(&s.asJSON, "json", false, "print JSON")
+	return cmd
 }
+
+func (s *steering) steer(ctx context.Context, cmd *cobra.Command, o *fleetOperator, id string) error {
+	run, err := o.active(ctx, id)
+	if err != nil {
+		return err
+	}
+	if err := agree(cmd, s.yes, fmt.Sprintf(s.question, run.ID)); err != nil {
+		return err
+	}
+	before := run.State
+	if before != s.want {
+		if err := s.act(ctx, o.Temporal, run.Server); err != nil {
+			return fmt.Errorf("the run %s could not be reached: %s", run.ID, redact.Error(err))
+		}
+		run, err = o.await(ctx, run.ID, func(r ledger.Run) bool { return r.State == s.want || r.State != before && r.State.Ended() })
+		if err != nil {
+			return err
+		}
+	}
+	if run.State != s.want && s.want != fleet.Running { // a run that was resumed may have ended already
+		return fmt.Errorf("the run %s is %s: it had ended before", run.ID, run.State)
+	}
+	if s.asJSON {
+		return writeJSON(cmd.OutOrStdout(), run)
+	}
+	fmt.Fprintf(cmd.OutOrStdout(), s.said, run.ID)
+	return nil
+}
+
+const (
+	obeyLimit = 2 * time.Minute // more than one church may take
+	obeyPause = 100 * time.Millisecond
+)
+
+// await waits until a run has done what it was told.
+func (o *fleetOperator) await(ctx context.Context, id string, done func(ledger.Run) bool) (run ledger.Run, err error) {
+	for deadline := time.Now().Add(obeyLimit); time.Now().Before(deadline) && ctx.Err() == nil; {
+		run, err = o.ledger.Run(ctx, id)
+		if err == nil && done(run) {
+			return run, nil
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(obeyPause):
+		}
+	}
+	if err != nil {
+		return run, inOneSentence(ctx, "the run cannot be read", err)
+	}
+	return run, fmt.Errorf("the run %s is still %s: it will react when a worker runs", id, run.State)
+}
+
+// completeRuns lets the shell complete the id of one of the last runs.
+func completeRuns(cmd *cobra.Command, args []string, _ string) (found []cobra.Completion, _ cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	if file := cmd.Flag("env-file").Value.String(); file != "" && config.LoadFile(file, func(string) {}) != nil {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	_ = withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error { // without one, there are none
+		ctx, cancel := context.WithTimeout(ctx, completionLimit)
+		defer cancel()
+		newest, err := ledger.New(reg.Pool()).Runs(ctx, mostRuns)
+		for _, run := range newest {
+			found = append(found, cobra.CompletionWithDesc(run.ID, fmt.Sprintf("%s, to version %d, %s", run.Server, run.Version, run.State)))
+		}
+		return err
+	})
+	return found, cobra.ShellCompDirectiveNoFileComp
+}
+
+const completionLimit = 2 * time.Second

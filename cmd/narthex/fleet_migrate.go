@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 	"narthex/internal/fleet"
 	"narthex/internal/fleet/ledger"
 	"narthex/internal/ids"
+	"narthex/internal/registry"
 	"narthex/migrations"
 )
 
@@ -40,6 +42,11 @@ func (l *launch) flags(cmd *cobra.Command) {
 	flags.BoolVar(&l.leave, "no-wait", false, "don't wait until the run has finished")
 	flags.BoolVar(&l.yes, "yes", false, "don't ask for confirmation")
 	flags.BoolVar(&l.asJSON, "json", false, "print JSON")
+	completes(cmd, "halt-at", []string{"1%", "2%", "5%"})
+	completes(cmd, "max-connections", []string{"70%", "80%", "90%"})
+	for _, number := range []string{"max-lag", "max-read", "max-vacuums"} {
+		completes(cmd, number, nil)
+	}
 }
 
 // speedFlags are the flags that a rehearsal has too, because its prediction and its copies depend on them.
@@ -50,6 +57,9 @@ func (l *launch) speedFlags(cmd *cobra.Command) {
 	flags.DurationVar(&limits.Lock, "lock-timeout", fleet.DefaultLockTimeout, "let a statement wait for a lock for this `DURATION`")
 	flags.DurationVar(&limits.Statement, "statement-timeout", fleet.DefaultStatementTimeout, "let a statement take this `DURATION`")
 	flags.DurationVar(&limits.Patience, "lock-patience", fleet.DefaultLockPatience, "retry on taken locks for this `DURATION`, then fail")
+	for _, number := range []string{"at-once", "rate", "lock-timeout", "statement-timeout", "lock-patience"} {
+		completes(cmd, number, nil)
+	}
 }
 
 func (l *launch) check() error {
@@ -72,12 +82,14 @@ func (l *launch) check() error {
 	return nil
 }
 
+const mostRate = 1_000_000 // churches a second
+
 func (l *launch) checkSpeed() error {
 	switch limits := l.options.Limits; {
 	case l.options.AtOnce < 1 || l.options.AtOnce > 64:
 		return usage("--at-once must be from 1 to 64")
-	case l.options.Rate < 0:
-		return usage("--rate must not be negative")
+	case !(l.options.Rate >= 0 && l.options.Rate <= mostRate): // NaN neither
+		return usage("--rate must be from 0 to %d", mostRate)
 	case limits.Lock < time.Millisecond: // PostgreSQL counts in milliseconds, and takes 0 for no limit
 		return usage("--lock-timeout must be at least 1ms")
 	case limits.Statement < time.Millisecond:
@@ -105,8 +117,9 @@ func (l *launch) checkBounds() error {
 }
 
 func percent(text string) (share float64, err error) {
-	var n float64
-	if _, err := fmt.Sscanf(text, "%g%%", &n); err != nil || !strings.HasSuffix(text, "%") || n <= 0 || n > 100 {
+	number, ok := strings.CutSuffix(text, "%")
+	n, err := strconv.ParseFloat(number, 64)
+	if !ok || err != nil || !(n > 0 && n <= 100) { // which NaN is not
 		return 0, errors.New("not a percentage")
 	}
 	return n / 100, nil
@@ -121,6 +134,9 @@ get the new schema from then on. Then it migrates a few canaries and watches the
 and the rest, least used first. The command waits until the run has finished. If you stop it, the run continues.`,
 		Example: "  narthex fleet migrate\n  narthex fleet migrate --soak 1h --at-once 2 --yes --no-wait",
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if cmd.Flags().Changed("canary") && len(l.options.Canaries) == 0 {
+				return usage("--canary takes tenant ids")
+			}
 			if err := l.check(); err != nil {
 				return err
 			}
@@ -130,6 +146,8 @@ and the rest, least used first. The command waits until the run has finished. If
 	cmd.Flags().StringSliceVar(&l.options.Canaries, "canary", nil, "change the church of this `ID` first; otherwise the 3 least used")
 	cmd.Flags().DurationVar(&l.options.Soak, "soak", fleet.DefaultSoak, "watch the canaries for this `DURATION`; 0 skips it")
 	cmd.Flags().BoolVar(&l.unrehearsed, "no-rehearsal", false, "don't rehearse on copies first")
+	completes(cmd, "canary", nil)
+	completes(cmd, "soak", []string{"0", "15m", "1h"})
 	l.flags(cmd)
 	return cmd
 }
@@ -140,16 +158,24 @@ func (l *launch) migrate(ctx context.Context, cmd *cobra.Command, o *fleetOperat
 	if err != nil {
 		return err
 	}
-	if len(servers) == 0 {
-		return l.say(cmd, fmt.Sprintf("All churches have schema version %d.", newest), []fleet.Progress{})
+	canaries, err := o.canaries(ctx, l.options.Canaries, newest)
+	if err != nil {
+		return err
 	}
-	var all []fleet.Progress
+	if len(servers) == 0 {
+		return l.say(cmd, fmt.Sprintf("No church is behind schema version %d.", newest), []fleet.Progress{})
+	}
+	all := []fleet.Progress{}
 	var failed error
 	for _, s := range servers {
-		question := fmt.Sprintf("Migrate %d churches on %s to schema version %d?", s.churches, s.name, newest)
+		question := fmt.Sprintf("Migrate %s on %s to schema version %d?", countOf(s.churches), s.name, newest)
 		in := fleet.Input{RunID: ids.New(), Server: s.name, Version: newest, Options: l.options, Rehearse: !l.unrehearsed}
+		in.Options.Canaries = canaries[s.name]
 		progress, err := l.launch(ctx, cmd, o, in, question)
-		all, failed = append(all, progress), errors.Join(failed, err)
+		failed = errors.Join(failed, err)
+		if progress.RunID != "" {
+			all = append(all, progress)
+		}
 		if err != nil && !l.leave {
 			break
 		}
@@ -158,6 +184,24 @@ func (l *launch) migrate(ctx context.Context, cmd *cobra.Command, o *fleetOperat
 		failed = errors.Join(failed, writeJSON(cmd.OutOrStdout(), all))
 	}
 	return failed
+}
+
+// canaries returns chosen canaries by server. A server without one gets the usual ones.
+func (o *fleetOperator) canaries(ctx context.Context, chosen []string, newest int) (map[string][]string, error) {
+	byServer := map[string][]string{}
+	for _, id := range chosen {
+		church, err := o.registry.FleetChurch(ctx, id)
+		switch {
+		case errors.Is(err, registry.ErrNotFound):
+			return nil, fmt.Errorf("--canary: no church that has a database has the id %s", id)
+		case err != nil:
+			return nil, inOneSentence(ctx, "the canary cannot be looked up", err)
+		case church.Version >= newest:
+			return nil, fmt.Errorf("--canary: the church %s is not behind, it has schema version %d", id, church.Version)
+		}
+		byServer[church.Server] = append(byServer[church.Server], id)
+	}
+	return byServer, nil
 }
 
 // server is a server with churches that are behind.
@@ -196,7 +240,7 @@ func (l *launch) say(cmd *cobra.Command, words string, value any) error {
 func (l *launch) launch(
 	ctx context.Context, cmd *cobra.Command, o *fleetOperator, in fleet.Input, question string,
 ) (fleet.Progress, error) {
-	if err := l.agree(cmd, question); err != nil {
+	if err := agree(cmd, l.yes, question); err != nil {
 		return fleet.Progress{}, err
 	}
 	if err := o.CheckWorker(ctx); err != nil {
@@ -209,8 +253,13 @@ func (l *launch) launch(
 		fmt.Fprintf(cmd.OutOrStdout(), "Run %s over the churches on %s has started.\n", in.RunID, in.Server)
 	}
 	if l.leave {
-		return fleet.Progress{RunID: in.RunID, Server: in.Server, Stage: fleet.Preparing, State: fleet.Running}, nil
+		return fleet.Progress{RunID: in.RunID, Server: in.Server, Stage: fleet.Rehearsing, State: fleet.Running}, nil
 	}
+	return l.finish(ctx, cmd, o, in)
+}
+
+// finish waits until a run has finished, and says how it went.
+func (l *launch) finish(ctx context.Context, cmd *cobra.Command, o *fleetOperator, in fleet.Input) (fleet.Progress, error) {
 	progress, err := l.follow(ctx, o, in)
 	if err == nil && !l.asJSON {
 		fmt.Fprintf(cmd.OutOrStdout(), "Run %s is %s: %s.\n", in.RunID, progress.State, progress.Tally.Words())
@@ -225,9 +274,9 @@ func startFailure(ctx context.Context, server string, err error) error {
 	return inOneSentence(ctx, "the run could not be started", err)
 }
 
-// agree asks for confirmation on a terminal, and fails without one.
-func (l *launch) agree(cmd *cobra.Command, question string) error {
-	if l.yes {
+// agree asks for confirmation on a terminal, unless --yes was given, and fails without a terminal.
+func agree(cmd *cobra.Command, yes bool, question string) error {
+	if yes {
 		return nil
 	}
 	file, ok := cmd.InOrStdin().(*os.File)
@@ -296,8 +345,15 @@ func outcome(p fleet.Progress) error {
 	case p.State == fleet.Halted || p.State == fleet.Paused:
 		return fmt.Errorf("the run %s is %s: %s. narthex fleet status says more, narthex fleet resume resumes it", p.RunID, p.State, p.Reason)
 	case p.Tally.Failed > 0:
-		return fmt.Errorf("%d churches failed: narthex fleet status says why, narthex fleet retry-failed %s retries them",
-			p.Tally.Failed, p.RunID)
+		return fmt.Errorf("%s failed: narthex fleet status says why, narthex fleet retry-failed %s retries them",
+			countOf(p.Tally.Failed), p.RunID)
+	}
+	return nil
+}
+
+func oneRun(_ *cobra.Command, args []string) error {
+	if len(args) != 1 {
+		return errors.New("give the id of one run: narthex fleet status shows the last ones")
 	}
 	return nil
 }
@@ -305,7 +361,8 @@ func outcome(p fleet.Progress) error {
 func fleetUndoCommand() *cobra.Command {
 	var l launch
 	cmd := &cobra.Command{
-		Use: "undo RUN", Short: "Undo a run, on exactly the churches that it has changed", Args: cobra.ExactArgs(1),
+		Use: "undo RUN", Short: "Undo a run, on exactly the churches that it has changed",
+		Args: oneRun, ValidArgsFunction: completeRuns,
 		Long:    `Undo a run, on exactly the churches that it has changed. This is refused if a down migration may lose data.`,
 		Example: "  narthex fleet undo 01m89x7m6zry4hep2a3rj5z1b8 --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -319,7 +376,8 @@ func fleetUndoCommand() *cobra.Command {
 func fleetRetryCommand() *cobra.Command {
 	var l launch
 	cmd := &cobra.Command{
-		Use: "retry-failed RUN", Short: "Retry the churches that failed in a run, and no others", Args: cobra.ExactArgs(1),
+		Use: "retry-failed RUN", Short: "Retry the churches that failed in a run, and no others",
+		Args: oneRun, ValidArgsFunction: completeRuns,
 		Example: "  narthex fleet retry-failed 01m89x7m6zry4hep2a3rj5z1b8 --yes",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return l.again(cmd, args[0], "Retry the churches that failed in run %s?", func(in *fleet.Input) { in.Retries = args[0] })
@@ -344,24 +402,40 @@ func (l *launch) again(cmd *cobra.Command, id, question string, over func(*fleet
 		}
 		in := fleet.Input{RunID: ids.New(), Server: of.Server, Version: of.Version, Options: l.options}
 		over(&in)
+		start := l.launch
 		if !of.State.Ended() {
-			return l.retryRunning(ctx, cmd, o, of, in)
+			in.RunID, start = of.ID, l.retryRunning
 		}
-		progress, err := l.launch(ctx, cmd, o, in, fmt.Sprintf(question, id))
-		if l.asJSON {
+		progress, err := start(ctx, cmd, o, in, fmt.Sprintf(question, id))
+		if l.asJSON && progress.RunID != "" {
 			err = errors.Join(err, writeJSON(cmd.OutOrStdout(), progress))
 		}
 		return err
 	})
 }
 
-func (l *launch) retryRunning(ctx context.Context, cmd *cobra.Command, o *fleetOperator, of ledger.Run, in fleet.Input) error {
+// retryRunning has an active run retry its failed churches, and waits until it has finished.
+func (l *launch) retryRunning(
+	ctx context.Context, cmd *cobra.Command, o *fleetOperator, in fleet.Input, question string,
+) (fleet.Progress, error) {
 	if in.Undoes != "" {
-		return fmt.Errorf("the run %s is active: cancel it first", of.ID)
+		return fleet.Progress{}, fmt.Errorf("the run %s is active: cancel it first", in.RunID)
 	}
-	if err := fleet.Tell(ctx, o.Temporal, of.Server, fleet.Retry); err != nil {
-		return inOneSentence(ctx, "the run could not be reached", err)
+	if err := agree(cmd, l.yes, question); err != nil {
+		return fleet.Progress{}, err
 	}
-	fmt.Fprintf(cmd.OutOrStdout(), "The run %s is retrying its failed churches.\n", of.ID)
-	return nil
+	if err := fleet.Tell(ctx, o.Temporal, in.Server, fleet.Retry); err != nil {
+		return fleet.Progress{}, inOneSentence(ctx, "the run could not be reached", err)
+	}
+	run, err := o.await(ctx, in.RunID, func(r ledger.Run) bool { return r.State == fleet.Running || r.State.Ended() })
+	if err != nil {
+		return fleet.Progress{}, err
+	}
+	if !l.asJSON {
+		fmt.Fprintf(cmd.OutOrStdout(), "The run %s is retrying its failed churches.\n", in.RunID)
+	}
+	if l.leave {
+		return fleet.Progress{RunID: run.ID, Server: run.Server, Stage: run.Stage, State: run.State}, nil
+	}
+	return l.finish(ctx, cmd, o, in)
 }

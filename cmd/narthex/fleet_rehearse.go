@@ -24,7 +24,7 @@ func fleetRehearseCommand() *cobra.Command {
 It shows how long the migration takes, which locks it holds, which tables it rewrites, and how long the whole run would
 take. The copies are restored from a dump and dropped afterwards. No church is touched. The worker needs PostgreSQL's
 client programs.`,
-		Example: "  narthex fleet rehearse",
+		Example: "  narthex fleet rehearse --yes",
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if err := l.checkSpeed(); err != nil {
 				return err
@@ -33,6 +33,7 @@ client programs.`,
 		},
 	}
 	l.speedFlags(cmd)
+	cmd.Flags().BoolVar(&l.yes, "yes", false, "don't ask")
 	cmd.Flags().BoolVar(&l.asJSON, "json", false, "print JSON")
 	return cmd
 }
@@ -40,6 +41,12 @@ client programs.`,
 func (l *launch) rehearse(ctx context.Context, cmd *cobra.Command, o *fleetOperator) error {
 	servers, err := o.behind(ctx, migrations.TenantVersion())
 	if err != nil {
+		return err
+	}
+	if len(servers) == 0 {
+		return l.say(cmd, "No church is behind: there is nothing to rehearse.", []fleet.Progress{})
+	}
+	if err := agree(cmd, l.yes, "Rehearse the migration on copies of a few churches, on the churches' own server?"); err != nil {
 		return err
 	}
 	if err := o.CheckWorker(ctx); err != nil {
@@ -62,9 +69,6 @@ func (l *launch) rehearse(ctx context.Context, cmd *cobra.Command, o *fleetOpera
 	}
 	if l.asJSON {
 		return errors.Join(failed, writeJSON(cmd.OutOrStdout(), all))
-	}
-	if len(servers) == 0 {
-		fmt.Fprintln(cmd.OutOrStdout(), "No church is behind: there is nothing to rehearse.")
 	}
 	for _, progress := range all {
 		failed = errors.Join(failed, writeRehearsal(cmd.OutOrStdout(), progress))

@@ -4,6 +4,9 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -19,6 +22,8 @@ import (
 // fleetStatus is the status of the fleet.
 type fleetStatus struct {
 	Newest   int             `json:"newest"` // schema version of this program
+	Behind   int             `json:"behind"` // churches
+	Next     string          `json:"next"`   // the command that migrates them; empty if none is behind or a run is migrating them
 	Versions []versionStatus `json:"versions"`
 	Runs     []runStatus     `json:"runs"` // newest first
 }
@@ -36,15 +41,6 @@ type runStatus struct {
 	Failures []ledger.Failure `json:"failures,omitempty"`
 }
 
-func (s fleetStatus) behind() (churches int) {
-	for _, v := range s.Versions {
-		if v.Version < s.Newest {
-			churches += v.Churches
-		}
-	}
-	return churches
-}
-
 func fleetStatusCommand() *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
@@ -56,6 +52,7 @@ func fleetStatusCommand() *cobra.Command {
 				if err != nil {
 					return inOneSentence(ctx, "the fleet's status cannot be read", err)
 				}
+				status.Next = status.next(cmd)
 				if asJSON {
 					return writeJSON(cmd.OutOrStdout(), status)
 				}
@@ -80,6 +77,9 @@ func readFleet(ctx context.Context, l *ledger.Ledger) (fleetStatus, error) {
 	}
 	for _, v := range versions {
 		status.Versions = append(status.Versions, versionStatus{v.Server(), v.SchemaVersion, v.Churches, v.Since})
+		if v.SchemaVersion < status.Newest {
+			status.Behind += v.Churches
+		}
 	}
 	newest, err := l.Runs(ctx, runsShown)
 	if err != nil {
@@ -108,7 +108,7 @@ func writeFleet(out io.Writer, status fleetStatus) error {
 	if err := table.Flush(); err != nil {
 		return err
 	}
-	fmt.Fprintln(out, schemaAdvice(status))
+	fmt.Fprintln(out, status.words())
 	for _, run := range status.Runs {
 		fmt.Fprintln(out, "\n"+describeRun(run))
 		for _, f := range run.Failures {
@@ -121,12 +121,72 @@ func writeFleet(out io.Writer, status fleetStatus) error {
 	return nil
 }
 
-// schemaAdvice says whether churches are behind, and how to migrate them.
-func schemaAdvice(status fleetStatus) string {
-	if behind := status.behind(); behind > 0 {
-		return fmt.Sprintf("%d churches are behind schema version %d: run narthex fleet migrate.", behind, status.Newest)
+// words say how many churches are on which version, and how to migrate those that are behind.
+func (s fleetStatus) words() string {
+	counts := map[int]int{}
+	all := 0
+	for _, v := range s.Versions {
+		counts[v.Version] += v.Churches
+		all += v.Churches
 	}
-	return fmt.Sprintf("All churches have schema version %d.", status.Newest)
+	var each []string
+	for _, version := range slices.Sorted(maps.Keys(counts)) {
+		each = append(each, fmt.Sprintf("%d on version %d", counts[version], version))
+	}
+	switch {
+	case all == 0:
+		return "There are no churches yet."
+	case all == 1 && counts[s.Newest] == 1:
+		return fmt.Sprintf("The only church has schema version %d.", s.Newest)
+	case counts[s.Newest] == all:
+		return fmt.Sprintf("All %d churches have schema version %d.", all, s.Newest)
+	case s.Behind == 0:
+		return fmt.Sprintf("No church is behind schema version %d: %s.", s.Newest, strings.Join(each, ", "))
+	}
+	said := fmt.Sprintf("%s behind schema version %d: %s.\n", areOf(s.Behind), s.Newest, strings.Join(each, ", "))
+	if s.Next == "" {
+		return said + "A run is migrating churches now."
+	}
+	return said + "To migrate them, once this release's workers run: " + s.Next
+}
+
+// next returns the command line that migrates churches that are behind, if there is one.
+func (s fleetStatus) next(cmd *cobra.Command) string {
+	if s.Behind == 0 {
+		return ""
+	}
+	for _, run := range s.Runs {
+		switch run.State {
+		case fleet.Running:
+			return ""
+		case fleet.Paused, fleet.Halted:
+			return commandLine(cmd, "fleet resume "+run.ID)
+		}
+	}
+	return commandLine(cmd, "fleet migrate")
+}
+
+// commandLine returns a command of narthex as it must be typed, with this command's --env-file.
+func commandLine(cmd *cobra.Command, words string) string {
+	line := cmd.Root().Name() + " " + words
+	if file := cmd.Flag("env-file"); file != nil && file.Changed {
+		line += " --env-file " + quoted(file.Value.String())
+	}
+	return line
+}
+
+func countOf(churches int) string {
+	if churches == 1 {
+		return "1 church"
+	}
+	return fmt.Sprintf("%d churches", churches)
+}
+
+func areOf(churches int) string {
+	if churches == 1 {
+		return "1 church is"
+	}
+	return fmt.Sprintf("%d churches are", churches)
 }
 
 func describeRun(run runStatus) string {

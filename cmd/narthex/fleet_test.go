@@ -60,7 +60,14 @@ type testFleet struct {
 	keys      *secrets.Keys
 	issuer    *tokens.Issuer
 	churches  []string
-	next      func(t testing.TB, environment []string, arguments ...string) *testenv.Run
+
+	nextReading func(t testing.TB, input io.Reader, environment []string, arguments ...string) *testenv.Run
+}
+
+// next runs the next release's program.
+func (f *testFleet) next(t testing.TB, environment []string, arguments ...string) *testenv.Run {
+	t.Helper()
+	return f.nextReading(t, nil, environment, arguments...)
 }
 
 func newTestFleet(t *testing.T, churches int) *testFleet {
@@ -78,7 +85,7 @@ func newTestFleet(t *testing.T, churches int) *testFleet {
 	wantPrinted(t, f.variables, "migrate")
 	f.readKeys()
 	f.found(churches)
-	f.next = testenv.NextRelease(t, "narthex", nextMigration())
+	f.nextReading = testenv.NextRelease(t, "narthex", nextMigration())
 	return f
 }
 
@@ -390,7 +397,7 @@ func TestAFleetIsMigratedWhileInUse(t *testing.T) {
 	if failures := f.status().Runs[0].Failures; len(failures) != 1 || failures[0].TenantID != broken || failures[0].SQLState != "42701" {
 		t.Errorf("the failures are %+v, want only %s, with 42701", failures, broken)
 	}
-	f.command(0, "1 churches are behind", "status")
+	f.command(0, "1 church is behind", "status")
 	f.takeBack(run, want)
 }
 
@@ -426,7 +433,7 @@ func signUpSome(t *testing.T, api string) (people []map[string]string, tenantIDs
 // pauseAndResume pauses a run, signs a church up, and resumes the run.
 func (f *testFleet) pauseAndResume(run, api string) (tenantID string) {
 	f.t.Helper()
-	f.command(0, "is paused", "pause")
+	f.command(0, "is paused", "pause", "--yes")
 	f.await("it is paused", func(r runStatus) bool { return r.State == fleet.Paused })
 	time.Sleep(time.Second) // churches that are being changed
 	paused := f.status().Runs[0].Tally
@@ -435,7 +442,7 @@ func (f *testFleet) pauseAndResume(run, api string) (tenantID string) {
 	if now := f.status().Runs[0].Tally; now != paused {
 		f.t.Errorf("two seconds after the pause the tally is %+v, and before it was %+v", now, paused)
 	}
-	f.command(0, "has resumed", "resume", run)
+	f.command(0, "has resumed", "resume", run, "--yes")
 	f.await("more are changed", func(r runStatus) bool { return r.Tally.Changed > paused.Changed+20 })
 	return tenantID
 }

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"narthex/internal/config"
+	"narthex/internal/fleet/ledger"
 	"narthex/internal/hardening"
 	"narthex/internal/registry"
 )
@@ -15,8 +16,9 @@ import (
 func migrateCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "migrate", Short: "Migrate the registry to the newest schema", Args: cobra.NoArgs,
-		Long: `Migrate the registry to the newest schema. Then print the statements, if any, that a superuser still
-has to run on its PostgreSQL server and, if TENANT_SERVER_URL is set, on that server, so that a
+		Long: `Migrate the registry to the newest schema. Then say how many churches have which schema, and which
+command migrates those that are behind. Then print the statements, if any, that a superuser still
+has to run on the registry's PostgreSQL server and, if TENANT_SERVER_URL is set, on that server, so that a
 tenant's role can reach only its own database. A superuser creates Narthex's role and the registry
 like this:
 
@@ -38,12 +40,31 @@ like this:
 				return fmt.Errorf("the registry %s: %w", c.RegistryURL, err)
 			}
 			fmt.Fprintln(cmd.OutOrStdout(), "The registry has the newest schema.")
+			if err := sayHowChurchesStand(cmd, string(c.RegistryURL)); err != nil {
+				return err
+			}
 			if err := advise(cmd, c.RegistryURL, false); err != nil || c.TenantServerURL == "" {
 				return err
 			}
 			return advise(cmd, c.TenantServerURL, true)
 		},
 	}
+}
+
+// sayHowChurchesStand says which schema churches have, because only `narthex fleet migrate` changes that.
+func sayHowChurchesStand(cmd *cobra.Command, registryURL string) error {
+	reg, err := registry.Open(cmd.Context(), registryURL, nil) // there is nothing to open with keys
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	status, err := readFleet(cmd.Context(), ledger.New(reg.Pool()))
+	if err != nil {
+		return inOneSentence(cmd.Context(), "the churches cannot be counted", err)
+	}
+	status.Next = status.next(cmd)
+	fmt.Fprintln(cmd.OutOrStdout(), status.words())
+	return nil
 }
 
 // advise prints what a superuser still has to do on a server.

@@ -39,11 +39,18 @@ func TestFleetOptionsOutOfRange(t *testing.T) {
 	for _, c := range []struct{ flag, value, want string }{
 		{"--at-once", "0", "--at-once must be from 1 to 64"},
 		{"--at-once", "65", "--at-once must be from 1 to 64"},
-		{"--rate", "-1", "--rate must not be negative"},
+		{"--at-once", "many", `invalid argument "many" for "--at-once"`},
+		{"--rate", "-1", "--rate must be from 0 to 1000000"},
+		{"--rate", "NaN", "--rate must be from 0 to 1000000"},
+		{"--rate", "Inf", "--rate must be from 0 to 1000000"},
+		{"--soak", "soon", `invalid argument "soon" for "--soak"`},
 		{"--soak", "-1s", "--soak must not be negative"},
 		{"--halt-at", "2", `--halt-at takes a share like 2%, not "2"`},
 		{"--halt-at", "0%", `--halt-at takes a share like 2%, not "0%"`},
 		{"--halt-at", "101%", `--halt-at takes a share like 2%, not "101%"`},
+		{"--halt-at", "NaN%", `--halt-at takes a share like 2%, not "NaN%"`},
+		{"--halt-at", "2%%", `--halt-at takes a share like 2%, not "2%%"`},
+		{"--canary", "", "--canary takes tenant ids"},
 		{"--canary", "grace", `--canary takes tenant ids, and "grace" is not one`},
 		{"--lock-timeout", "0", "--lock-timeout must be at least 1ms"},
 		{"--lock-timeout", "10us", "--lock-timeout must be at least 1ms"},
@@ -57,6 +64,8 @@ func TestFleetOptionsOutOfRange(t *testing.T) {
 		wantMisused(t, c.want, nil, "fleet", "migrate", c.flag, c.value)
 	}
 	wantMisused(t, "--at-once must be from 1 to 64", nil, "fleet", "rehearse", "--at-once", "65")
+	wantMisused(t, "give the id of one run", nil, "fleet", "undo")
+	wantMisused(t, "give the id of one run", nil, "fleet", "retry-failed")
 	wantMisused(t, "--lock-patience must be positive", nil, "fleet", "undo", "01m89x7m6zry4hep2a3rj5z1b8", "--lock-patience", "-1s")
 }
 

@@ -44,18 +44,18 @@ func StartReading(t testing.TB, input io.Reader, environment []string, name stri
 }
 
 // NextRelease builds a program as a later release would be: its tenant schema has more migrations, given as text by file
-// name. The returned function starts the program as Start does.
+// name. The returned function starts the program as StartReading does.
 func NextRelease(
 	t testing.TB, name string, migrations map[string]string,
-) func(t testing.TB, environment []string, arguments ...string) *Run {
+) func(t testing.TB, input io.Reader, environment []string, arguments ...string) *Run {
 	t.Helper()
 	path, err := program.BuildNext(name, Folder(t), migrations)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return func(t testing.TB, environment []string, arguments ...string) *Run {
+	return func(t testing.TB, input io.Reader, environment []string, arguments ...string) *Run {
 		t.Helper()
-		return startProgram(t, path, nil, environment, arguments...)
+		return startProgram(t, path, input, environment, arguments...)
 	}
 }
 

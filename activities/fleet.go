@@ -169,7 +169,7 @@ func (a *Activities) changeAtOnce(ctx context.Context, p *pace) error {
 				if err := limiter.Wait(ctx); err != nil {
 					return err
 				}
-				more, err := a.changeNext(ctx, p.server, p.slice)
+				more, err := a.changeNext(ctx, p.server, p.slice, until)
 				if err != nil || !more {
 					return err
 				}

@@ -15,23 +15,28 @@ import (
 )
 
 const (
-	changeLimit  = 5 * time.Minute // for one church, including all its files and waits for locks
-	mostAttempts = 5               // for a church that breaks its connection every time
+	enterLimit   = time.Minute // to record what was done
+	mostAttempts = 5           // for a church that breaks its connection every time
 )
 
 // changeNext claims a church and changes it, and reports whether there was one. It finishes a change that has begun even if
-// the slice ends. It fails only if the server is down; the church then goes back to the queue.
-func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server, slice fleet.Slice) (more bool, err error) {
+// the slice ends, except that a backfill pauses: the next slice continues it. It fails only if the server is down; the church then
+// goes back to the queue.
+func (a *Activities) changeNext(
+	ctx context.Context, server *tenantserver.Server, slice fleet.Slice, until time.Time,
+) (more bool, err error) {
 	claimed, ok, err := a.Ledger.Claim(ctx, slice)
 	if err != nil || !ok {
 		return false, err
 	}
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), changeLimit)
-	defer cancel()
-	did, cause := a.changeChurch(ctx, server, claimed, limits(slice.Limits))
+	ctx = context.WithoutCancel(ctx)
+	change := tenantserver.Change{From: claimed.FromVersion, To: claimed.ToVersion, Until: until}
+	did, cause := a.changeChurch(ctx, server, claimed, change, limits(slice.Limits))
 	if errors.Is(cause, ledger.ErrLost) {
 		return true, nil
 	}
+	ctx, cancel := context.WithTimeout(ctx, enterLimit)
+	defer cancel()
 	outcome := ledger.Outcome{Began: did.From, Reached: did.To}
 	if did.To > 0 {
 		if outcome.Serves, err = server.Serves(did.To); err != nil {
@@ -41,6 +46,8 @@ func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server
 	switch {
 	case cause == nil:
 		return true, a.Ledger.Changed(ctx, claimed, outcome)
+	case errors.Is(cause, schema.ErrPaused):
+		return true, a.Ledger.Postpone(ctx, claimed, outcome)
 	case !isAway(cause) || claimed.Attempts >= mostAttempts:
 		return true, a.Ledger.Failed(ctx, claimed, outcome, cause)
 	}
@@ -52,13 +59,12 @@ func (a *Activities) changeNext(ctx context.Context, server *tenantserver.Server
 }
 
 func (a *Activities) changeChurch(
-	ctx context.Context, server *tenantserver.Server, claimed ledger.Claimed, limits tenantserver.Limits,
+	ctx context.Context, server *tenantserver.Server, claimed ledger.Claimed, change tenantserver.Change, limits tenantserver.Limits,
 ) (did tenantserver.Change, err error) {
 	if claimed.SignupID == "" {
 		return did, tenantserver.ErrGone
 	}
 	d := tenantserver.Database{TenantID: claimed.TenantID, SignupID: claimed.SignupID}
-	change := tenantserver.Change{From: claimed.FromVersion, To: claimed.ToVersion}
 	return server.ChangeSchema(ctx, d, change, limits, a.permit(claimed))
 }
 

@@ -35,6 +35,7 @@ func TestALateAttemptChangesNothingInTheLedger(t *testing.T) {
 			slice.Limits = fleet.Limits{Lock: time.Minute, Statement: time.Minute, Patience: time.Minute}
 			late := f.attempt(slice)
 			f.awaitChange(church, "changing, attempt 1")
+			f.wantOneAt(church) // the late one, which has the church's lock
 			next := f.attempt(slice)
 			f.awaitChange(church, "changing, attempt 2")
 			f.wantOneAt(church)
@@ -110,18 +111,18 @@ func (f *testFleet) awaitChange(church, want string) {
 	f.t.Fatalf("the church is %s, attempt %d, after 10 seconds; want %s", state, attempts, want)
 }
 
-// wantOneAt waits until an attempt is changing a church, and checks that it is the only one.
+// wantOneAt waits until an attempt waits for the church's table, and checks that it is the only one at the church.
 func (f *testFleet) wantOneAt(church string) {
 	f.t.Helper()
-	var at int
-	for deadline := time.Now().Add(10 * time.Second); at != 1; time.Sleep(10 * time.Millisecond) {
-		err := f.admin.QueryRow(f.t.Context(), `SELECT count(*) FROM pg_stat_activity WHERE datname = $1 AND usename = $1`,
-			ids.DatabaseName(church)).Scan(&at)
-		if err != nil {
+	const query = `
+		SELECT count(*), count(*) FILTER (WHERE wait_event_type = 'Lock') FROM pg_stat_activity WHERE datname = $1 AND usename = $1`
+	var at, waiting int
+	for deadline := time.Now().Add(10 * time.Second); waiting != 1; time.Sleep(10 * time.Millisecond) {
+		if err := f.admin.QueryRow(f.t.Context(), query, ids.DatabaseName(church)).Scan(&at, &waiting); err != nil {
 			f.t.Fatal(err)
 		}
 		if at > 1 || time.Now().After(deadline) {
-			f.t.Fatalf("%d attempts are changing the church, want 1", at)
+			f.t.Fatalf("%d attempts are changing the church, %d of them wait for its table, want 1", at, waiting)
 		}
 	}
 }

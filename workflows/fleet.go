@@ -286,7 +286,7 @@ func do(ctx workflow.Context, activity string, in, out any, summary string) erro
 
 func (w *Workflows) fleetWork() workflow.ActivityOptions {
 	return workflow.ActivityOptions{
-		StartToCloseTimeout: time.Hour, // one church may take minutes
+		StartToCloseTimeout: 24 * time.Hour, // an index of a large church may take hours; heartbeats tell that the worker lives
 		HeartbeatTimeout:    cmp.Or(w.FleetPatience, 30*time.Second),
 		WaitForCancellation: true,
 		RetryPolicy:         &temporal.RetryPolicy{InitialInterval: time.Second, BackoffCoefficient: 2, MaximumInterval: 30 * time.Second},

@@ -22,6 +22,7 @@ const (
 	batchMark  = "/* batch */"
 	batchSize  = 1000                  // number of rows in a batch
 	batchPause = 10 * time.Millisecond // minimum; the pause is otherwise as long as the batch took, so that others get their turn
+	mostPause  = 5 * time.Second       // PostgreSQL ends a session that is idle for longer than postgres.IdleLimit
 )
 
 var backfillForm = regexp.MustCompile(`^([a-z_][a-z0-9_]*)\.([a-z_][a-z0-9_]*)$`)
@@ -77,10 +78,13 @@ func backfill(ctx context.Context, conn *pgx.Conn, step Step) error {
 		if !more {
 			break
 		}
+		if !step.Until.IsZero() && time.Now().After(step.Until) {
+			return ErrPaused
+		}
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
-		case <-time.After(max(batchPause, time.Since(began))):
+		case <-time.After(min(max(batchPause, time.Since(began)), mostPause)):
 		}
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -31,6 +32,9 @@ type Step struct {
 	Safe          string // of a step back: why no data is lost; empty if some may be
 	Backfill      *Backfill
 	Compatible    int // of a step forward: the oldest version whose release works after it
+
+	// Until, unless it is zero, is when a backfill that isn't done pauses.
+	Until time.Time
 
 	// BeforeCommit, if not nil, is called in the step's transaction once its statements have run.
 	BeforeCommit func(context.Context, pgx.Tx) error
@@ -124,12 +128,15 @@ const (
 	dropIndex = `DROP INDEX CONCURRENTLY IF EXISTS `
 )
 
+// ErrPaused means that a backfill has stopped between two batches, because its time was over. It continues there.
+var ErrPaused = errors.New("the backfill has paused")
+
 // ErrVersion means that the database is not at the version at which the step starts.
 var ErrVersion = errors.New("the schema has another version")
 
 // Take runs a step on conn's database, which may be in use. A step in a transaction commits together with its version or
 // not at all. Any other step is marked dirty while it runs, and leftovers of an interrupted attempt are removed first.
-// Idempotent. Errors: ErrVersion, or what PostgreSQL said.
+// Idempotent. Errors: ErrVersion, ErrPaused, or what PostgreSQL said.
 func Take(ctx context.Context, conn *pgx.Conn, step Step) error {
 	err := takeWithVersion(ctx, conn, step)
 	if err != nil {

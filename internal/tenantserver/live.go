@@ -7,6 +7,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -24,7 +25,19 @@ type Limits struct {
 }
 
 // Change is a change of a database's schema from one version to another, forward or back.
-type Change struct{ From, To int }
+type Change struct {
+	From, To int
+	Until    time.Time // a backfill that isn't done by then pauses with schema.ErrPaused; zero if it need not
+}
+
+// mostStatements is how many statements of a file may each need all of their time.
+const mostStatements = 5
+
+// most is how long a change may take. It only ends what hangs, and a backfill that makes progress has no limit but Until.
+func (c Change) most(l Limits) time.Duration {
+	steps := max(c.From-c.To, c.To-c.From) + 1
+	return time.Duration(steps)*(l.Patience+mostStatements*l.Statement) + max(0, time.Until(c.Until))
+}
 
 // Permit is called under a tenant's lock, and returns the password of its role. An error forbids what was about to be done.
 type Permit = func(context.Context) (password string, err error)
@@ -35,9 +48,9 @@ type Permit = func(context.Context) (password string, err error)
 // ErrGone, ErrNotOwned, permit's, schema.ErrDirty, or what PostgreSQL said, which is sqlstate.LockNotAvailable when limits'
 // patience is over.
 func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, limits Limits, permit Permit) (did Change, err error) {
-	l := tenantLock(d.TenantID)
-	l.idle = milliseconds(limits.Statement + limits.Patience) // the session that holds the lock is idle during the change
-	err = s.permitted(ctx, d, l, permit, func(d Database) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, change.most(limits))
+	defer cancel()
+	err = s.permitted(ctx, d, permit, func(ctx context.Context, d Database) error {
 		conn, err := s.connectAsChurch(ctx, d.Name(), d.Password, limits)
 		if err != nil {
 			return err
@@ -52,9 +65,9 @@ func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, li
 	return did, err
 }
 
-// permitted calls do with d's password, under the tenant's lock.
-func (s *Server) permitted(ctx context.Context, d Database, l lock, permit Permit, do func(Database) error) error {
-	return s.lockedBy(ctx, d, l, func(admin *pgx.Conn) error {
+// permitted calls do with d's password, under the tenant's lock. It ends do's context if the lock is lost.
+func (s *Server) permitted(ctx context.Context, d Database, permit Permit, do func(context.Context, Database) error) error {
+	return s.lockedTenant(ctx, d, func(admin *pgx.Conn) error {
 		found, err := readState(ctx, admin, d)
 		if err == nil {
 			err = found.standing(d)
@@ -65,14 +78,50 @@ func (s *Server) permitted(ctx context.Context, d Database, l lock, permit Permi
 		if err != nil {
 			return err
 		}
-		return do(d)
+		return kept(ctx, admin, func(ctx context.Context) error { return do(ctx, d) })
 	})
+}
+
+const (
+	keepPause = 5 * time.Second  // between two signs of life of a session that holds a lock; less than postgres.IdleLimit
+	keepLimit = 10 * time.Second // for the answer
+)
+
+// kept keeps a session from being idle while do works elsewhere. If the session ends, it ends do's context.
+func kept(ctx context.Context, session *pgx.Conn, do func(context.Context) error) error {
+	ctx, lose := context.WithCancelCause(ctx)
+	defer lose(nil)
+	done := make(chan struct{})
+	var keeping sync.WaitGroup
+	keeping.Go(func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-time.After(keepPause):
+			}
+			asking, cancel := context.WithTimeout(ctx, keepLimit)
+			_, err := session.Exec(asking, `SELECT`)
+			cancel()
+			if err != nil {
+				lose(fmt.Errorf("keep the tenant's lock: %w", err))
+				return
+			}
+		}
+	})
+	err := do(ctx)
+	close(done)
+	keeping.Wait()
+	if lost := context.Cause(ctx); err != nil && lost != nil {
+		return lost
+	}
+	return err
 }
 
 // Version returns the version of d's database, once nobody changes it any more. An interrupted step of the change doesn't
 // count. Errors: ErrGone, ErrNotOwned, permit's, or what PostgreSQL said.
 func (s *Server) Version(ctx context.Context, d Database, change Change, permit Permit) (at int, err error) {
-	err = s.permitted(ctx, d, tenantLock(d.TenantID), permit, func(d Database) (err error) {
+	err = s.permitted(ctx, d, permit, func(ctx context.Context, d Database) (err error) {
 		at, err = s.versionOf(ctx, d, change)
 		return err
 	})
@@ -128,7 +177,7 @@ func version(ctx context.Context, conn *pgx.Conn, change Change) (at int, err er
 // takeSteps returns the versions from which and to which it took the database.
 func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, limits Limits) (did Change, err error) {
 	at, err := version(ctx, conn, change)
-	did = Change{at, at}
+	did = Change{From: at, To: at}
 	if err != nil {
 		return did, err
 	}
@@ -140,6 +189,7 @@ func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, l
 		return did, err
 	}
 	for _, step := range steps {
+		step.Until = change.Until
 		if err := patiently(ctx, limits.Patience, func() error { return schema.Take(ctx, conn, step) }); err != nil {
 			return did, err
 		}

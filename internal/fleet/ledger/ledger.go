@@ -272,6 +272,11 @@ func (l *Ledger) GiveBack(ctx context.Context, c Claimed, o Outcome) error {
 	return l.finish(ctx, c, o, pgx.NamedArgs{"state": "waiting", "sqlstate": "", "error": "", "uncounted": 0})
 }
 
+// Postpone puts a church back in the queue whose change is not done when a slice ends. The attempt doesn't count.
+func (l *Ledger) Postpone(ctx context.Context, c Claimed, o Outcome) error {
+	return l.finish(ctx, c, o, pgx.NamedArgs{"state": "waiting", "sqlstate": "", "error": "", "uncounted": 1})
+}
+
 func (l *Ledger) finish(ctx context.Context, c Claimed, o Outcome, args pgx.NamedArgs) error {
 	maps.Copy(args, c.arguments())
 	for name, version := range map[string]int{"began": o.Began, "reached": o.Reached, "serves": o.Serves} {

@@ -1,10 +1,13 @@
 package httpapi_test
 
 import (
+	"context"
+	"errors"
 	"net/http"
 	"testing"
 
 	"narthex/internal/dev/teststack"
+	"narthex/internal/invitation"
 )
 
 func TestInvitation(t *testing.T) {
@@ -20,7 +23,11 @@ func TestInvitation(t *testing.T) {
 			t.Errorf("an invited admin could log in with the password %q", password)
 		}
 	}
-	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/admins/invitations", person), http.StatusConflict, "email-taken")
+	taken := c.Call(http.MethodPost, "/api/admins/invitations", person)
+	teststack.WantProblem(t, taken, http.StatusConflict, "email-taken")
+	if got, want := taken.JSON(t)["detail"], "Invite them with another email."; got != want { // the inviting admin reads it
+		t.Errorf("an invitation of a taken email is answered with the detail %q, want %q", got, want)
+	}
 	teststack.WantProblem(t, c.Accept("guess"), http.StatusNotFound, "invitation-not-found")
 	accepted := c.Accept(token)
 	if accepted.Status != http.StatusOK {
@@ -93,4 +100,22 @@ func TestARemovedFounderMaySignUpAgain(t *testing.T) {
 		t.Errorf("the first church's email is %v (%v), want %v", kept.Email, err, founder["email"])
 	}
 	teststack.WantProblem(t, s.Post("/api/auth/register", founder), http.StatusConflict, "email-taken")
+}
+
+// A terminated invitation leaves what it has made, and its email stays taken. The answer must not say that it was undone.
+func TestATerminatedInvitation(t *testing.T) {
+	t.Parallel()
+	c := teststack.New(t).Church()
+	person := teststack.Invitee()
+	hash, err := c.Keys.EmailIndex(person["email"].(string))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Faults.Always("CreateInvitedTenantAdmin", func(func() error) error {
+		ctx := context.WithoutCancel(t.Context())
+		return errors.Join(teststack.ErrInjected, c.Temporal.TerminateWorkflow(ctx, invitation.WorkflowID(hash), "", "a test"))
+	})
+	terminated := c.Call(http.MethodPost, "/api/admins/invitations", person)
+	teststack.WantProblem(t, terminated, http.StatusInternalServerError, "invitation-failed")
+	teststack.WantProblem(t, c.Call(http.MethodPost, "/api/admins/invitations", person), http.StatusConflict, "email-taken")
 }

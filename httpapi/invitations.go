@@ -40,6 +40,9 @@ type acceptRequest struct {
 var (
 	errInviting = newProblem(http.StatusConflict, "invitation-in-progress", "An invitation for this email is in progress",
 		"Wait until it has finished.")
+	errInviteeTaken = newProblem(http.StatusConflict, "email-taken", errEmailTaken.Title, "Invite them with another email.")
+	errHalfInvited  = newProblem(http.StatusInternalServerError, "invitation-failed", "The invitation was terminated",
+		"Some of what it created may still exist. Ask support to remove it, then invite again.")
 	errNotInvited = newProblem(http.StatusInternalServerError, "invitation-rolled-back", "The invitation failed and was undone",
 		"Nothing was kept. Send the request again.")
 	errInvitation = newProblem(http.StatusNotFound, "invitation-not-found", "Invitation not found",

@@ -196,8 +196,10 @@ func problemFor(err error) *problem {
 // sagaProblem is the part of problemFor for signups and invitations. It returns nil for other errors.
 func sagaProblem(err error) *problem {
 	switch {
-	case errors.Is(err, signup.ErrEmailTaken), errors.Is(err, invitation.ErrEmailTaken):
+	case errors.Is(err, signup.ErrEmailTaken):
 		return errEmailTaken
+	case errors.Is(err, invitation.ErrEmailTaken):
+		return errInviteeTaken
 	case errors.Is(err, signup.ErrInProgress):
 		return errInProgress
 	case errors.Is(err, invitation.ErrInProgress):
@@ -210,6 +212,8 @@ func sagaProblem(err error) *problem {
 		return errNotSent.with(err)
 	case errors.Is(err, invitation.ErrRolledBack):
 		return errNotInvited.with(err)
+	case errors.Is(err, invitation.ErrTerminated):
+		return errHalfInvited.with(err)
 	case errors.Is(err, runs.ErrRolledBack):
 		return errRolledBack.with(err)
 	case errors.Is(err, runs.ErrTerminated):

@@ -75,6 +75,8 @@ var (
 	ErrNotStarted = errors.New("the invitation could not be started")
 	// ErrRolledBack means that nothing was kept.
 	ErrRolledBack = errors.New("the invitation was rolled back")
+	// ErrTerminated means that it was ended from outside, so what it created may still exist.
+	ErrTerminated = errors.New("the invitation was terminated")
 )
 
 // Service is the API's access to invitations. Operators need only the Operator.
@@ -123,12 +125,14 @@ func (s *Service) Start(ctx context.Context, tenantID string, who Invitee) (Offe
 }
 
 // Await waits for an invitation until ctx ends, and reports whether its token is valid. It is no error if the invitation
-// is still running. Errors: ErrEmailTaken, ErrRolledBack.
+// is still running. Errors: ErrEmailTaken, ErrRolledBack, ErrTerminated.
 func (s *Service) Await(ctx context.Context, offer Offer) (offered bool, err error) {
 	offered, err = s.Wait(ctx, offer.Run)
 	switch {
 	case errors.Is(err, runs.ErrRefused):
 		return false, ErrEmailTaken
+	case errors.Is(err, runs.ErrTerminated):
+		return false, fmt.Errorf("%w: %w", ErrTerminated, err)
 	case err != nil:
 		return false, fmt.Errorf("%w: %w", ErrRolledBack, err)
 	}

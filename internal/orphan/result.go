@@ -1,6 +1,7 @@
 package orphan
 
 import (
+	"math/rand/v2"
 	"slices"
 	"time"
 )
@@ -46,11 +47,19 @@ type Result struct {
 // mostFound keeps a Result below Temporal's limit of 2 MB.
 const mostFound = 1000
 
-// Cut returns the result with counts of all orphans, but no more of them than Temporal accepts.
+// Cut returns the result with counts of all orphans, but no more of them than Temporal accepts. If more are due than one
+// sweep removes, they are in random order: those that keep failing must not keep the others from their turn.
 func (r Result) Cut() Result {
 	r.Counts = map[Kind]int{}
+	due := 0
 	for _, f := range r.Found {
 		r.Counts[f.Kind]++
+		if f.Action.Removes() {
+			due++
+		}
+	}
+	if due > AtOnce {
+		rand.Shuffle(len(r.Found), func(i, j int) { r.Found[i], r.Found[j] = r.Found[j], r.Found[i] })
 	}
 	slices.SortStableFunc(r.Found, func(a, b Found) int { return a.Action.urgency() - b.Action.urgency() })
 	r.Found = r.Found[:min(len(r.Found), mostFound)]

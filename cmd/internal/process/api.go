@@ -27,6 +27,7 @@ const (
 	httpDrain   = 5 * time.Second  // for open requests at a stop, in addition to their wait for a signup
 	answerLimit = 5 * time.Second  // for the servers that a request needs
 	tidyPause   = 10 * time.Minute // between removals of the registry's expired rows
+	tidyLimit   = time.Minute      // for each of them, so that one that hangs holds up no other
 )
 
 // api serves HTTP: the API and, if configured, the codec endpoint.
@@ -167,7 +168,10 @@ func (a *api) serve(ctx context.Context) error {
 func keepTidy(ctx context.Context, log *slog.Logger, tidy ...func(context.Context) error) {
 	for pause(ctx, tidyPause) {
 		for _, remove := range tidy {
-			if err := remove(ctx); err != nil {
+			attempt, cancel := context.WithTimeout(ctx, tidyLimit)
+			err := remove(attempt)
+			cancel()
+			if err != nil {
 				log.Warn("Expired rows could not be removed from the registry; trying again later", "error", redact.Error(err))
 			}
 		}

@@ -1,6 +1,7 @@
 package process
 
 import (
+	"context"
 	"encoding/json"
 	"log/slog"
 	"net"
@@ -115,5 +116,66 @@ func TestAnAPIsOutageIsALineAMinute(t *testing.T) {
 		if strings.Contains(lines.lines.String(), "5ecret") {
 			t.Errorf("the log holds the endpoint's password: %s", lines.lines.String())
 		}
+	})
+}
+
+// A server that takes connections and never answers must not keep a process silent.
+func TestARegistryThatHangsIsLogged(t *testing.T) {
+	t.Parallel()
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	logged := make(firstLine, 1)
+	p := &process{Config: Config{Process: outageConfig(t, silent.Addr().String()), Log: slog.New(slog.NewJSONHandler(logged, nil))}}
+	if err := p.open(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer p.close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() { ended <- p.awaitRegistry(ctx) }()
+	select {
+	case line := <-logged:
+		if !strings.Contains(line, "The registry is not reachable yet; trying again") || !strings.Contains(line, "no answer in time") {
+			t.Errorf("it logs %s, want that the registry doesn't answer in time", line)
+		}
+	case <-time.After(6 * registryLimit):
+		t.Error("it logs nothing while the registry hangs")
+	}
+	cancel()
+	if err := <-ended; err == nil {
+		t.Error("the wait for the registry ended without an error, want that it was stopped")
+	}
+}
+
+// firstLine keeps the first line that is logged.
+type firstLine chan string
+
+func (f firstLine) Write(p []byte) (int, error) {
+	select {
+	case f <- string(p):
+	default:
+	}
+	return len(p), nil
+}
+
+func TestAChoreThatHangsStopsNoOther(t *testing.T) {
+	t.Parallel()
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		done := 0
+		hang := func(ctx context.Context) error {
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		go keepTidy(ctx, slog.New(slog.DiscardHandler), hang, func(context.Context) error { done++; return nil })
+		time.Sleep(3 * tidyPause)
+		synctest.Wait()
+		if done < 2 {
+			t.Errorf("in %v, the chore behind one that hangs was done %d times, want 2", 3*tidyPause, done)
+		}
+		cancel()
 	})
 }

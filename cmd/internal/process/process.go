@@ -19,7 +19,10 @@ import (
 	"narthex/internal/telemetry"
 )
 
-const registryPause = 2 * time.Second // between tries to reach the registry at the start
+const (
+	registryPause = 2 * time.Second // between tries to reach the registry at the start
+	registryLimit = 5 * time.Second // for each of them
+)
 
 // Config says what to run: the parts that are not nil.
 type Config struct {
@@ -134,7 +137,11 @@ func (p *process) awaitRegistry(ctx context.Context) error {
 		final: func(err error) bool {
 			return errors.Is(err, registry.ErrSealKeys) || errors.Is(err, registry.ErrIndexKeys) || errors.Is(err, registry.ErrNotMigrated)
 		},
-	}.do(ctx, p.registry.CheckKeys)
+	}.do(ctx, func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, registryLimit)
+		defer cancel()
+		return p.registry.CheckKeys(ctx)
+	})
 	if ctx.Err() != nil {
 		return errors.New("stopped before the registry could be reached")
 	}

@@ -3,6 +3,9 @@ package process
 import (
 	"errors"
 	"fmt"
+	"net"
+	"strconv"
+	"strings"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
@@ -20,10 +23,23 @@ func TemporalOptions() (client.Options, error) {
 	if options.HostPort == "" {
 		return client.Options{}, errors.New("TEMPORAL_ADDRESS is not set: it is Temporal's address, like 127.0.0.1:7233")
 	}
+	if !isTarget(options.HostPort) {
+		return client.Options{}, fmt.Errorf("TEMPORAL_ADDRESS is not a host and a port like 127.0.0.1:7233: %.100q", options.HostPort)
+	}
 	if options.Namespace == "" {
 		options.Namespace = client.DefaultNamespace
 	}
 	return options, nil
+}
+
+// isTarget reports whether a gRPC target ends with host:port. A resolver may precede them: dns:///host:port.
+func isTarget(target string) bool {
+	_, port, err := net.SplitHostPort(target[strings.LastIndex(target, "/")+1:])
+	if err != nil {
+		return false
+	}
+	number, err := strconv.ParseUint(port, 10, 16)
+	return err == nil && number > 0
 }
 
 // openTemporal returns a client that connects when it is first used.

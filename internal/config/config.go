@@ -45,8 +45,8 @@ type Worker struct {
 
 // TenantServers are all PostgreSQL servers that hold tenants' databases.
 type TenantServers struct {
-	TenantServerURL       DatabaseURL   `env:"TENANT_SERVER_URL,required,notEmpty"` // where new ones are made
-	OtherTenantServerURLs []DatabaseURL `env:"OTHER_TENANT_SERVER_URLS"`
+	TenantServerURL       DatabaseURL  `env:"TENANT_SERVER_URL,required,notEmpty"` // where new ones are made
+	OtherTenantServerURLs DatabaseURLs `env:"OTHER_TENANT_SERVER_URLS"`
 }
 
 // Release names the program's release. Without a name, the release is named by its time and content.

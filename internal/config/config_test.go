@@ -240,11 +240,14 @@ func TestRanges(t *testing.T) {
 			"localhost:8233": "origins like", "https://ui.example.org/": "origins like", "*": "origins like",
 			"https://ui.example.org, http://localhost:8233": "",
 		},
-		"BUILD_ID":  {"a b": "at most 100", "2026-12-01": ""},
-		"LOG_LEVEL": {"loud": "debug, info, warn, error", "warn": ""},
+		"BUILD_ID":      {"a b": "at most 100", "2026-12-01": ""},
+		"LOG_LEVEL":     {"loud": "debug, info, warn, error", "warn": ""},
+		"LOG_FORMAT":    {"xml": "auto, text, json", "text": "", "json": "", "auto": ""},
+		"CODEC_ADDRESS": {"8081": "127.0.0.1:8080", "[::1": "127.0.0.1:8080", ":65536": "0 to 65535", "127.0.0.1:8081": ""},
 	} {
 		for value, want := range values {
 			environment := complete(t)
+			environment["CODEC_TOKEN"] = strings.Repeat("5", 32) // with CODEC_ADDRESS, it is required
 			environment[variable] = value
 			set(t, environment)
 			if want != "" {
@@ -257,6 +260,28 @@ func TestRanges(t *testing.T) {
 			if err := config.Parse(&c); err != nil {
 				t.Errorf("%s=%s is refused: %v", variable, value, err)
 			}
+		}
+	}
+}
+
+func TestTheCodecsToken(t *testing.T) {
+	for token, want := range map[string]string{
+		"":                            "CODEC_TOKEN is not set, and CODEC_ADDRESS is",
+		strings.Repeat("5", 31):       "at least 32 letters and digits",
+		strings.Repeat("5", 31) + " ": "at least 32 letters and digits",
+		strings.Repeat("5", 32):       "",
+	} {
+		environment := complete(t)
+		environment["CODEC_ADDRESS"] = "127.0.0.1:0"
+		if token != "" {
+			environment["CODEC_TOKEN"] = token
+		}
+		set(t, environment)
+		var c all
+		if err := config.Parse(&c); want == "" && err != nil {
+			t.Errorf("the token %q is refused: %v", token, err)
+		} else if want != "" {
+			wantRefusal(t, "the token "+token, want)
 		}
 	}
 }
@@ -304,6 +329,43 @@ func TestDatabaseURLs(t *testing.T) {
 		}
 		if strings.Contains(given, "@cret") && parsed.Password != "5@cret" {
 			t.Errorf("%s has the password %s", given, parsed.Password)
+		}
+	}
+}
+
+func TestListsOfDatabaseURLs(t *testing.T) {
+	for given, want := range map[string]string{ // hosts, or what the error says
+		"postgres://n:5ecret@a/postgres":                                                      "a:5432",
+		"postgres://n:5ecret@a/postgres,postgresql://n:5ecret@b/postgres":                     "a:5432 b:5432",
+		"postgres://n:5ecret@a/postgres, postgres://n:5ecret@b/postgres,":                     "a:5432 b:5432",
+		",postgres://n:5ecret@a/postgres ,\n, postgres://n:5ecret@b/postgres":                 "a:5432 b:5432",
+		"postgres://n:5,cret@a/postgres,postgres://n:5ecret@b/postgres":                       "a:5432 b:5432",
+		"postgres://n:5ecret@a:1,b:2/postgres?sslmode=disable,postgres://n:5ecret@c/postgres": "a:1 c:5432",
+		"postgres://n:5ecret@a/postgres,mysql://n:5ecret@b/postgres":                          "percent-encode",
+		"mysql://n:5ecret@b/postgres,postgres://n:5ecret@a/postgres":                          "is not a URL like postgres://",
+		"postgres://n:5ecret@a/postgres,postgres://n:5#cret@b/postgres":                       "percent-encode",
+		"postgres://n:5ecret@a/postgres, postgres://n:5ecret@b/postgres?sslmode=perhaps":      "sslmode",
+	} {
+		environment := complete(t)
+		environment["OTHER_TENANT_SERVER_URLS"] = given
+		var c config.Worker
+		err := config.ParseFrom(&c, environment)
+		if err != nil {
+			if !strings.Contains(err.Error(), want) || strings.Contains(err.Error(), "cret") {
+				t.Errorf("%q: the error is %v, want one that says %q and no password", given, err, want)
+			}
+			continue
+		}
+		var hosts []string
+		for _, u := range c.OtherTenantServerURLs {
+			parsed, err := pgx.ParseConfig(string(u))
+			if err != nil {
+				t.Fatalf("%q: pgx does not take %s: %v", given, u, err)
+			}
+			hosts = append(hosts, fmt.Sprintf("%s:%d", parsed.Host, parsed.Port))
+		}
+		if got := strings.Join(hosts, " "); got != want {
+			t.Errorf("%q is read as the servers %q, want %q", given, got, want)
 		}
 	}
 }

@@ -56,6 +56,35 @@ func (u *DatabaseURL) UnmarshalText(text []byte) error {
 	return nil
 }
 
+// DatabaseURLs are URLs of PostgreSQL servers, separated by commas.
+type DatabaseURLs []DatabaseURL
+
+// UnmarshalText splits at the commas before a URL: others separate the hosts of one URL, or belong to a password.
+func (u *DatabaseURLs) UnmarshalText(text []byte) error {
+	var items []string
+	for piece := range strings.SplitSeq(string(text), ",") {
+		begins := strings.HasPrefix(strings.TrimSpace(piece), "postgres://") || strings.HasPrefix(strings.TrimSpace(piece), "postgresql://")
+		if begins || len(items) == 0 {
+			items = append(items, piece)
+		} else {
+			items[len(items)-1] += "," + piece
+		}
+	}
+	*u = nil
+	for _, item := range items {
+		item = strings.Trim(item, ", \t\r\n")
+		if item == "" {
+			continue
+		}
+		var one DatabaseURL
+		if err := one.UnmarshalText([]byte(item)); err != nil {
+			return err
+		}
+		*u = append(*u, one)
+	}
+	return nil
+}
+
 // hostAsParameter rewrites postgres://%2Frun%2Fpostgresql:5432/database as
 // postgres:///database?host=/run/postgresql&port=5432.
 func hostAsParameter(text string) string {

@@ -1,7 +1,9 @@
 package saga
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"log/slog"
 	"slices"
@@ -24,6 +26,8 @@ type script struct {
 	failures map[string]int // how often an activity fails before it works; -1 means always
 	during   map[string]func(*testsuite.TestWorkflowEnvironment)
 
+	log slog.Handler // nil discards
+
 	mu       sync.Mutex
 	calls    []string
 	outcomes []string // as the search attribute shows them
@@ -35,7 +39,10 @@ var abc = []Step{{Do: "a", Undo: "undoA"}, {Do: "b", Undo: "undoB"}, {Do: "c", U
 func (s *script) run(t *testing.T) error {
 	t.Helper()
 	var suite testsuite.WorkflowTestSuite
-	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
+	if s.log == nil {
+		s.log = slog.DiscardHandler
+	}
+	suite.SetLogger(log.NewStructuredLogger(slog.New(s.log)))
 	env := suite.NewTestWorkflowEnvironment()
 	env.SetTestTimeout(30 * time.Second)
 	attempts := map[string]int{}
@@ -72,7 +79,7 @@ func (s *script) run(t *testing.T) error {
 }
 
 func (s *script) workflow(ctx workflow.Context) error {
-	saga := New(abc, "input", Options{})
+	saga := New(abc, "input", Options{TenantID: "the tenant"})
 	saga.forward = workflow.ActivityOptions{
 		StartToCloseTimeout: time.Second, WaitForCancellation: true,
 		RetryPolicy: &temporal.RetryPolicy{MaximumAttempts: 2},
@@ -179,5 +186,38 @@ func TestSagaUndoesAfterACancel(t *testing.T) {
 	}
 	if len(s.calls) < 3 || s.calls[len(s.calls)-1] != "undoA" || !slices.Contains(s.calls, "undoB") {
 		t.Errorf("activities ran as %v, want undoB and then undoA at the end", s.calls)
+	}
+}
+
+// "Saga ended" names the tenant, and is a WARN if the saga rolled back.
+func TestTheEndOfASagaIsLogged(t *testing.T) {
+	for failing, want := range map[string]map[string]any{
+		"":  {"level": "INFO", "tenantId": "the tenant", "outcome": OutcomeCreated, "failedStep": ""},
+		"b": {"level": "WARN", "tenantId": "the tenant", "outcome": OutcomeRolledBack, "failedStep": "b"},
+	} {
+		var lines bytes.Buffer
+		s := &script{failures: map[string]int{failing: -1}, log: slog.NewJSONHandler(&lines, nil)}
+		if err := s.run(t); (err != nil) != (failing != "") {
+			t.Errorf("with the failing step %q, the saga returned %v", failing, err)
+		}
+		ends := 0
+		for decoder := json.NewDecoder(&lines); decoder.More(); {
+			var line map[string]any
+			if err := decoder.Decode(&line); err != nil {
+				t.Fatal(err)
+			}
+			if line["msg"] != "Saga ended" {
+				continue
+			}
+			ends++
+			for key, value := range want {
+				if line[key] != value {
+					t.Errorf("with the failing step %q, the log says %s %v, want %v", failing, key, line[key], value)
+				}
+			}
+		}
+		if ends != 1 {
+			t.Errorf("with the failing step %q, the end is logged %d times, want once", failing, ends)
+		}
 	}
 }

@@ -41,7 +41,8 @@ func newCommand() *cobra.Command {
 			return cmd.Help()
 		},
 	}
-	root.PersistentFlags().StringVar(&envFile, "env-file", "", "read environment variables from `FILE`; they override those in the environment")
+	root.PersistentFlags().StringVar(&envFile, "env-file", "",
+		"read environment variables from `FILE`; they override those in the environment")
 	root.Flags().BoolVar(&version, "version", false, "print the version, and the name of the release")
 	root.AddCommand(serveCommand(), apiCommand(), workerCommand(), migrateCommand(), signups.command(), invitations.command(),
 		orphansCommand(), fleetCommand(), readyCommand(), poolCommand(), keysCommand(), versionCommand())

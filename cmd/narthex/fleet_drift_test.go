@@ -67,7 +67,7 @@ func TestOperatorsSeeDrift(t *testing.T) {
 	wantMisused(t, `"tenant_1" is not a tenant id`, o.variables, "fleet", "drift", "--one", "tenant_1")
 	wantMisused(t, `"" is not a tenant id`, o.variables, "fleet", "drift", "--one", "")
 	o.wantJSONDrift(changed)
-	wantRefusal(t, "the registry's installation id cannot be read", append(o.variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"), "fleet", "drift")
+	wantRefusal(t, "the registry's installation id cannot be read", append(o.variables, unreachableRegistry), "fleet", "drift")
 	wantRefusal(t, "REGISTRY_URL is not set", nil, "fleet", "drift")
 
 	left, err := o.server.Exec(t.Context(), `

@@ -134,7 +134,7 @@ func TestMissingAndMalformedSettingsAreNamed(t *testing.T) {
 	wantRefusal(t, missing, nil, "api")
 	wantRefusal(t, "REGISTRY_URL is not set; SEAL_KEYSET is not set; INDEX_KEYSET is not set; TENANT_SERVER_URL is not set", nil, "worker")
 	wantRefusal(t, "the environment file "+nowhere+" cannot be read", nil, "serve", "--env-file", nowhere)
-	wantRefusal(t, "the registry postgres://n:xxxxx@127.0.0.1:1/r: ", []string{"REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"}, "migrate")
+	wantRefusal(t, "the registry postgres://n:xxxxx@127.0.0.1:1/r: ", []string{unreachableRegistry}, "migrate")
 	wantMisused(t, `unknown command "launch"`, nil, "launch")
 
 	complete := environment(t, "127.0.0.1:1")
@@ -177,6 +177,9 @@ func TestSchemaKeysAndAddressAreCheckedAtTheStart(t *testing.T) {
 func variable(environment []string, name string) string {
 	return environment[slices.IndexFunc(environment, func(v string) bool { return strings.HasPrefix(v, name+"=") })]
 }
+
+// unreachableRegistry is the variable of a registry that isn't there.
+const unreachableRegistry = "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"
 
 // connectToRegistry connects to the registry in these variables.
 func connectToRegistry(t *testing.T, variables []string) *pgx.Conn {

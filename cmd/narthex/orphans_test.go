@@ -35,7 +35,7 @@ func TestOperatorsSeeAndKeepOrphans(t *testing.T) {
 	wantRefusal(t, "no worker polls the task queue", append(o.variables, "TASK_QUEUE=nobody-"+strings.ToLower(ids.New())), "orphans", "sweep")
 	wantRefusal(t, "there is no orphan", o.variables, "orphans", "remove", ids.New())
 	wantRefusal(t, "there is no orphan", o.variables, "orphans", "remove", "tenant'; --")
-	wantRefusal(t, "the orphans cannot be listed", append(o.variables, "REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"), "orphans", "list")
+	wantRefusal(t, "the orphans cannot be listed", append(o.variables, unreachableRegistry), "orphans", "list")
 }
 
 // TestASweepThatFailsExits1 revokes the right to rename databases.

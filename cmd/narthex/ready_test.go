@@ -39,6 +39,6 @@ func TestOperatorsSeeReadyDatabases(t *testing.T) {
 	}
 
 	wantRefusal(t, "DATABASE_POOL_SIZE is not a number from 0 to 1023", append(variables, "DATABASE_POOL_SIZE=many"), "worker")
-	unreachable := slices.Concat(variables, []string{"REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"})
+	unreachable := slices.Concat(variables, []string{unreachableRegistry})
 	wantRefusal(t, "the ready databases cannot be counted", unreachable, "ready", "status")
 }

@@ -180,7 +180,7 @@ func TestAReplayIsRefusedIfAnotherChurchHasTheEmail(t *testing.T) {
 		t.Errorf("the refused replay changed what `show` says from\n%s\nto\n%s", before, after)
 	}
 	wantIn(t, wantPrinted(t, o.variables, "signups", "show", second), "outcome created")
-	unreachable := slices.Concat(o.variables, []string{"REGISTRY_URL=postgres://n:5ecret@127.0.0.1:1/r"})
+	unreachable := slices.Concat(o.variables, []string{unreachableRegistry})
 	_, output = narthex(t, unreachable, "signups", "replay", first)
 	wantIn(t, output, first+": not replayed: look for the email's holder: no connection to PostgreSQL")
 }

@@ -58,11 +58,7 @@ func TestRotationKeepsHistoriesReadable(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		keys, err := secrets.Parse(seal, index)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return keys
+		return testenv.ParseKeys(t, seal, index)
 	}
 	sealed, err := codec.New(keys(seal, nil)).Encode([]*commonpb.Payload{plain})
 	if err != nil {

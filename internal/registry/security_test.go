@@ -23,11 +23,7 @@ func newKeysets(t *testing.T) keysets {
 
 func (k keysets) keys(t *testing.T) *secrets.Keys {
 	t.Helper()
-	keys, err := secrets.Parse(k.seal, k.index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keys
+	return testenv.ParseKeys(t, k.seal, k.index)
 }
 
 // each applies a change to both keysets.

@@ -89,13 +89,11 @@ func TestNothingOfAChurchLeaksFromTheFleet(t *testing.T) {
 		temporal += dumpOf(f.Stack, workflowID) + string(plain)
 	}
 	kept := teststack.TablesOf(t, f.Registry)
-	for where, dump := range map[string]string{
-		"Temporal's history and visibility": temporal, "the log": f.Log.String(), "the registry": kept,
-	} {
-		testenv.WantNothingOf(t, where, dump, email, "example.org", "postgres://", church.Config().Password)
-	}
-	testenv.WantNothingOf(t, "Temporal's history and visibility", temporal, "Grace Chapel")
-	testenv.WantNothingOf(t, "the log", f.Log.String(), "Grace Chapel")
+	secrets := []string{email, "example.org", "postgres://", church.Config().Password}
+	testenv.WantNothingOf(t, "the registry", kept, secrets...)
+	secrets = append(secrets, "Grace Chapel") // the registry holds it
+	testenv.WantNothingOf(t, "Temporal's history and visibility", temporal, secrets...)
+	testenv.WantNothingOf(t, "the log", f.Log.String(), secrets...)
 	var failed string
 	teststack.Row(t, f.Registry, `SELECT error FROM fleet_changes WHERE run_id = $1 AND sqlstate = '23505' LIMIT 1`, []any{in.RunID}, &failed)
 	if failed != "000003_email.up.sql: PostgreSQL refused: the value is already taken (23505 on members_email_key)" {

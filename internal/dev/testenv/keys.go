@@ -10,7 +10,14 @@ import (
 // Keys makes new keys.
 func Keys(t testing.TB) *secrets.Keys {
 	t.Helper()
-	keys, err := secrets.Parse(Keysets(t))
+	seal, index := Keysets(t)
+	return ParseKeys(t, seal, index)
+}
+
+// ParseKeys reads the keys in keysets.
+func ParseKeys(t testing.TB, seal, index string) *secrets.Keys {
+	t.Helper()
+	keys, err := secrets.Parse(seal, index)
 	if err != nil {
 		t.Fatal(err)
 	}

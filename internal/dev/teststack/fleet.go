@@ -16,7 +16,6 @@ import (
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/registry"
-	"narthex/internal/secrets"
 	"narthex/internal/tenantserver"
 )
 
@@ -64,7 +63,7 @@ func NewFleet(t *testing.T, churches int) *Fleet {
 	t.Helper()
 	f := &Fleet{Churches: make([]string, churches)}
 	f.seal, f.index = testenv.Keysets(t)
-	f.Stack = prepare(t, testenv.PostgresURL(t), parseKeys(t, f.seal, f.index))
+	f.Stack = prepare(t, testenv.PostgresURL(t), testenv.ParseKeys(t, f.seal, f.index))
 	f.schema = nextSchema
 	f.registry = f.OpenRegistry()
 	f.Last = f.openServer(f.registry, lastSchema)
@@ -146,15 +145,6 @@ func (f *Fleet) StartWorker(test string, variables ...string) *children.Process 
 	return process
 }
 
-func parseKeys(t *testing.T, seal, index string) *secrets.Keys {
-	t.Helper()
-	keys, err := secrets.Parse(seal, index)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return keys
-}
-
 // WorkAlone runs a worker in a process that StartWorker has started. Otherwise it returns nil.
 func WorkAlone(t *testing.T, prepare func(*Stack)) {
 	t.Helper()
@@ -167,7 +157,7 @@ func WorkAlone(t *testing.T, prepare func(*Stack)) {
 	}
 	s := &Stack{
 		T: t, Faults: newFaults(), Clock: &Clock{}, Log: &syncBuffer{also: os.Stderr}, sent: &atomic.Int64{},
-		Keys: parseKeys(t, settings.Seal, settings.Index), RegistryURL: settings.Registry, serviceURL: settings.Service,
+		Keys: testenv.ParseKeys(t, settings.Seal, settings.Index), RegistryURL: settings.Registry, serviceURL: settings.Service,
 		Queue: settings.Queue, schema: nextSchema,
 	}
 	s.Watch = s.StartWatch()

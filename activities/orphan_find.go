@@ -7,6 +7,7 @@ import (
 
 	"go.temporal.io/sdk/activity"
 
+	"narthex/internal/invitation"
 	"narthex/internal/orphan"
 	"narthex/internal/registry"
 	"narthex/internal/signup"
@@ -143,18 +144,25 @@ func (a *Activities) dropExpiredScratch(ctx context.Context, servers []string) {
 	}
 }
 
-// withoutOwner returns the suspects that belong to no running signup and to no open church. It checks for the church
-// after the signup, because a signup may have completed in between.
+// isRunning reports whether a saga is running that may have made a suspect.
+func (a *Activities) isRunning(ctx context.Context, o orphan.Orphan) (bool, error) {
+	switch o.Kind {
+	case orphan.Tenant:
+		return false, nil
+	case orphan.Entry:
+		return invitation.Kind.Running(ctx, a.Temporal, o.TenantID)
+	}
+	return signup.Kind.Running(ctx, a.Temporal, o.TenantID)
+}
+
+// withoutOwner returns the suspects that belong to no running saga and to no open church. It checks for the church
+// after the saga, because a signup may have completed in between.
 func (a *Activities) withoutOwner(ctx context.Context, suspects []orphan.Orphan) ([]orphan.Orphan, error) {
 	var orphans []orphan.Orphan
 	for _, o := range suspects {
-		running := false
-		if o.Kind == orphan.Database || o.Kind == orphan.Rows {
-			var err error
-			running, err = signup.Running(ctx, a.Temporal, o.TenantID)
-			if err != nil {
-				return nil, err
-			}
+		running, err := a.isRunning(ctx, o)
+		if err != nil {
+			return nil, err
 		}
 		if !running {
 			orphans = append(orphans, o)

@@ -4,9 +4,9 @@ import (
 	"context"
 	"errors"
 
+	"narthex/internal/invitation"
 	"narthex/internal/orphan"
 	"narthex/internal/registry"
-	"narthex/internal/signup"
 	"narthex/internal/tenantserver"
 )
 
@@ -34,7 +34,7 @@ func (a *Activities) removeOrphan(ctx context.Context, o orphan.Orphan, due orph
 	if err := a.secondLook(ctx, o); err != nil {
 		return err
 	}
-	remove := func() error { return a.Registry.DeleteEntry(ctx, o.ID) }
+	remove := func() error { return a.removeEntry(ctx, o) }
 	if o.Kind == orphan.Rows {
 		remove = func() error {
 			return a.Registry.DeleteRows(ctx, registry.Owner{RunID: o.SignupID, TenantID: o.TenantID})
@@ -44,6 +44,30 @@ func (a *Activities) removeOrphan(ctx context.Context, o orphan.Orphan, due orph
 		return err
 	}
 	return a.Registry.ForgetOrphan(ctx, o)
+}
+
+// removeEntry removes an entry of the email index without an admin, or all that a terminated invitation has made.
+func (a *Activities) removeEntry(ctx context.Context, o orphan.Orphan) error {
+	in := invitation.StepInput{InvitationID: o.SignupID, Input: invitation.Input{TenantID: o.TenantID, AdminID: o.ID}}
+	owner := invitationOwner(in)
+	invited, err := a.Registry.HasAdmin(ctx, owner)
+	if err != nil {
+		return err
+	}
+	if !invited {
+		return a.Registry.DeleteEntry(ctx, o.ID)
+	}
+	if err := a.Registry.Tombstone(ctx, owner); err != nil { // ErrCommitted: it has been offered in the meantime
+		return err
+	}
+	for _, remove := range []func(context.Context, invitation.StepInput) error{
+		a.DeleteInvitedTenantAdmin, a.UnindexInvitedEmail, a.DeleteInvitedAdmin,
+	} {
+		if err := remove(ctx, in); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // removeDatabase renames a database or drops it. Before that, under the tenant's lock, it checks the orphan again and
@@ -71,13 +95,13 @@ func (a *Activities) removeDatabase(ctx context.Context, o orphan.Orphan, due or
 	return a.Registry.ForgetOrphan(ctx, o)
 }
 
-// secondLook returns errSpared if, since the orphan was found, an operator has said to keep it or a signup has started.
+// secondLook returns errSpared if, since the orphan was found, an operator has said to keep it or a saga has started.
 func (a *Activities) secondLook(ctx context.Context, o orphan.Orphan) error {
 	kept, err := a.Registry.OrphanKept(ctx, o)
 	if err != nil {
 		return err
 	}
-	running, err := signup.Running(ctx, a.Temporal, o.TenantID)
+	running, err := a.isRunning(ctx, o)
 	if err != nil {
 		return err
 	}

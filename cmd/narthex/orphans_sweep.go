@@ -85,8 +85,8 @@ func removeOrphanCommand() *cobra.Command {
 	return &cobra.Command{
 		Use: "remove ID", Short: "Remove an orphan now", Args: cobra.ExactArgs(1),
 		Long: `Remove an orphan now, before its 7 days are over. A worker makes the same checks as in a sweep: it removes nothing that
-is kept, or that belongs to a church or to a running signup. Rows and entries of the email index are deleted, which frees
-the email for a new signup. A database is renamed, and the sweep drops it a day later.`,
+is kept, or that belongs to a church or to a running signup or invitation. Rows and entries of the email index are deleted,
+which frees the email. A database is renamed, and the sweep drops it a day later.`,
 		Example: "  narthex orphans remove 01m89x7m6zry4hep2a3rj5z1b8",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			id := args[0]
@@ -120,7 +120,7 @@ the email for a new signup. A database is renamed, and the sweep drops it a day 
 // noOrphan returns the error for an id that belongs to no orphan.
 func noOrphan(id string) error {
 	return fmt.Errorf("there is no orphan %q: `narthex orphans list` lists them. "+
-		"What belongs to a church or to a running signup is not an orphan", id)
+		"What belongs to a church or to a running signup or invitation is not an orphan", id)
 }
 
 // removed says what was done with an orphan that should be removed, or why it was not removed.
@@ -128,7 +128,7 @@ func removed(f orphan.Found) (said string, err error) {
 	switch f.Action {
 	case orphan.Delete:
 		if f.Kind == orphan.Entry {
-			return fmt.Sprintf("The entry %s of the email index is deleted. Its email is free.", f.ID), nil
+			return fmt.Sprintf("The admin %s is deleted. The email is free.", f.ID), nil
 		}
 		return fmt.Sprintf("The rows of %s are deleted from the registry. Its email is free.", f.ID), nil
 	case orphan.Drop:

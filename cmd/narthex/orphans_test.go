@@ -1,9 +1,13 @@
 package main
 
 import (
+	"context"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/jackc/pgx/v5"
 
 	"narthex/internal/ids"
 	"narthex/internal/orphan"
@@ -98,4 +102,63 @@ func TestRemovingAnOrphanFreesItsEmail(t *testing.T) {
 	}
 	wantOnlyActiveTenants(t, o.variables)
 	wantIn(t, wantPrinted(t, o.variables, "orphans", "list"), "database "+tenantID, "Z drop")
+}
+
+// TestRemovingATerminatedInvitationFreesItsEmail terminates an invitation that has made everything except its token.
+func TestRemovingATerminatedInvitationFreesItsEmail(t *testing.T) {
+	t.Parallel()
+	i := newInviting(t)
+	email, temporal := applicant()["email"], dialShared(t)
+	release := i.hold("invitations")
+	i.invite(email)
+	workflowID := i.listed("ExecutionStatus = 'Running'")
+	var adminID string
+	i.await("the invited admin, whose token is held", func() bool {
+		described, err := temporal.DescribeWorkflowExecution(t.Context(), workflowID, "")
+		return err == nil && len(described.PendingActivities) > 0 &&
+			i.registry.QueryRow(t.Context(), `SELECT id FROM admins WHERE password_hash = ''`).Scan(&adminID) == nil
+	})
+	wantRefusal(t, "there is no orphan", i.variables, "orphans", "remove", adminID) // its invitation is running
+	if err := temporal.TerminateWorkflow(t.Context(), workflowID, "", "a test"); err != nil {
+		t.Fatal(err)
+	}
+	i.listed("ExecutionStatus = 'Terminated'")
+	i.await("the end of its last step, which has been given up", func() bool {
+		var waits bool
+		err := i.registry.QueryRow(t.Context(),
+			`SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')`).Scan(&waits)
+		return err == nil && !waits
+	})
+	release()
+	if status, _ := i.invite(email); status != http.StatusConflict {
+		t.Fatalf("invite again: status %d, want 409: the email is locked by what the terminated invitation left", status)
+	}
+
+	wantIn(t, wantPrinted(t, i.variables, "orphans", "sweep"), "entry "+adminID, " - wait")
+	wantIn(t, wantPrinted(t, i.variables, "orphans", "remove", adminID), "The admin "+adminID+" is deleted. The email is free.")
+	wantIn(t, wantPrinted(t, i.variables, "orphans", "list"), "There are no orphans.")
+	church := i.church(i.tenantID)
+	var left int
+	if err := church.QueryRow(t.Context(), `SELECT count(*) FROM admins`).Scan(&left); err != nil || left != 1 {
+		t.Errorf("%d admins are left in the church's database (%v), want 1: the founder", left, err)
+	}
+	status, token := i.invite(email)
+	if status/100 != 2 {
+		t.Fatalf("invite after the removal: status %d, want 201 or 202", status)
+	}
+	i.listed("ExecutionStatus = 'Completed'")
+	i.wantAccepted(token)
+}
+
+// church connects to a church's database, as superuser.
+func (o *operated) church(tenantID string) *pgx.Conn {
+	o.t.Helper()
+	config := o.server.Config()
+	config.Database = ids.DatabaseName(tenantID)
+	conn, err := pgx.ConnectConfig(o.t.Context(), config)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	o.t.Cleanup(func() { conn.Close(context.Background()) })
+	return conn
 }

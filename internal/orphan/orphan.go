@@ -23,7 +23,7 @@ type Kind string
 const (
 	Database Kind = "database" // a signup's role, with or without a database, that belongs to no church and no running signup
 	Rows     Kind = "rows"     // registry rows of a signup that has ended without opening its church
-	Entry    Kind = "entry"    // an entry of the email index whose admin is gone
+	Entry    Kind = "entry"    // an entry of the email index whose admin is gone, or what a terminated invitation has made
 	Tenant   Kind = "tenant"   // an open church whose database is gone; an operator must act, it is never removed
 )
 
@@ -52,7 +52,7 @@ func (a Action) Removes() bool { return a == Rename || a == Drop || a == Delete 
 type Orphan struct {
 	Kind        Kind       `json:"kind"`
 	Server      string     `json:"server,omitempty"` // host:port; empty for orphans in the registry
-	ID          string     `json:"id"`               // the tenant's id, or an entry's own id
+	ID          string     `json:"id"`               // the tenant's id, or the admin's id of an entry
 	TenantID    string     `json:"tenantId"`
 	SignupID    string     `json:"signupId,omitempty"`
 	HalfDropped bool       `json:"halfDropped,omitempty"` // or a role without a database; there is nothing to rename

@@ -59,6 +59,16 @@ func (r *Registry) InsertAdmin(ctx context.Context, owner Owner, admin Admin) er
 	return nil
 }
 
+// HasAdmin reports whether the registry has the admin of owner's invitation.
+func (r *Registry) HasAdmin(ctx context.Context, owner Owner) (bool, error) {
+	var runID string
+	err := r.pool.QueryRow(ctx, ownerOfAdmin, pgx.NamedArgs{"id": owner.InviteeID}).Scan(&runID)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return false, fmt.Errorf("look for the invited admin: %w", err)
+	}
+	return err == nil && runID == owner.RunID, nil
+}
+
 // PermitInvitee returns nil if owner's invitation has created its admin, or if there is no such admin. Errors: ErrNotOwned.
 func (r *Registry) PermitInvitee(ctx context.Context, owner Owner) error {
 	var runID string

@@ -19,10 +19,15 @@ const (
 	selectHalves = `
 		SELECT c.id, c.id AS tenant_id, c.signup_id FROM churches c LEFT JOIN tenants t ON t.id = c.id
 		WHERE t.id IS NULL OR t.status = 'provisioning'`
+	// Entries of the email index have their admins' ids. An invited admin whom no invitation offers a password is left by a
+	// terminated invitation, unless it is still running.
 	selectEntries = `
-		SELECT i.id, i.tenant_id, i.signup_id FROM admin_email_index i
-		WHERE NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id)
-		AND EXISTS (SELECT FROM tenants t WHERE t.id = i.tenant_id AND t.status <> 'provisioning')`
+		SELECT e.id, e.tenant_id, e.signup_id FROM (
+			SELECT id, tenant_id, signup_id FROM admin_email_index i WHERE NOT EXISTS (SELECT FROM admins a WHERE a.id = i.admin_id)
+			UNION ALL
+			SELECT id, tenant_id, signup_id FROM admins a
+			WHERE password_hash = '' AND NOT EXISTS (SELECT FROM invitations i WHERE i.admin_id = a.id)
+		) e JOIN tenants t ON t.id = e.tenant_id WHERE t.status <> 'provisioning'`
 	sightOrphan = `
 		INSERT INTO orphans (kind, server, id, tenant_id, signup_id, half_dropped, first_seen_at, last_seen_at)
 		VALUES ($1, $2, $3, $4, $5, $6, $7, $7)
@@ -81,8 +86,8 @@ func (r *Registry) Locations(ctx context.Context) (map[string]Location, error) {
 	return byID, nil
 }
 
-// Suspects returns what may be an orphan in the registry: rows of churches that were never opened, and
-// entries of the email index without an admin.
+// Suspects returns what may be an orphan in the registry: rows of churches that were never opened, entries of the email
+// index without an admin, and invited admins without an invitation.
 func (r *Registry) Suspects(ctx context.Context) (suspects []orphan.Orphan, err error) {
 	for _, q := range []struct {
 		kind  orphan.Kind

@@ -39,7 +39,8 @@ func (a *Activities) changeNext(
 	defer cancel()
 	outcome := ledger.Outcome{Began: did.From, Reached: did.To}
 	if did.To > 0 {
-		if outcome.Serves, err = server.Serves(did.To); err != nil {
+		outcome.Serves, err = server.Serves(did.To)
+		if err != nil {
 			return false, err
 		}
 	}

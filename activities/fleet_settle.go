@@ -38,7 +38,8 @@ func (a *Activities) settleOne(ctx context.Context, server *tenantserver.Server,
 		return a.Ledger.Failed(ctx, claimed, outcome, cause)
 	}
 	var err error
-	if outcome.Serves, err = server.Serves(at); err != nil {
+	outcome.Serves, err = server.Serves(at)
+	if err != nil {
 		return err
 	}
 	switch at {

@@ -57,11 +57,13 @@ type phase struct {
 // measure runs all phases that f asks for.
 func measure(ctx context.Context, f flags, stack *stack, progress func(string, ...any)) (_ *report, err error) {
 	b := &bench{flags: f, progress: progress, stack: stack, api: newAPI(stack.api)}
-	if b.plain, err = newPlain(ctx, stack.databases.TenantServerURL); err != nil {
+	b.plain, err = newPlain(ctx, stack.databases.TenantServerURL)
+	if err != nil {
 		return nil, err
 	}
 	defer b.plain.close()
-	if b.report, err = newReport(ctx, stack); err != nil {
+	b.report, err = newReport(ctx, stack)
+	if err != nil {
 		return nil, err
 	}
 	stopNoop, err := startNoop(stack.temporal)

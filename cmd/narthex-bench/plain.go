@@ -40,7 +40,8 @@ func newPlain(ctx context.Context, serverURL string) (*plain, error) {
 		return nil, errors.New("the server's URL is malformed")
 	}
 	p := &plain{server: *server}
-	if p.pool, err = pgxpool.New(ctx, serverURL); err != nil {
+	p.pool, err = pgxpool.New(ctx, serverURL)
+	if err != nil {
 		return nil, err
 	}
 	if _, err := p.pool.Exec(ctx, `CREATE DATABASE plain_registry`); err != nil {

@@ -62,7 +62,8 @@ func startStack(ctx context.Context, progress func(string, ...any)) (*stack, err
 	for name, path := range map[string]*string{"narthex-dev": &s.narthexDev, "narthex": &s.narthex} {
 		progress("Building %s.", name) // the first time takes minutes
 		var err error
-		if *path, err = program.Build(name); err != nil {
+		*path, err = program.Build(name)
+		if err != nil {
 			return s, err
 		}
 	}
@@ -109,7 +110,8 @@ func (s *stack) startPostgres(ctx context.Context) error {
 	}
 	s.keys = devstack.Keys(variables)
 	s.keys["SERVICE_PASSWORD"] = rand.Text()
-	if s.databases, err = devstack.PrepareOwn(ctx, server.AdminURL(), s.keys); err != nil {
+	s.databases, err = devstack.PrepareOwn(ctx, server.AdminURL(), s.keys)
+	if err != nil {
 		return err
 	}
 	if err := registry.Migrate(ctx, s.databases.RegistryURL); err != nil {

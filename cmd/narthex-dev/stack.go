@@ -82,14 +82,16 @@ func runStack(ctx context.Context, f flags, out io.Writer) (err error) {
 		}
 	}()
 
-	if s.folder, err = devstack.OpenFolder(f.data); err != nil {
+	s.folder, err = devstack.OpenFolder(f.data)
+	if err != nil {
 		return err
 	}
 	defer s.folder.Close()
 	if err := checkAddresses(f); err != nil {
 		return err
 	}
-	if s.keys, err = s.folder.Keys(); err != nil {
+	s.keys, err = s.folder.Keys()
+	if err != nil {
 		return err
 	}
 	stopPostgres, err := s.startPostgres(ctx)
@@ -223,7 +225,8 @@ func (s *stack) startPostgres(ctx context.Context) (stop func(), err error) {
 		<-server.Done()
 		s.fail(errors.New("PostgreSQL has stopped unexpectedly: its log is in the data folder"))
 	}()
-	if s.databases, err = devstack.PrepareOwn(ctx, server.AdminURL(), s.keys); err != nil {
+	s.databases, err = devstack.PrepareOwn(ctx, server.AdminURL(), s.keys)
+	if err != nil {
 		stop()
 		return nil, err
 	}
@@ -251,7 +254,8 @@ func (s *stack) prepareRegistry(ctx context.Context) error {
 
 // startTemporal uses the Temporal at TEMPORAL_ADDRESS or starts one, and ensures its search attributes.
 func (s *stack) startTemporal(ctx context.Context) (stop func(), err error) {
-	if s.config.CodecAddress, err = resolve(s.flags.codec); err != nil {
+	s.config.CodecAddress, err = resolve(s.flags.codec)
+	if err != nil {
 		return nil, err
 	}
 	own, stop := "", func() {}
@@ -264,7 +268,8 @@ func (s *stack) startTemporal(ctx context.Context) (stop func(), err error) {
 		}
 		s.ui, own, stop = uiURL(server), server.FrontendAddress, server.Stop
 	}
-	if s.temporal, err = temporalOptions(own); err == nil {
+	s.temporal, err = temporalOptions(own)
+	if err == nil {
 		err = ensureSearchAttributes(ctx, s.temporal)
 	}
 	if err != nil {

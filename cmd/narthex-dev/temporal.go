@@ -20,7 +20,8 @@ func temporalCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			options := localtemporal.Options{Dir: data, FrontendAddress: address, UIAddress: ui, Namespace: client.DefaultNamespace}
 			if cluster {
-				if options.Postgres = os.Getenv("DATABASE_URL"); options.Postgres == "" {
+				options.Postgres = os.Getenv("DATABASE_URL")
+				if options.Postgres == "" {
 					return errors.New("--cluster needs a PostgreSQL server: name it in DATABASE_URL")
 				}
 			}

@@ -60,7 +60,8 @@ func (t collection[Row, Item]) writePage(c *gin.Context, tenant *tenantdb.Tenant
 	}
 	items := make([]Item, len(rows))
 	for i, row := range rows {
-		if items[i], err = t.open(row, tenant); err != nil {
+		items[i], err = t.open(row, tenant)
+		if err != nil {
 			return err
 		}
 	}

@@ -113,7 +113,8 @@ func (r memberRequest) sealed(tenant *tenantdb.Tenant) ([]any, error) {
 }
 
 func sealAndIndex(tenant *tenantdb.Tenant, column, kind, value string) (sealed []byte, index string, err error) {
-	if sealed, err = tenant.Seal("members", column, value); err != nil {
+	sealed, err = tenant.Seal("members", column, value)
+	if err != nil {
 		return nil, "", err
 	}
 	index, err = tenant.Index(kind, value)

@@ -260,7 +260,8 @@ func (o *Origins) UnmarshalText(text []byte) error {
 
 func listed(text []byte) (items []string) {
 	for item := range strings.SplitSeq(string(text), ",") {
-		if item = strings.TrimSpace(item); item != "" {
+		item = strings.TrimSpace(item)
+		if item != "" {
 			items = append(items, item)
 		}
 	}

@@ -44,7 +44,8 @@ type Hasher struct {
 func NewHasher(cost int) (*Hasher, error) {
 	h := &Hasher{cost: cost, turns: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	var err error
-	if h.decoy, err = h.Hash(context.Background(), rand.Text()); err != nil {
+	h.decoy, err = h.Hash(context.Background(), rand.Text())
+	if err != nil {
 		return nil, fmt.Errorf("make decoy hash: %w", err)
 	}
 	return h, nil

@@ -142,7 +142,8 @@ func (o *Operator) all(ctx context.Context, query string) (entries []Entry, err 
 		for _, info := range page.Executions {
 			entries = append(entries, entryOf(info))
 		}
-		if request.NextPageToken = page.NextPageToken; len(request.NextPageToken) == 0 {
+		request.NextPageToken = page.NextPageToken
+		if len(request.NextPageToken) == 0 {
 			return entries, nil
 		}
 	}

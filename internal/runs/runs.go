@@ -166,7 +166,8 @@ func (o *Operator) Cancel(ctx context.Context, run Run) error {
 	if err != nil {
 		return err
 	}
-	if entry, err = o.describe(ctx, run); err != nil {
+	entry, err = o.describe(ctx, run)
+	if err != nil {
 		return err
 	}
 	if entry.ClosedAt != nil && entry.Outcome != saga.OutcomeRolledBack { // it had ended before the cancel, which Temporal doesn't report

@@ -56,7 +56,8 @@ const (
 func backfill(ctx context.Context, conn *pgx.Conn, step Step) error {
 	due := false
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) {
-		if due, _, err = isDue(ctx, tx, step); err != nil || !due {
+		due, _, err = isDue(ctx, tx, step)
+		if err != nil || !due {
 			return err
 		}
 		_, err = tx.Exec(ctx, createPositions)
@@ -108,7 +109,8 @@ func nextBatch(ctx context.Context, conn *pgx.Conn, step Step, keyType string) (
 		if err := tx.QueryRow(ctx, find, after, batchSize).Scan(&end); err != nil {
 			return fmt.Errorf("find the backfill's next batch: %w", err)
 		}
-		if more = end != nil; !more {
+		more = end != nil
+		if !more {
 			return nil
 		}
 		condition := fmt.Sprintf("AND ($1::text IS NULL OR %[1]s > $1::text::%[2]s) AND %[1]s <= $2::text::%[2]s", b.Key, keyType)

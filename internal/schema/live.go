@@ -88,12 +88,14 @@ func readStep(files fs.FS, version int, direction string) (Step, error) {
 			step.Safe = why
 		}
 		if oldest, ok := strings.CutPrefix(line, isCompatible); ok {
-			if step.Compatible, err = strconv.Atoi(oldest); err != nil {
+			step.Compatible, err = strconv.Atoi(oldest)
+			if err != nil {
 				return Step{}, fmt.Errorf("%s: %q is not a version", step.File, oldest)
 			}
 		}
 		if what, ok := strings.CutPrefix(line, isBackfill); ok {
-			if step.Backfill, err = parseBackfill(what, step.SQL); err != nil {
+			step.Backfill, err = parseBackfill(what, step.SQL)
+			if err != nil {
 				return Step{}, fmt.Errorf("%s: %w", step.File, err)
 			}
 		}
@@ -184,7 +186,8 @@ func takeWithVersion(ctx context.Context, conn *pgx.Conn, step Step) error {
 func takeOutside(ctx context.Context, conn *pgx.Conn, step Step) error {
 	due := false
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) {
-		if due, _, err = isDue(ctx, tx, step); err != nil || !due {
+		due, _, err = isDue(ctx, tx, step)
+		if err != nil || !due {
 			return err
 		}
 		_, err = tx.Exec(ctx, setVersion, step.To, true) // as golang-migrate does

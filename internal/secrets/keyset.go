@@ -29,7 +29,8 @@ func (k *SealKeyset) UnmarshalText(text []byte) error {
 		return err
 	}
 	k.primary = primary
-	if k.aead, err = aead.New(handle); err != nil {
+	k.aead, err = aead.New(handle)
+	if err != nil {
 		return errors.New("has keys that are not AEAD keys")
 	}
 	return nil
@@ -105,7 +106,8 @@ func addKey(text string, template *tinkpb.KeyTemplate) (string, error) {
 	if _, err := manager.Add(template); err != nil {
 		return "", fmt.Errorf("add key: %w", err)
 	}
-	if handle, err = manager.Handle(); err != nil {
+	handle, err = manager.Handle()
+	if err != nil {
 		return "", fmt.Errorf("add key: %w", err)
 	}
 	return format(handle)
@@ -118,7 +120,8 @@ func PromoteKey(text string) (string, error) {
 		return "", err
 	}
 	ids := keyIDs(handle)
-	if handle, err = withPrimary(handle, ids[len(ids)-1]); err != nil {
+	handle, err = withPrimary(handle, ids[len(ids)-1])
+	if err != nil {
 		return "", err
 	}
 	return format(handle)
@@ -139,7 +142,8 @@ func RetireKeys(text string) (string, error) {
 			}
 		}
 	}
-	if handle, err = manager.Handle(); err != nil {
+	handle, err = manager.Handle()
+	if err != nil {
 		return "", fmt.Errorf("delete keys: %w", err)
 	}
 	return format(handle)

@@ -94,7 +94,8 @@ type Login struct {
 // Open begins a session, and returns it with its first refresh token. Errors: ErrEnded, if the password has changed since.
 func (s *Store) Open(ctx context.Context, login Login) (session Session, token string, err error) {
 	session = Session{ID: ids.New(), TenantID: login.TenantID, AdminID: login.AdminID, Role: login.Role}
-	if token, err = newRefreshToken(); err != nil {
+	token, err = newRefreshToken()
+	if err != nil {
 		return Session{}, "", err
 	}
 	opened, err := s.db.Exec(ctx, openSession, pgx.NamedArgs{
@@ -233,7 +234,8 @@ func newRefreshToken() (string, error) {
 }
 
 func addRefreshToken(ctx context.Context, tx pgx.Tx, sessionID string) (token string, err error) {
-	if token, err = newRefreshToken(); err != nil {
+	token, err = newRefreshToken()
+	if err != nil {
 		return "", err
 	}
 	_, err = tx.Exec(ctx, insertRefreshToken, tokenID(token), sessionID)

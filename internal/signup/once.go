@@ -58,7 +58,8 @@ func (s *Service) StartOnce(ctx context.Context, key string, request Request) (S
 		return Started{}, err
 	}
 	wanted.TenantID = input.TenantID
-	if wanted.Input, err = json.Marshal(input); err != nil {
+	wanted.Input, err = json.Marshal(input)
+	if err != nil {
 		return Started{}, fmt.Errorf("write signup input: %w", err)
 	}
 	return s.reserve(ctx, wanted, request.Email, input.TenantID)
@@ -138,7 +139,8 @@ func (s *Service) startReserved(ctx context.Context, kept Reservation, email str
 	if err := s.refuseTaken(ctx, email); err != nil {
 		return Reservation{}, err
 	}
-	if started, err = s.start(ctx, started.Input); err != nil {
+	started, err = s.start(ctx, started.Input)
+	if err != nil {
 		return Reservation{}, err
 	}
 	kept.RunID, kept.PublicID = started.RunID, started.PublicID

@@ -40,7 +40,8 @@ func Start(ctx context.Context, log *slog.Logger) (*Telemetry, error) {
 	t := &Telemetry{Metrics: prometheus.NewRegistry(), Traces: noop.NewTracerProvider(), stop: func(context.Context) error { return nil }}
 	t.Metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
-	if t.temporal, err = temporalMetrics(t.Metrics); err != nil {
+	t.temporal, err = temporalMetrics(t.Metrics)
+	if err != nil {
 		return nil, fmt.Errorf("the metrics cannot be set up: %w", err)
 	}
 	if os.Getenv("OTEL_EXPORTER_OTLP_ENDPOINT") == "" && os.Getenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT") == "" {

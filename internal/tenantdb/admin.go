@@ -77,7 +77,8 @@ func (t *Tenant) Admins(ctx context.Context, after string, limit int) ([]Admin, 
 	}
 	admins := make([]Admin, len(rows))
 	for i, row := range rows {
-		if admins[i], err = t.open(row); err != nil {
+		admins[i], err = t.open(row)
+		if err != nil {
 			return nil, err
 		}
 	}

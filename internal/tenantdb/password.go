@@ -53,7 +53,8 @@ func (t *Tenant) followed(ctx context.Context, adminID, old, hash string, follow
 		if err := replaceHash(ctx, tx, adminID, old, hash); err != nil {
 			return err
 		}
-		if failed = follow(); failed != nil {
+		failed = follow()
+		if failed != nil {
 			return errNotFollowed
 		}
 		return nil

@@ -91,7 +91,8 @@ func (s *Server) complete(ctx context.Context, conn *pgx.Conn, d Database, found
 		}
 	}
 	if !found.DatabaseExists || found.HalfDropped {
-		if source, err = s.makeDatabase(ctx, conn, d); err != nil {
+		source, err = s.makeDatabase(ctx, conn, d)
+		if err != nil {
 			return "", err
 		}
 	}

@@ -186,7 +186,8 @@ func (s *Server) rehearseOn(
 		step.BeforeCommit = func(ctx context.Context, _ pgx.Tx) error { return w.noteLocks(ctx, conn) }
 		stop := func() {}
 		if !step.InTransaction {
-			if stop, err = w.watch(ctx); err != nil {
+			stop, err = w.watch(ctx)
+			if err != nil {
 				return Rehearsed{}, err
 			}
 		}
@@ -214,7 +215,8 @@ func (w *witness) before(ctx context.Context) (err error) {
 	if err := w.conn.QueryRow(ctx, selectNextID).Scan(&w.nextID); err != nil {
 		return fmt.Errorf("look at the copy: %w", err)
 	}
-	if w.files, err = w.readFiles(ctx); err != nil {
+	w.files, err = w.readFiles(ctx)
+	if err != nil {
 		return err
 	}
 	if err := w.conn.QueryRow(ctx, selectSigns).Scan(&w.did.Size, &w.wal); err != nil {

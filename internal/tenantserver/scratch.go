@@ -61,7 +61,8 @@ func (s *Server) makeScratch(ctx context.Context, name string, scratch Scratch) 
 	}
 	copied := false
 	if !scratch.Empty {
-		if copied, err = isTemplate(ctx, s.pool, template); err != nil {
+		copied, err = isTemplate(ctx, s.pool, template)
+		if err != nil {
 			return err
 		}
 	}

@@ -62,7 +62,8 @@ func Open(ctx context.Context, adminURL, installation string, files fs.FS) (*Ser
 	config.ConnConfig.RuntimeParams["search_path"] = catalogOnly
 	s := &Server{base: *base, installation: installation, files: files, settings: config.Copy()}
 	s.templateName = sync.OnceValues(func() (string, error) { return templateName(files, base.User.Username()) })
-	if s.pool, err = postgres.Open(ctx, config); err != nil {
+	s.pool, err = postgres.Open(ctx, config)
+	if err != nil {
 		return nil, fmt.Errorf("open tenant server: %w", err)
 	}
 	return s, nil
@@ -76,7 +77,8 @@ func (s *Server) Apart(ctx context.Context, connections int) (*Server, error) {
 	config := s.settings.Copy()
 	config.MinConns, config.MinIdleConns, config.MaxConns = 0, 0, int32(connections) //nolint:gosec // an operator's small number
 	var err error
-	if apart.pool, err = postgres.Open(ctx, config); err != nil {
+	apart.pool, err = postgres.Open(ctx, config)
+	if err != nil {
 		return nil, fmt.Errorf("open tenant server: %w", err)
 	}
 	return apart, nil

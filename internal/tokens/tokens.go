@@ -110,7 +110,8 @@ func (i *Issuer) Verify(token string) (Subject, error) {
 	switch {
 	case !known:
 		var err error
-		if c, err = i.parse(token); err != nil {
+		c, err = i.parse(token)
+		if err != nil {
 			return Subject{}, ErrInvalid
 		}
 		i.verified.Add(hash, c)

@@ -100,7 +100,8 @@ func (p *process) open(ctx context.Context) (err error) {
 	folding := telemetry.NewFolding(p.Log.Handler())
 	p.Log = slog.New(folding) // for all parts: in an outage, everything that retries repeats its warnings
 	p.atEnd(folding.Flush)
-	if p.watch, err = telemetry.Start(ctx, p.Log); err != nil {
+	p.watch, err = telemetry.Start(ctx, p.Log)
+	if err != nil {
 		return err
 	}
 	p.atEnd(p.watch.Stop)
@@ -111,11 +112,13 @@ func (p *process) open(ctx context.Context) (err error) {
 	p.operations = operations
 	p.atEnd(stopOperations)
 	p.keys = secrets.New(p.SealKeyset, p.IndexKeyset)
-	if p.registry, err = registry.Open(ctx, string(p.RegistryURL), p.keys); err != nil {
+	p.registry, err = registry.Open(ctx, string(p.RegistryURL), p.keys)
+	if err != nil {
 		return fmt.Errorf("the registry %s cannot be opened", p.RegistryURL)
 	}
 	p.atEnd(p.registry.Close)
-	if p.temporal, err = p.openTemporal(); err != nil {
+	p.temporal, err = p.openTemporal()
+	if err != nil {
 		return err
 	}
 	p.atEnd(p.temporal.Close)

@@ -42,7 +42,8 @@ func StartSelf(ctx context.Context, log *os.File, told any, arguments ...string)
 	}
 	// Killing the child ends the conversation.
 	defer context.AfterFunc(ctx, func() { p.Signal(syscall.SIGKILL) })()
-	if address, err = converse(stdin, out, told); err == nil && ctx.Err() == nil {
+	address, err = converse(stdin, out, told)
+	if err == nil && ctx.Err() == nil {
 		return p, address, nil
 	}
 	p.Signal(syscall.SIGKILL)

@@ -48,7 +48,8 @@ func (f folder) giveAway(log func(string, ...any)) (folder, error) {
 		return f, nil
 	}
 	wanted := f.path
-	if f.path, err = shelterOf(wanted); err != nil {
+	f.path, err = shelterOf(wanted)
+	if err != nil {
 		return folder{}, err
 	}
 	f.moved = true

@@ -39,7 +39,8 @@ func openFolder(options Options) (folder, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return folder{}, fmt.Errorf("PostgreSQL's folder %s cannot be created: choose another", path)
 	}
-	if path, err = filepath.EvalSymlinks(path); err != nil {
+	path, err = filepath.EvalSymlinks(path)
+	if err != nil {
 		return folder{}, fmt.Errorf("PostgreSQL's folder %s cannot be used: choose another", options.Dir)
 	}
 	f := folder{path: path}

@@ -173,7 +173,8 @@ func (s *Server) launch(programs Programs, settings map[string]string) (logged i
 	cmd := exec.Command(programs.path("postgres"), s.arguments(settings)...)
 	cmd.Stdout, cmd.Stderr = log, log
 	s.folder.prepare(cmd)
-	if s.process, err = children.Start(cmd, syscall.SIGINT); err != nil {
+	s.process, err = children.Start(cmd, syscall.SIGINT)
+	if err != nil {
 		return 0, fmt.Errorf("PostgreSQL's program %s cannot be run: %w", cmd.Path, err)
 	}
 	return logged, nil

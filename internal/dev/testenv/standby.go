@@ -27,7 +27,8 @@ func NewStandby(t testing.TB, url string) *Standby {
 		t.Fatal(err)
 	}
 	config.RuntimeParams["replication"] = "true"
-	if s.conn, err = pgconn.ConnectConfig(t.Context(), config); err != nil {
+	s.conn, err = pgconn.ConnectConfig(t.Context(), config)
+	if err != nil {
 		t.Fatal(err)
 	}
 	results, err := s.conn.Exec(t.Context(), "IDENTIFY_SYSTEM").ReadAll()

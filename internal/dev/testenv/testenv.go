@@ -59,7 +59,8 @@ type shared struct {
 func (s *shared) get(t testing.TB) string {
 	t.Helper()
 	s.once.Do(func() {
-		if s.dir, s.err = makeFolder(usual); s.err == nil {
+		s.dir, s.err = makeFolder(usual)
+		if s.err == nil {
 			s.address, s.halt, s.err = s.start(s.dir)
 		}
 	})

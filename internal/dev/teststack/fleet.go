@@ -68,7 +68,8 @@ func NewFleet(t *testing.T, churches int) *Fleet {
 	f.registry = f.OpenRegistry()
 	f.Last = f.openServer(f.registry, lastSchema)
 	var err error
-	if f.Installation, err = f.registry.Installation(t.Context()); err != nil {
+	f.Installation, err = f.registry.Installation(t.Context())
+	if err != nil {
 		t.Fatal(err)
 	}
 	if err := f.Last.EnsureTemplate(t.Context()); err != nil {

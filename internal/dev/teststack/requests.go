@@ -112,7 +112,8 @@ func (s *Stack) Do(request *http.Request) Answer {
 	var sent []byte
 	if request.Body != nil && request.ContentLength > 0 {
 		var err error
-		if sent, err = io.ReadAll(request.Body); err != nil {
+		sent, err = io.ReadAll(request.Body)
+		if err != nil {
 			s.T.Fatal(err)
 		}
 		request.Body = io.NopCloser(bytes.NewReader(sent))

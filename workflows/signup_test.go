@@ -152,7 +152,7 @@ func TestASagaDoesItsSteps(t *testing.T) {
 		if err := run(t, p); err != nil {
 			t.Errorf("it ends with %v", err)
 		}
-		p.want(t, []string{saga.OutcomeCreated}, done(p.steps)...)
+		p.want(t, []string{saga.OutcomeCompleted}, done(p.steps)...)
 	})
 }
 
@@ -186,7 +186,7 @@ func TestASagaRetriesAStep(t *testing.T) {
 		if err := run(t, p); err != nil {
 			t.Errorf("it ends with %v, want it completed: the step works on the fourth attempt", err)
 		}
-		p.want(t, []string{saga.OutcomeCreated}, done(p.steps)...)
+		p.want(t, []string{saga.OutcomeCompleted}, done(p.steps)...)
 	})
 }
 
@@ -284,6 +284,6 @@ func TestAStuckQuestionIsReported(t *testing.T) {
 		if err := run(t, p); err != nil {
 			t.Errorf("it ends with %v, want it completed: it had committed", err)
 		}
-		p.want(t, []string{saga.OutcomeRollbackStuck, saga.OutcomeCreated}, done(p.steps[:len(p.steps)-1])...)
+		p.want(t, []string{saga.OutcomeRollbackStuck, saga.OutcomeCompleted}, done(p.steps[:len(p.steps)-1])...)
 	})
 }

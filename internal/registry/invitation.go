@@ -68,7 +68,7 @@ const (
 // InsertInvitation makes an invitation's token valid. Idempotent for one owner. Errors: ErrUndone.
 func (r *Registry) InsertInvitation(ctx context.Context, owner Owner, invitation Invitation) error {
 	err := r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockSignup, owner.RunID); err != nil {
+		if _, err := tx.Exec(ctx, lockRun, owner.RunID); err != nil {
 			return err
 		}
 		if err := permit(ctx, tx, owner); err != nil {

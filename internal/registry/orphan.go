@@ -199,8 +199,8 @@ func (r *Registry) ForgetOrphan(ctx context.Context, o orphan.Orphan) error {
 // signup opened it. It writes no audit event, because the signup failed earlier. Idempotent. Errors: ErrCommitted.
 func (r *Registry) TombstoneOrphan(ctx context.Context, owner Owner) error {
 	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockSignup, owner.RunID); err != nil {
-			return fmt.Errorf("lock signup: %w", err)
+		if _, err := tx.Exec(ctx, lockRun, owner.RunID); err != nil {
+			return fmt.Errorf("lock run: %w", err)
 		}
 		var status string
 		err := tx.QueryRow(ctx, selectStatus, owner.TenantID).Scan(&status)

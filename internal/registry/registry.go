@@ -23,12 +23,12 @@ import (
 var (
 	// ErrEmailTaken means that another church's admin has this email.
 	ErrEmailTaken = errors.New("the email is taken")
-	// ErrUndone means that the signup has been rolled back and may not make anything any more.
-	ErrUndone = errors.New("the signup was undone")
+	// ErrUndone means that the signup or invitation has been rolled back and may not make anything any more.
+	ErrUndone = errors.New("it was undone")
 	// ErrCommitted means that the signup's church is open, or the invitation was offered, so nothing is left to make.
-	ErrCommitted = errors.New("the signup has completed")
-	// ErrNotOwned means that the row belongs to another signup.
-	ErrNotOwned = errors.New("the row belongs to another signup")
+	ErrCommitted = errors.New("it has completed")
+	// ErrNotOwned means that the row belongs to another signup or invitation.
+	ErrNotOwned = errors.New("the row belongs to another run")
 	// ErrNotFound means that there is no such row.
 	ErrNotFound = errors.New("not in the registry")
 	// ErrNotMigrated means that the registry's schema is older than this program.
@@ -88,28 +88,28 @@ type Owner struct {
 	InviteeID string // an invitation's admin; empty for a signup
 }
 
-// Every change of a signup's rows happens under the signup's lock, so that a late insert never overlaps
-// with the rollback that must forbid it.
+// Every change of a run's rows happens under the run's lock, so that a late insert never overlaps with the rollback that
+// must forbid it.
 const (
-	lockSignup  = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
+	lockRun     = `SELECT pg_advisory_xact_lock(hashtextextended($1, 0))`
 	isUndone    = `EXISTS (SELECT FROM signup_tombstones WHERE signup_id = @signup_id)`
 	isCommitted = `
 		CASE WHEN @invitee_id = '' THEN EXISTS (SELECT FROM tenants WHERE id = @tenant_id AND signup_id = @signup_id AND status <> 'provisioning')
 		ELSE EXISTS (SELECT FROM audit_log WHERE event = 'admin_invited' AND tenant_id = @tenant_id AND admin_id = @invitee_id) END`
 	selectStanding = `SELECT ` + isUndone + `, ` + isCommitted
-	// permitted ends the SELECT of an INSERT, so that it inserts nothing if the signup may make nothing.
+	// permitted ends the SELECT of an INSERT, so that it inserts nothing if the run may make nothing.
 	permitted       = ` WHERE NOT ` + isUndone + ` AND NOT ` + isCommitted
 	insertTombstone = `INSERT INTO signup_tombstones (signup_id, tenant_id) VALUES ($1, $2) ON CONFLICT DO NOTHING`
 	selectHolder    = `SELECT tenant_id FROM admin_email_index WHERE email_hash = ANY($1) LIMIT 1`
 )
 
-// Permit returns nil while the signup may still make something. Errors: ErrUndone, ErrCommitted.
+// Permit returns nil while the run may still make something. Errors: ErrUndone, ErrCommitted.
 func (r *Registry) Permit(ctx context.Context, owner Owner) error { return permit(ctx, r.pool, owner) }
 
 func permit(ctx context.Context, db postgres.DB, owner Owner) error {
 	err := scanStanding(db.QueryRow(ctx, selectStanding, owner.args(nil)))
 	if err != nil && !errors.Is(err, ErrUndone) && !errors.Is(err, ErrCommitted) {
-		return fmt.Errorf("check the signup's state: %w", err)
+		return fmt.Errorf("check the run's state: %w", err)
 	}
 	return err
 }
@@ -137,7 +137,7 @@ func (o Owner) args(args pgx.NamedArgs) pgx.NamedArgs {
 	return args
 }
 
-// Tombstone records that the signup is being rolled back. From then on it can make nothing. Idempotent.
+// Tombstone records that the run is being rolled back. From then on it can make nothing. Idempotent.
 // Errors: ErrCommitted, if it has completed and there is nothing to roll back.
 func (r *Registry) Tombstone(ctx context.Context, owner Owner) error {
 	return r.remove(ctx, owner, "")
@@ -162,12 +162,12 @@ type ownedRow struct{ insert, owner string }
 
 // insert inserts a row for owner. An existing row must be owner's, made by an earlier attempt whose answer was lost;
 // otherwise the error is ErrNotOwned. A row that is missing afterwards was refused because of its email. All statements
-// are sent together as one transaction. locks are taken in addition to the signup's own.
+// are sent together as one transaction. locks are taken in addition to the run's own.
 func (r *Registry) insert(ctx context.Context, owner Owner, sql ownedRow, args pgx.NamedArgs, locks ...string) error {
 	args = owner.args(args)
 	var batch pgx.Batch
 	for _, lock := range append([]string{owner.RunID}, locks...) {
-		batch.Queue(lockSignup, lock)
+		batch.Queue(lockRun, lock)
 	}
 	var standing error
 	batch.Queue(selectStanding, args).QueryRow(func(row pgx.Row) error {
@@ -207,11 +207,11 @@ var emailConstraints = map[string]bool{
 	"admin_email_index_email_hash_key": true,
 }
 
-// remove tombstones the signup and deletes owner's row, in one transaction. The statement takes @tenant_id and
-// @signup_id; an empty one writes only the tombstone. A completed signup is left alone: ErrCommitted.
+// remove tombstones the run and deletes owner's row, in one transaction. The statement takes @tenant_id and
+// @signup_id; an empty one writes only the tombstone. A completed run is left alone: ErrCommitted.
 func (r *Registry) remove(ctx context.Context, owner Owner, statement string) error {
 	return r.pool.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, lockSignup, owner.RunID); err != nil {
+		if _, err := tx.Exec(ctx, lockRun, owner.RunID); err != nil {
 			return err
 		}
 		if err := permit(ctx, tx, owner); err != nil && !errors.Is(err, ErrUndone) {

@@ -155,7 +155,7 @@ func (r *Registry) DeleteTenant(ctx context.Context, owner Owner) error {
 // Errors: ErrUndone, if the signup was rolled back or its tenant does not exist.
 func (r *Registry) ActivateTenant(ctx context.Context, owner Owner, adminID string) error {
 	var batch pgx.Batch
-	batch.Queue(lockSignup, owner.RunID)
+	batch.Queue(lockRun, owner.RunID)
 	batch.Queue(activateTenant, owner.args(pgx.NamedArgs{"admin_id": adminID})).QueryRow(func(row pgx.Row) error {
 		var was string
 		if err := row.Scan(&was); !errors.Is(err, pgx.ErrNoRows) {

@@ -49,7 +49,7 @@ type Filter struct {
 var conditions = map[string]string{
 	saga.OutcomeRunning:       "ExecutionStatus = 'Running'",
 	OutcomeTerminated:         "ExecutionStatus IN ('Terminated', 'TimedOut')",
-	saga.OutcomeCreated:       "ExecutionStatus = 'Completed'",
+	saga.OutcomeCompleted:     "ExecutionStatus = 'Completed'",
 	saga.OutcomeRefused:       "SignupOutcome = 'refused'",
 	saga.OutcomeRolledBack:    "SignupOutcome = 'rolled_back'",
 	saga.OutcomeRollbackStuck: "SignupOutcome = 'rollback_stuck' AND ExecutionStatus = 'Running'",
@@ -60,7 +60,7 @@ const hasFailed = "(SignupOutcome = 'rolled_back' OR (SignupOutcome = 'rollback_
 
 // Outcomes returns the possible values of a Filter's Outcome.
 func Outcomes() []string {
-	return []string{saga.OutcomeCreated, saga.OutcomeRefused, saga.OutcomeRolledBack, saga.OutcomeRollbackStuck,
+	return []string{saga.OutcomeCompleted, saga.OutcomeRefused, saga.OutcomeRolledBack, saga.OutcomeRollbackStuck,
 		saga.OutcomeRunning, OutcomeTerminated}
 }
 
@@ -197,7 +197,7 @@ func (a attributes) outcome(status enumspb.WorkflowExecutionStatus) string {
 	recorded := a.text(saga.Outcome)
 	switch status {
 	case enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
-		return saga.OutcomeCreated
+		return saga.OutcomeCompleted
 	case enumspb.WORKFLOW_EXECUTION_STATUS_TERMINATED, enumspb.WORKFLOW_EXECUTION_STATUS_TIMED_OUT:
 		return OutcomeTerminated
 	case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:

@@ -59,7 +59,7 @@ func (o *Operator) Replayable(ctx context.Context, since time.Time) ([]Entry, er
 		if err != nil {
 			return nil, err
 		}
-		if newest.ClosedAt != nil && newest.Outcome != saga.OutcomeCreated {
+		if newest.ClosedAt != nil && newest.Outcome != saga.OutcomeCompleted {
 			found = append(found, e)
 		}
 	}

@@ -181,7 +181,7 @@ func TestOutcomesOfRuns(t *testing.T) {
 	s := newThings(t)
 	became := map[string]string{}
 	for fate, outcome := range map[string]string{
-		"": saga.OutcomeCreated, "fail": saga.OutcomeRolledBack, "refuse": saga.OutcomeRefused, "stick": saga.OutcomeRollbackStuck,
+		"": saga.OutcomeCompleted, "fail": saga.OutcomeRolledBack, "refuse": saga.OutcomeRefused, "stick": saga.OutcomeRollbackStuck,
 		"hang": saga.OutcomeRunning,
 	} {
 		tenant := ids.New()
@@ -402,7 +402,7 @@ func TestListSortsByStart(t *testing.T) {
 	if _, err := s.AwaitEnd(t.Context(), longest); err != nil { // started first, ends last
 		t.Fatal(err)
 	}
-	s.tenants(runs.Filter{Outcome: saga.OutcomeCreated}, 3)
+	s.tenants(runs.Filter{Outcome: saga.OutcomeCompleted}, 3)
 	for name, x := range map[string]struct {
 		filter runs.Filter
 		want   []string
@@ -432,7 +432,7 @@ func TestListsAndReplaysWhatHasFailed(t *testing.T) {
 	s.terminate(s.start("thing-3-"+terminated, terminated, "hang"))
 	s.start("thing-3-"+terminated, tried, "fail") // under the same workflow id
 	s.start("thing-4-"+completed, completed, "")
-	s.tenants(runs.Filter{Outcome: saga.OutcomeCreated}, 2)
+	s.tenants(runs.Filter{Outcome: saga.OutcomeCompleted}, 2)
 	s.tenants(runs.Filter{Outcome: runs.OutcomeTerminated}, 1)
 	s.tenants(runs.Filter{Outcome: saga.OutcomeRolledBack}, 3)
 

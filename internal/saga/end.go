@@ -56,10 +56,10 @@ func (s *Saga) RollBack(ctx workflow.Context, failed Step, cause error) error {
 // Complete records that the saga has completed. Runs of older releases started with this outcome or without one, and
 // record nothing.
 func (s *Saga) Complete(ctx workflow.Context) {
-	if outcome, ok := workflow.GetTypedSearchAttributes(ctx).GetKeyword(Outcome); ok && outcome != OutcomeCreated {
-		upsert(ctx, Outcome.ValueSet(OutcomeCreated))
+	if outcome, ok := workflow.GetTypedSearchAttributes(ctx).GetKeyword(Outcome); ok && outcome != OutcomeCompleted {
+		upsert(ctx, Outcome.ValueSet(OutcomeCompleted))
 	}
-	s.ended(ctx, OutcomeCreated, "")
+	s.ended(ctx, OutcomeCompleted, "")
 }
 
 // ended counts, times and logs a saga that has ended. It takes the time from the history, and a replay counts

@@ -16,7 +16,7 @@ var (
 // Values of the search attribute SignupOutcome.
 const (
 	OutcomeRunning       = "running"        // until another outcome is known; before November 2026 runs started as created
-	OutcomeCreated       = "created"        // completed: everything that the saga makes exists
+	OutcomeCompleted     = "created"        // everything that the saga makes exists; the value is older than invitations
 	OutcomeRefused       = "refused"        // rolled back because the email was taken
 	OutcomeRolledBack    = "rolled_back"    // rolled back after a failure or a cancel
 	OutcomeRollbackStuck = "rollback_stuck" // a compensation keeps failing; it is still being tried

@@ -90,8 +90,8 @@ func outcome(s *teststack.Stack, email any) (outcome string) {
 		s.T.Fatal(err)
 	}
 	outcome, _ = described.TypedSearchAttributes.GetKeyword(saga.Outcome)
-	if described.Status == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED && outcome != saga.OutcomeCreated {
-		s.T.Errorf("a completed signup's outcome is %q, want %q", outcome, saga.OutcomeCreated)
+	if described.Status == enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED && outcome != saga.OutcomeCompleted {
+		s.T.Errorf("a completed signup's outcome is %q, want %q", outcome, saga.OutcomeCompleted)
 	}
 	return outcome
 }
@@ -106,7 +106,7 @@ func TestQuestionBeforeARollbackIsRetried(t *testing.T) {
 		outcome string
 	}{
 		"the church is not open": {teststack.FailsBefore, "rolled_back", saga.OutcomeRolledBack},
-		"the church is open":     {teststack.FailsAfter, "completed", saga.OutcomeCreated},
+		"the church is open":     {teststack.FailsAfter, "completed", saga.OutcomeCompleted},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

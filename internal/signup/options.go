@@ -7,6 +7,7 @@ import (
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/ids"
 	"narthex/internal/saga"
 )
 
@@ -27,9 +28,8 @@ func StartOptions(taskQueue string, in Input, eager bool) client.StartWorkflowOp
 		EnableEagerStart:                         eager,
 		WorkflowTaskTimeout:                      TaskTimeout,
 		TypedSearchAttributes:                    saga.StartAttributes(Steps, in.TenantID),
-		StaticSummary:                            "sign up tenant_" + in.TenantID,
-		StaticDetails: fmt.Sprintf("Requested at %s\n\n- tenant and church: `%s`\n- database and role: `tenant_%[2]s`\n"+
-			"- PRIMARY admin: `%s`\n- trial until %s\n",
-			in.RequestedAt.Format(time.RFC3339), in.TenantID, in.AdminID, in.TrialEndsAt.Format(time.DateOnly)),
+		StaticSummary:                            "sign up " + ids.DatabaseName(in.TenantID),
+		StaticDetails: fmt.Sprintf("Requested at %s\n\n- tenant and church: `%s`\n- database and role: `%s`\n- PRIMARY admin: `%s`\n",
+			in.RequestedAt.Format(time.RFC3339), in.TenantID, ids.DatabaseName(in.TenantID), in.AdminID),
 	}
 }

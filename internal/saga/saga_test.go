@@ -192,7 +192,7 @@ func TestSagaUndoesAfterACancel(t *testing.T) {
 // "Saga ended" names the tenant, and is a WARN if the saga rolled back.
 func TestTheEndOfASagaIsLogged(t *testing.T) {
 	for failing, want := range map[string]map[string]any{
-		"":  {"level": "INFO", "tenantId": "the tenant", "outcome": OutcomeCreated, "failedStep": ""},
+		"":  {"level": "INFO", "tenantId": "the tenant", "outcome": OutcomeCompleted, "failedStep": ""},
 		"b": {"level": "WARN", "tenantId": "the tenant", "outcome": OutcomeRolledBack, "failedStep": "b"},
 	} {
 		var lines bytes.Buffer

@@ -1,7 +1,6 @@
 package services
 
 import (
-	"errors"
 	"net/http"
 	"strings"
 	"time"
@@ -182,7 +181,10 @@ func lookUpMembers(c *gin.Context, tenant *tenantdb.Tenant, _ tokens.Subject) er
 		wrong.Check("email", email.Check(address))
 		emails, err = tenant.Indexes(tenantdb.MemberEmail, address)
 	}
-	if err := errors.Join(wrong.Err(), err); err != nil {
+	if err != nil {
+		return err
+	}
+	if err := wrong.Err(); err != nil {
 		return err
 	}
 	return members.writePage(c, tenant, page, findMembers, phones, emails)

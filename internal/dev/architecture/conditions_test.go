@@ -4,6 +4,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"go/types"
 	"io/fs"
 	"path/filepath"
 	"strings"
@@ -14,13 +15,36 @@ import (
 // be assigned there.
 func TestConditionsAssignNoResults(t *testing.T) {
 	t.Parallel()
+	eachFile(t, "../../..", func(file *ast.File, position func(token.Pos) token.Position) {
+		for _, at := range hiddenAssignments(file) {
+			t.Errorf("%s: the condition assigns a result: do that on a line of its own", position(at))
+		}
+	})
+}
+
+// If a handler joins errors, the problem among them is the answer, and hides an outage.
+func TestHandlersJoinNoErrors(t *testing.T) {
+	t.Parallel()
+	eachFile(t, "../../../httpapi", func(file *ast.File, position func(token.Pos) token.Position) {
+		ast.Inspect(file, func(n ast.Node) bool {
+			if called, ok := n.(*ast.SelectorExpr); ok && types.ExprString(called) == "errors.Join" {
+				t.Errorf("%s: errors are joined: return the outage, or else the problem", position(called.Pos()))
+			}
+			return true
+		})
+	})
+}
+
+// eachFile parses the Go files in a folder and the folders below it, except tests.
+func eachFile(t *testing.T, folder string, visit func(file *ast.File, position func(token.Pos) token.Position)) {
+	t.Helper()
 	files := token.NewFileSet()
 	parsed := 0
-	err := filepath.WalkDir(filepath.FromSlash("../../.."), func(path string, entry fs.DirEntry, err error) error {
+	err := filepath.WalkDir(filepath.FromSlash(folder), func(path string, entry fs.DirEntry, err error) error {
 		switch {
 		case err != nil:
 			return err
-		case entry.IsDir() && len(entry.Name()) > 2 && strings.HasPrefix(entry.Name(), "."):
+		case entry.IsDir() && strings.Trim(entry.Name(), ".") != "" && strings.HasPrefix(entry.Name(), "."):
 			return filepath.SkipDir
 		case !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go"):
 			return nil
@@ -30,13 +54,11 @@ func TestConditionsAssignNoResults(t *testing.T) {
 			return err
 		}
 		parsed++
-		for _, at := range hiddenAssignments(file) {
-			t.Errorf("%s: the condition assigns a result: do that on a line of its own", files.Position(at))
-		}
+		visit(file, files.Position)
 		return nil
 	})
 	if err != nil || parsed == 0 {
-		t.Fatalf("read %d files: %v, want all of the module", parsed, err)
+		t.Fatalf("read %d files in %s: %v, want all of them", parsed, folder, err)
 	}
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -123,11 +124,9 @@ const (
 
 	flush = `RESET synchronous_commit; UPDATE narthex_migrations.versions SET version = version`
 
-	// The invalid indexes that an interrupted CREATE INDEX CONCURRENTLY leaves behind.
-	selectInvalidIndexes = `
-		SELECT format('%I.%I', n.nspname, c.relname) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid
-		JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT i.indisvalid AND n.nspname = 'public'`
-	dropIndex = `DROP INDEX CONCURRENTLY IF EXISTS `
+	selectTableOfInvalid = `SELECT indrelid::regclass::text FROM pg_index WHERE indexrelid = to_regclass($1) AND NOT indisvalid`
+	lockOutBuilders      = `LOCK TABLE %s IN SHARE UPDATE EXCLUSIVE MODE` // held by CREATE INDEX CONCURRENTLY; others read and write
+	dropIndex            = `DROP INDEX CONCURRENTLY IF EXISTS `
 )
 
 // ErrPaused means that a backfill has stopped between two batches, because its time was over. It continues there.
@@ -137,7 +136,7 @@ var ErrPaused = errors.New("the backfill has paused")
 var ErrVersion = errors.New("the schema has another version")
 
 // Take runs a step on conn's database, which may be in use. A step in a transaction commits together with its version or
-// not at all. Any other step is marked dirty while it runs, and leftovers of an interrupted attempt are removed first.
+// not at all. Any other step is marked dirty while it runs, and an invalid index that an interrupted attempt has left is replaced.
 // Idempotent. Errors: ErrVersion, ErrPaused, or what PostgreSQL said.
 func Take(ctx context.Context, conn *pgx.Conn, step Step) error {
 	err := takeWithVersion(ctx, conn, step)
@@ -184,9 +183,9 @@ func takeWithVersion(ctx context.Context, conn *pgx.Conn, step Step) error {
 }
 
 func takeOutside(ctx context.Context, conn *pgx.Conn, step Step) error {
-	due := false
+	due, wasDirty := false, false
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) {
-		due, _, err = isDue(ctx, tx, step)
+		due, wasDirty, err = isDue(ctx, tx, step)
 		if err != nil || !due {
 			return err
 		}
@@ -196,11 +195,21 @@ func takeOutside(ctx context.Context, conn *pgx.Conn, step Step) error {
 	if err != nil || !due {
 		return err
 	}
-	if err := dropInvalidIndexes(ctx, conn); err != nil {
-		return err
+	index := builtIndex(step.SQL)
+	if wasDirty {
+		if err := dropInvalid(ctx, conn, index); err != nil {
+			return fmt.Errorf("drop invalid index %s: %w", index, err)
+		}
 	}
 	if err := execAll(ctx, conn, step.SQL); err != nil {
 		return err
+	}
+	skipped, err := tableOfInvalid(ctx, conn, index)
+	if err != nil {
+		return err
+	}
+	if skipped != "" { // IF NOT EXISTS doesn't look; the next attempt finds the version dirty
+		return fmt.Errorf("index %s is invalid", index)
 	}
 	_, err = conn.Exec(ctx, setVersion, step.To, false)
 	return err
@@ -233,16 +242,47 @@ func execAll(ctx context.Context, conn *pgx.Conn, sql string) error {
 	return err
 }
 
-func dropInvalidIndexes(ctx context.Context, conn *pgx.Conn) error {
-	rows, _ := conn.Query(ctx, selectInvalidIndexes)
-	names, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		return fmt.Errorf("list invalid indexes: %w", err)
+var createIndex = regexp.MustCompile(
+	`(?im)^\s*CREATE\s+(?:UNIQUE\s+)?INDEX\s+CONCURRENTLY\s+(?:IF\s+NOT\s+EXISTS\s+)?("(?:[^"]|"")+"|[\w$]+)\s+ON\b`)
+
+// builtIndex returns the name of the index that a file builds, as SQL; empty if it builds none.
+func builtIndex(sql string) string {
+	found := createIndex.FindStringSubmatch(sql)
+	if found == nil {
+		return ""
 	}
-	for _, name := range names {
-		if err := execAll(ctx, conn, dropIndex+name); err != nil {
-			return fmt.Errorf("drop invalid index %s: %w", name, err)
+	return "public." + found[1]
+}
+
+// tableOfInvalid returns an invalid index's table, as SQL; empty if the index is valid or doesn't exist.
+func tableOfInvalid(ctx context.Context, conn *pgx.Conn, index string) (table string, err error) {
+	if index == "" {
+		return "", nil
+	}
+	err = conn.QueryRow(ctx, selectTableOfInvalid, index).Scan(&table)
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return "", fmt.Errorf("look for an invalid index: %w", err)
+	}
+	return table, nil
+}
+
+// dropInvalid drops an index if it is invalid and nobody is building it: a builder holds a lock on the table until the index
+// is valid. Errors: what PostgreSQL said, which is sqlstate.LockNotAvailable if somebody builds it for longer than the lock
+// timeout.
+func dropInvalid(ctx context.Context, conn *pgx.Conn, index string) error {
+	table, err := tableOfInvalid(ctx, conn, index)
+	if err != nil || table == "" {
+		return err
+	}
+	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, fmt.Sprintf(lockOutBuilders, table)); err != nil {
+			return err
 		}
+		table, err = tableOfInvalid(ctx, conn, index)
+		return err
+	})
+	if err != nil || table == "" {
+		return err
 	}
-	return nil
+	return execAll(ctx, conn, dropIndex+index)
 }

@@ -20,7 +20,7 @@ var live = fstest.MapFS{
 		Data: []byte("-- safe for data: nobody has written to it yet\n" +
 			"ALTER TABLE first DROP COLUMN planted; DELETE FROM first WHERE id = 'once'"),
 	},
-	"000003_index.up.sql": {Data: []byte("-- no transaction\nCREATE INDEX CONCURRENTLY first_planted_idx ON first (planted)")},
+	"000003_index.up.sql": {Data: []byte("-- no transaction\nCREATE INDEX CONCURRENTLY IF NOT EXISTS first_planted_idx\nON first (planted)")},
 	"000003_index.down.sql": {
 		Data: []byte("-- no transaction\n-- safe for data: an index holds none\nDROP INDEX CONCURRENTLY IF EXISTS first_planted_idx"),
 	},
@@ -126,20 +126,46 @@ func TestADirtyVersionIsContinued(t *testing.T) {
 			}
 		})
 	}
-	t.Run("a half-built index", func(t *testing.T) {
-		t.Parallel()
-		conn := atFirst(t)
-		take(t, conn, 1, 2)
-		exec(t, conn, `CREATE INDEX first_planted_idx ON first (planted)`)
-		exec(t, conn, `UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'first_planted_idx'::regclass`)
-		exec(t, conn, `UPDATE narthex_migrations.versions SET version = 3, dirty = true`)
-		take(t, conn, 2, 3)
-		var valid bool
-		const isValid = `SELECT indisvalid FROM pg_index WHERE indexrelid = 'first_planted_idx'::regclass`
-		if err := conn.QueryRow(t.Context(), isValid).Scan(&valid); err != nil || !valid {
-			t.Errorf("the index is valid: %t (%v), want it rebuilt", valid, err)
-		}
-	})
+}
+
+const half = `UPDATE pg_index SET indisvalid = false WHERE indexrelid = ANY ('{first_planted_idx,another_idx}'::regclass[])`
+
+// A step outside a transaction replaces the invalid index that an interrupted attempt has left, and no other.
+func TestAHalfBuiltIndexIsReplaced(t *testing.T) {
+	t.Parallel()
+	conn := atFirst(t)
+	take(t, conn, 1, 2)
+	exec(t, conn, `CREATE INDEX first_planted_idx ON first (planted); CREATE INDEX another_idx ON first (planted);`+half)
+	exec(t, conn, `UPDATE narthex_migrations.versions SET version = 3, dirty = true`)
+	take(t, conn, 2, 3)
+	wantIndexes(t, conn, "another_idx false, first_planted_idx true")
+}
+
+// IF NOT EXISTS skips an index that is invalid already. That doesn't count as a step taken.
+func TestAnInvalidIndexIsNotAccepted(t *testing.T) {
+	t.Parallel()
+	conn := atFirst(t)
+	take(t, conn, 1, 2)
+	exec(t, conn, `CREATE INDEX first_planted_idx ON first (planted); CREATE INDEX another_idx ON first (planted);`+half)
+	err := schema.Take(t.Context(), conn, steps(t, 2, 3)[0])
+	if err == nil || !strings.Contains(err.Error(), "first_planted_idx is invalid") {
+		t.Errorf("the step over an invalid index returns %v, want that it is invalid", err)
+	}
+	wantIndexes(t, conn, "another_idx false, first_planted_idx false")
+	take(t, conn, 2, 3)
+	wantIndexes(t, conn, "another_idx false, first_planted_idx true")
+}
+
+// wantIndexes compares the indexes, and whether they are valid.
+func wantIndexes(t *testing.T, conn *pgx.Conn, want string) {
+	t.Helper()
+	const selectIndexes = `
+		SELECT coalesce(string_agg(indexrelid::regclass || ' ' || indisvalid, ', ' ORDER BY indexrelid::regclass::text), '')
+		FROM pg_index WHERE indrelid = 'first'::regclass`
+	var got string
+	if err := conn.QueryRow(t.Context(), selectIndexes).Scan(&got); err != nil || got != want {
+		t.Errorf("the indexes are %q (%v), want %q", got, err, want)
+	}
 }
 
 func TestStepsHaveTheirFilesProperties(t *testing.T) {

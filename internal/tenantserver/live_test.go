@@ -189,3 +189,55 @@ func TestAnInterruptedChangeIsContinued(t *testing.T) {
 	}
 	u.wantVersion(u.there.From)
 }
+
+// An index that somebody else is building is not taken for the leftover of an interrupted attempt.
+func TestAnIndexThatAnOperatorBuildsIsKept(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	files, newest := later(t)
+	const build = `CREATE INDEX CONCURRENTLY IF NOT EXISTS branches_planted_idx ON branches (planted)`
+	files[fmt.Sprintf("%06d_index.up.sql", newest+1)] = &fstest.MapFile{Data: []byte("-- no transaction\n" + build)}
+	var err error
+	if u.next, err = tenantserver.Open(t.Context(), u.url, "test", files); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(u.next.Close)
+	if err := u.change(u.there, usualLimits); err != nil {
+		t.Fatal(err)
+	}
+	exec(t, u.conn, fmt.Sprintf(`UPDATE narthex_migrations.versions SET version = %d, dirty = true`, newest+1))
+
+	reader := testenv.ConnectWith(t, u.conn.Config())
+	exec(t, reader, `BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT`)
+	built := make(chan error, 1)
+	operator := testenv.ConnectWith(t, u.conn.Config())
+	go func() {
+		_, err := operator.Exec(t.Context(), build)
+		built <- err
+	}()
+	const isHalf = `SELECT count(*) > 0 FROM pg_index WHERE indexrelid = to_regclass('branches_planted_idx') AND NOT indisvalid`
+	u.waitFor(isHalf)
+	var before, after uint32
+	const id = `SELECT 'branches_planted_idx'::regclass::oid`
+	if err := u.conn.QueryRow(t.Context(), id).Scan(&before); err != nil {
+		t.Fatal(err)
+	}
+
+	limits := tenantserver.Limits{Lock: 50 * time.Millisecond, Statement: time.Minute, Patience: 200 * time.Millisecond}
+	there := tenantserver.Change{From: newest, To: newest + 1}
+	if err := u.change(there, limits); sqlstate.Of(err) != sqlstate.LockNotAvailable {
+		t.Errorf("while the index is being built: %v, want %s", err, sqlstate.LockNotAvailable)
+	}
+	limits.Lock = time.Minute
+	changed := make(chan error, 1)
+	go func() { changed <- u.change(there, limits) }()
+	u.waitFor(`SELECT count(*) > 0 FROM pg_locks WHERE NOT granted AND relation = 'branches'::regclass`)
+	exec(t, reader, `COMMIT`)
+	if err := errors.Join(<-built, <-changed); err != nil {
+		t.Errorf("the operator and the change end with %v, want no error", err)
+	}
+	if err := u.conn.QueryRow(t.Context(), id).Scan(&after); err != nil || after != before {
+		t.Errorf("the operator's index %d is now %d (%v), want it kept", before, after, err)
+	}
+	u.wantVersion(newest + 1)
+}

@@ -18,7 +18,7 @@ import (
 )
 
 // On a church with rows in every table, each migration is applied, reverted and applied again. Reverting leaves the tables
-// as they were before, and keeps the rows.
+// as they were before, and keeps the rows. A step outside a transaction can be repeated after an interruption.
 func TestTenantMigrationsOnRows(t *testing.T) {
 	t.Parallel()
 	for name, files := range map[string]fs.FS{"tenant": migrations.Tenant, "testdata/planted_on": example(t)} {
@@ -82,6 +82,37 @@ func take(t *testing.T, db *pgx.Conn, files fs.FS, from, to int) {
 			t.Fatal(err)
 		}
 		t.Log(step.File)
+		if !step.InTransaction {
+			repeat(t, db, step)
+		}
+	}
+}
+
+const (
+	markDirty = `UPDATE narthex_migrations.versions SET dirty = true`
+	halfBuild = `UPDATE pg_index SET indisvalid = false FROM pg_class WHERE oid = indexrelid AND $1 ~ ('\m' || relname || '\M')`
+)
+
+// repeat takes a step outside a transaction twice more: after an interruption at its end, and after one that left the
+// indexes that it names invalid.
+func repeat(t *testing.T, db *pgx.Conn, step schema.Step) {
+	t.Helper()
+	want := tablesOf(t, db)
+	for _, half := range []bool{false, true} {
+		_, err := db.Exec(t.Context(), markDirty)
+		if err == nil && half {
+			_, err = db.Exec(t.Context(), halfBuild, step.SQL)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := schema.Take(t.Context(), db, step); err != nil {
+			t.Fatalf("repeated after an interruption (an index was half built: %t): %v", half, err)
+		}
+		compare(t, step.File+", repeated,", tablesOf(t, db), want)
+		if got, err := schema.Version(t.Context(), db); err != nil || got != step.To {
+			t.Errorf("%s, repeated, leaves version %d (%v), want %d", step.File, got, err, step.To)
+		}
 	}
 }
 

@@ -19,6 +19,7 @@ import (
 
 	"narthex/internal/fleet"
 	"narthex/internal/invitation"
+	"narthex/internal/login"
 	"narthex/internal/password"
 	"narthex/internal/registry"
 	"narthex/internal/runs"
@@ -66,6 +67,7 @@ type api struct {
 	Options
 	signups     *signup.Service
 	invitations *invitation.Service
+	logins      *login.Service
 	took        *prometheus.HistogramVec
 }
 
@@ -82,6 +84,9 @@ func New(options Options) (http.Handler, error) {
 	}
 	a.invitations = &invitation.Service{
 		Operator: operator(invitation.Kind), StartLimit: options.AnswerLimit, Now: options.Now,
+	}
+	a.logins = &login.Service{
+		Registry: options.Registry, Router: options.Router, Sessions: options.Sessions, Passwords: options.Passwords,
 	}
 	if a.Traces == nil {
 		a.Traces = noop.NewTracerProvider()

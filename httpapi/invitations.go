@@ -9,9 +9,9 @@ import (
 
 	"github.com/gin-gonic/gin"
 
-	"narthex/internal/audit"
 	"narthex/internal/email"
 	"narthex/internal/invitation"
+	"narthex/internal/login"
 	"narthex/internal/password"
 	"narthex/internal/registry"
 	"narthex/internal/tenantdb"
@@ -121,65 +121,14 @@ func (a *api) acceptInvitation(c *gin.Context) error {
 		return err
 	}
 	ctx := c.Request.Context()
-	s, err := a.accept(c, request)
+	proven, err := a.logins.ByInvitation(ctx, request.InvitationToken, request.Password)
+	c.Set(tenantKey, proven.Church.ID)
 	if err == nil {
-		err = a.writeSession(c, http.StatusOK, s)
+		err = a.writeSession(c, http.StatusOK, proven)
 	}
-	if errors.Is(err, registry.ErrNotFound) || errors.Is(err, tenantdb.ErrNoAdmin) || errors.Is(err, errCredentials) {
+	if errors.Is(err, login.ErrRefused) {
 		waitUntil(ctx, arrived.Add(refusalFloor))
 		return errInvitation
 	}
 	return err
-}
-
-// accept finds the tenant of an invitation's token, and sets or compares the password there.
-// Errors: registry.ErrNotFound, tenantdb.ErrNoAdmin, errCredentials.
-func (a *api) accept(c *gin.Context, request acceptRequest) (session, error) {
-	ctx := c.Request.Context()
-	invitee, err := a.Registry.Invitee(ctx, request.InvitationToken)
-	if err != nil {
-		return session{}, err
-	}
-	c.Set(tenantKey, invitee.TenantID)
-	tenant, err := a.Router.Acquire(ctx, invitee.TenantID)
-	if errors.Is(err, tenantdb.ErrInactive) && invitee.Accepted {
-		return session{}, errCredentials // as at a login
-	}
-	if err != nil {
-		return session{}, err
-	}
-	defer tenant.Release()
-	admin, err := tenant.Admin(ctx, invitee.AdminID)
-	if err != nil {
-		return session{}, err
-	}
-	var event audit.Kind // joining is recorded already
-	if admin.PasswordHash == "" {
-		admin, err = a.join(ctx, tenant, admin, request.Password)
-	} else {
-		event, err = audit.LoggedIn, a.provePassword(ctx, tenant.ID, admin, request.Password)
-	}
-	admin.Role = invitee.Role // tokens state the registry's role
-	return session{admin: admin, church: tenant.Church, event: event}, err
-}
-
-// join sets an invited admin's password. If another request has set one first, the passwords must be equal.
-func (a *api) join(ctx context.Context, tenant *tenantdb.Tenant, admin tenantdb.Admin, password string) (tenantdb.Admin, error) {
-	hash, err := a.Passwords.Hash(ctx, password)
-	if err != nil {
-		return admin, err
-	}
-	err = tenant.AcceptInvitation(ctx, admin.ID, string(hash))
-	if err == nil {
-		admin.PasswordHash = string(hash)
-		return admin, nil
-	}
-	if !errors.Is(err, tenantdb.ErrNoAdmin) {
-		return admin, err
-	}
-	admin, err = tenant.Admin(ctx, admin.ID)
-	if err != nil {
-		return admin, err
-	}
-	return admin, a.provePassword(ctx, tenant.ID, admin, password)
 }

@@ -1,13 +1,12 @@
 package httpapi
 
 import (
-	"context"
 	"errors"
 	"net/http"
 
 	"github.com/gin-gonic/gin"
 
-	"narthex/internal/audit"
+	"narthex/internal/login"
 	"narthex/internal/password"
 	"narthex/internal/tenantdb"
 	"narthex/internal/text"
@@ -39,8 +38,8 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	if err := a.throttle(c, loginLimits, admin.Email); err != nil {
 		return err
 	}
-	err = a.provePassword(ctx, tenant.ID, admin, request.CurrentPassword)
-	if errors.Is(err, errCredentials) {
+	err = a.logins.Prove(ctx, tenant.ID, admin, request.CurrentPassword)
+	if errors.Is(err, login.ErrRefused) {
 		return errPassword
 	}
 	if err != nil {
@@ -59,17 +58,4 @@ func (a *api) changePassword(c *gin.Context, tenant *tenantdb.Tenant, who tokens
 	}
 	c.Status(http.StatusNoContent)
 	return nil
-}
-
-// provePassword checks the password of an admin who is identified by a token, and records a refusal.
-// Errors: errCredentials; password.ErrBusy.
-func (a *api) provePassword(ctx context.Context, tenantID string, admin tenantdb.Admin, password string) error {
-	same, err := a.Passwords.Matches(ctx, admin.PasswordHash, password)
-	if err != nil || same {
-		return err
-	}
-	if err := a.Sessions.RecordRefusal(ctx, audit.Event{TenantID: tenantID, AdminID: admin.ID}); err != nil {
-		return err // an outage is never reported as a wrong password
-	}
-	return errCredentials
 }

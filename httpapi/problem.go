@@ -12,6 +12,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"narthex/internal/invitation"
+	"narthex/internal/login"
 	"narthex/internal/password"
 	"narthex/internal/redact"
 	"narthex/internal/runs"
@@ -174,6 +175,8 @@ func problemFor(err error) *problem {
 		return p
 	case sagaProblem(err) != nil:
 		return sagaProblem(err)
+	case errors.Is(err, login.ErrRefused):
+		return errCredentials
 	case errors.Is(err, tenantdb.ErrInactive):
 		return errInactive
 	case errors.Is(err, tenantdb.ErrUnknown), errors.Is(err, tenantdb.ErrNoAdmin):

@@ -9,6 +9,7 @@ import (
 	"github.com/gin-gonic/gin"
 
 	"narthex/internal/email"
+	"narthex/internal/login"
 	"narthex/internal/password"
 	"narthex/internal/registry"
 	"narthex/internal/runs"
@@ -103,31 +104,32 @@ func (a *api) awaitSignup(c *gin.Context, started signup.Started) (created bool,
 
 // writeFirstSession logs in the admin that a signup has created.
 func (a *api) writeFirstSession(c *gin.Context, request registerRequest, started signup.Started) (err error) {
-	var s session
+	var proven login.Login
 	if started.Repeated { // the password may have changed since
-		s, err = a.authenticate(c, request.Email, request.Password)
-		if errors.Is(err, errCredentials) {
+		proven, err = a.logins.ByPassword(c.Request.Context(), request.Email, request.Password)
+		c.Set(tenantKey, proven.Church.ID)
+		if errors.Is(err, login.ErrRefused) {
 			err = errEmailTaken
 		}
 	} else {
-		s, err = a.firstSession(started.Input)
+		proven, err = a.firstLogin(started.Input)
 	}
 	if err != nil {
 		return err
 	}
-	return a.writeSession(c, http.StatusCreated, s)
+	return a.writeSession(c, http.StatusCreated, proven)
 }
 
-// firstSession returns the session of the admin that a signup has just created.
-func (a *api) firstSession(input signup.Input) (session, error) {
+// firstLogin returns the login of the admin that a signup has just created.
+func (a *api) firstLogin(input signup.Input) (login.Login, error) {
 	who, err := signup.OpenApplicant(a.Keys, input)
 	if err != nil {
-		return session{}, err
+		return login.Login{}, err
 	}
-	return session{
-		admin: tenantdb.Admin{ID: input.AdminID, Email: who.Email, PasswordHash: who.PasswordHash, FirstName: who.FirstName,
+	return login.Login{
+		Admin: tenantdb.Admin{ID: input.AdminID, Email: who.Email, PasswordHash: who.PasswordHash, FirstName: who.FirstName,
 			LastName: who.LastName, Role: registry.RolePrimary},
-		church: tenantdb.Church{ID: input.TenantID, Name: who.ChurchName, Email: who.Email, SubscriptionStatus: "trial",
+		Church: tenantdb.Church{ID: input.TenantID, Name: who.ChurchName, Email: who.Email, SubscriptionStatus: "trial",
 			TrialEndsAt: input.TrialEndsAt},
 	}, nil
 }

@@ -34,6 +34,7 @@ var arrows = []struct{ from, to, reason string }{
 
 	// HTTP decodes, calls and answers.
 	{"httpapi", "signup invitation runs", "HTTP starts what a request asks for, and waits for it."},
+	{"httpapi", "login", "HTTP asks who logs in, and answers with their session."},
 	{"httpapi", "registry sessions throttle audit tenantdb", "HTTP looks up who asks, and opens their church's database."},
 	{"httpapi", "email password text", "HTTP checks a request's fields by their rules."},
 	{"httpapi", "tokens secrets ids", "HTTP checks and issues tokens, and hashes emails to look them up."},
@@ -49,6 +50,9 @@ var arrows = []struct{ from, to, reason string }{
 	{"saga", "ids", "Texts for people contain the database's name."},
 	{"searchattributes", "saga fleet", "Each subject says which attributes its runs have."},
 	{"idempotency", "signup secrets", "A key reserves a signup, which is stored sealed."},
+
+	{"login", "registry tenantdb sessions audit", "A login is an admin of the registry and of a church's database, and becomes a session."},
+	{"login", "password", "A password is compared with its hash."},
 
 	// Packages that keep rows in the registry database, each with its SQL.
 	{"registry sessions throttle idempotency audit fleet/ledger", "postgres", "Connections survive a failover."},

@@ -27,7 +27,7 @@ const index = `<!doctype html>
 <p>Narthex signs churches up. <a href="/docs">The API's documentation</a>, <a href="/openapi.yaml">its contract</a>.</p>
 `
 
-// index redirects requests without a path to the docs.
+// index links to the docs.
 func (a *api) index(c *gin.Context) error {
 	c.Data(http.StatusOK, "text/html; charset=utf-8", []byte(index))
 	return nil

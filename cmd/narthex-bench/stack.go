@@ -27,8 +27,8 @@ import (
 	"narthex/internal/dev/devstack"
 	"narthex/internal/dev/localpg"
 	"narthex/internal/dev/program"
+	"narthex/internal/dev/searchattributes"
 	"narthex/internal/registry"
-	"narthex/internal/searchattributes"
 )
 
 const (

@@ -23,8 +23,8 @@ import (
 	"narthex/internal/dev/devstack"
 	"narthex/internal/dev/localpg"
 	"narthex/internal/dev/localtemporal"
+	"narthex/internal/dev/searchattributes"
 	"narthex/internal/registry"
-	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
 	"narthex/internal/telemetry"
 )

@@ -17,9 +17,9 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/converter"
 
+	"narthex/internal/dev/searchattributes"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/saga"
-	"narthex/internal/searchattributes"
 )
 
 // TestUIShowsAFailedSignup looks at a failed signup in Temporal's UI like an operator: with a browser, which has the

@@ -14,10 +14,10 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/dev/searchattributes"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/release"
 	"narthex/internal/runs"
-	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
 	"narthex/internal/signup"
 )

@@ -6,9 +6,9 @@ import (
 
 	"go.temporal.io/sdk/client"
 
+	"narthex/internal/dev/searchattributes"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/runs"
-	"narthex/internal/searchattributes"
 )
 
 func TestMain(m *testing.M) { testenv.Main(m) }

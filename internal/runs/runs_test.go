@@ -18,11 +18,11 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"narthex/internal/codec"
+	"narthex/internal/dev/searchattributes"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/runs"
 	"narthex/internal/saga"
-	"narthex/internal/searchattributes"
 	"narthex/internal/secrets"
 )
 

@@ -10,10 +10,10 @@ import (
 	"go.temporal.io/sdk/client"
 
 	"narthex/internal/codec"
+	"narthex/internal/dev/searchattributes"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/runs"
-	"narthex/internal/searchattributes"
 	"narthex/internal/signup"
 )
 

@@ -48,9 +48,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"signup invitation", "runs saga secrets ids", "A subject has steps, runs, sealed input, and ids made before the start."},
 	{"runs", "saga codec secrets release ids", "A run is found by attributes and read with the codec; a replay needs a release's worker."},
 	{"saga", "ids", "Texts for people contain the database's name."},
-	{"searchattributes", "saga fleet", "Each subject says which attributes its runs have."},
 	{"idempotency", "signup secrets", "A key reserves a signup, which is stored sealed."},
-
 	{"login", "registry tenantdb sessions audit", "A login is an admin of the registry and of a church's database, and becomes a session."},
 	{"login", "password", "A password is compared with its hash."},
 
@@ -88,18 +86,19 @@ var arrows = []struct{ from, to, reason string }{
 	// Development and tests.
 	{"cmd/narthex-dev cmd/narthex-bench", "dev/children dev/localpg dev/devstack", "Both run servers on this machine."},
 	{"cmd/narthex-bench", "fleet schema", "It compares a run over the fleet with golang-migrate's loop."},
-	{"cmd/narthex-dev cmd/narthex-bench", "config registry secrets searchattributes", "Both prepare a registry and a namespace."},
+	{"cmd/narthex-dev cmd/narthex-bench", "config registry secrets dev/searchattributes", "Both prepare a registry and a namespace."},
 	{"cmd/narthex-dev", "dev/localtemporal telemetry", "The stack has a Temporal server, and a log."},
 	{"cmd/narthex-bench", "dev/program signup migrations", "It compares the program with a plain one that makes the same databases."},
 	{"cmd/narthex-bench", "httpapi httpapi/services sessions idempotency throttle tenantdb tokens ids", "It measures reads in-process."},
 	{"dev/localpg dev/localtemporal dev/testenv", "dev/children", "A server dies with the process that started it."},
 	{"dev/devstack", "registry config secrets hardening", "A new stack has keys, a registry and hardened databases."},
 	{"dev/devstack", "postgres", "A stack that moves tells the registry its server's new name."},
+	{"dev/searchattributes", "saga fleet", "Each subject says which attributes its runs have."},
 	{"dev/testenv", "dev/localpg dev/program registry secrets tokens", "Tests get a server, a registry, programs and keys."},
 	{"dev/teststack", "httpapi httpapi/services workflows activities", "Tests of the whole system run all layers in their process."},
 	{"dev/teststack", "registry sessions idempotency throttle tenantdb tenantserver migrations", "It wires the layers as a process does."},
 	{"dev/teststack", "config secrets tokens password codec telemetry", "It has settings, keys and metrics."},
-	{"dev/teststack", "searchattributes signup invitation dev/testenv", "It has servers, a namespace, and runs to wait for."},
+	{"dev/teststack", "dev/searchattributes signup invitation dev/testenv", "It has servers, a namespace, and runs to wait for."},
 	{"dev/teststack", "fleet/ledger ids dev/children", "It has a fleet to migrate, and workers that can be killed."},
 }
 

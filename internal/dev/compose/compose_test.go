@@ -13,8 +13,8 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 
 	"narthex/internal/config"
+	"narthex/internal/dev/searchattributes"
 	"narthex/internal/hardening"
-	"narthex/internal/searchattributes"
 )
 
 const file = "../../../docker-compose.temporal.yml"

@@ -19,8 +19,8 @@ import (
 	"go.temporal.io/sdk/workflow"
 
 	"narthex/internal/dev/localtemporal"
+	"narthex/internal/dev/searchattributes"
 	"narthex/internal/saga"
-	"narthex/internal/searchattributes"
 )
 
 const queue = "test"

@@ -134,11 +134,11 @@ func (p *driftPrinter) add(d fleet.Drift) error {
 			Error       string   `json:"error,omitempty"` // why the church could not be compared
 		}{d.Church, d.Differences, failure})
 	case d.Err != nil:
-		_, err := fmt.Fprintf(p.out, "%s: could not be compared: %s\n", d.Database, failure)
+		_, err := fmt.Fprintf(p.out, "%s: could not be compared: %s\n", d.Database, printable(failure))
 		return err
 	}
 	for _, difference := range d.Differences {
-		if _, err := fmt.Fprintf(p.out, "%s: %s\n", d.Database, difference); err != nil {
+		if _, err := fmt.Fprintf(p.out, "%s: %s\n", d.Database, printable(difference)); err != nil {
 			return err
 		}
 	}

@@ -332,7 +332,7 @@ func runEnd(id string, err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, fleet.ErrRefused), errors.Is(err, fleet.ErrCancelled):
-		return fmt.Errorf("run %s: %w", id, err)
+		return fmt.Errorf("run %s: %s", id, printable(err.Error()))
 	}
 	return fmt.Errorf("run %s: %s", id, describe(err))
 }
@@ -343,7 +343,8 @@ const followPause = 200 * time.Millisecond
 func outcome(p fleet.Progress) error {
 	switch {
 	case p.State == fleet.Halted || p.State == fleet.Paused:
-		return fmt.Errorf("the run %s is %s: %s. narthex fleet status says more, narthex fleet resume resumes it", p.RunID, p.State, p.Reason)
+		return fmt.Errorf("the run %s is %s: %s. narthex fleet status says more, narthex fleet resume resumes it",
+			p.RunID, p.State, printable(p.Reason))
 	case p.Tally.Failed > 0:
 		return fmt.Errorf("%s failed: narthex fleet status says why, narthex fleet retry-failed %s retries them",
 			countOf(p.Tally.Failed), p.RunID)

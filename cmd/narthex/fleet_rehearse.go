@@ -82,7 +82,7 @@ func writeRehearsal(out io.Writer, p fleet.Progress) error {
 	fmt.Fprintln(table, "CHURCH\tWHY\tSIZE\tTOOK\tWAL\tDISK\tREWRITES\tLOCKS")
 	for _, c := range p.Rehearsal.Copies {
 		fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\n", c.TenantID, c.Why, megabytes(c.Size), c.Took.Round(time.Millisecond),
-			megabytes(c.WAL), megabytes(c.Disk), dash(strings.Join(c.Rewrites, ", ")), dash(strings.Join(c.Locks, ", ")))
+			megabytes(c.WAL), megabytes(c.Disk), dash(printable(strings.Join(c.Rewrites, ", "))), dash(printable(strings.Join(c.Locks, ", "))))
 	}
 	if err := table.Flush(); err != nil {
 		return err

@@ -112,7 +112,7 @@ func writeFleet(out io.Writer, status fleetStatus) error {
 	for _, run := range status.Runs {
 		fmt.Fprintln(out, "\n"+describeRun(run))
 		for _, f := range run.Failures {
-			fmt.Fprintf(out, "  %s: %s, attempt %d\n", f.TenantID, f.Error, f.Attempts)
+			fmt.Fprintf(out, "  %s: %s, attempt %d\n", f.TenantID, printable(f.Error), f.Attempts)
 		}
 		if left := run.Tally.Failed - len(run.Failures); left > 0 {
 			fmt.Fprintf(out, "  and %d more\n", left)
@@ -200,7 +200,7 @@ func describeRun(run runStatus) string {
 	}
 	said += ", " + run.Tally.Words()
 	if run.Reason != "" {
-		said += " (" + run.Reason + ")"
+		said += " (" + printable(run.Reason) + ")"
 	}
 	return said
 }

@@ -34,6 +34,7 @@ type fleetRun struct {
 	in fleet.Input
 	fleet.Position
 	entering workflow.Mutex
+	heeding  func() bool   // reports whether a signal is being handled, or waits for that
 	slices   int           // since the workflow last continued as new
 	pause    time.Duration // before it looks for churches of late signups
 }
@@ -203,10 +204,14 @@ func (r *fleetRun) changeLate(ctx workflow.Context) error {
 // listen handles signals for as long as the run lasts.
 func (r *fleetRun) listen(ctx workflow.Context) {
 	signals := workflow.NewSelector(ctx)
+	handling := false
+	r.heeding = func() bool { return handling || signals.HasPending() }
 	heed := func(signal string, do func()) {
 		signals.AddReceive(workflow.GetSignalChannel(ctx, signal), func(c workflow.ReceiveChannel, _ bool) {
 			c.Receive(ctx, nil)
+			handling = true
 			do()
+			handling = false
 		})
 	}
 	heed(fleet.Pause, func() { _ = r.enter(ctx, fleet.Paused, "an operator paused it") })
@@ -246,9 +251,12 @@ func (r *fleetRun) endEarly(ctx workflow.Context, err error) {
 	_ = r.enter(ctx, fleet.Cancelled, reason) // it is retried until it succeeds
 }
 
-// awaitRunning waits until the run is running. If its history is long by then, the run continues as new.
+// awaitRunning waits until the run is running. If its history is long by then, the run continues as new, once it has heeded all
+// signals: what this history has received doesn't reach the next.
 func (r *fleetRun) awaitRunning(ctx workflow.Context) error {
-	err := workflow.Await(ctx, func() bool { return r.Progress.State == fleet.Running })
+	err := workflow.Await(ctx, func() bool {
+		return r.Progress.State == fleet.Running && (r.slices < slicesOfAHistory || !r.heeding())
+	})
 	if err != nil || r.slices < slicesOfAHistory {
 		return err
 	}

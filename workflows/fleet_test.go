@@ -34,6 +34,8 @@ type fleetPlay struct {
 	held      []int             // of the slices' inputs
 	during    map[string]func() // called once, during an activity
 
+	duringSlice map[int]func() // called during the slice with this number
+
 	lost    error // with which the search for late churches fails for good
 	entered fleet.Progress
 
@@ -107,6 +109,10 @@ func (p *fleetPlay) change(_ context.Context, slice fleet.Slice) (fleet.Result, 
 		left = 0
 	}
 	p.held = append(p.held, slice.Held)
+	if happen, ok := p.duringSlice[len(p.held)]; ok {
+		happen()
+		time.Sleep(50 * time.Millisecond)
+	}
 	if len(p.held) > 2 {
 		p.slow = fleet.Result{}
 	}
@@ -287,6 +293,25 @@ func TestALongRunContinuesAsNew(t *testing.T) {
 	slices := len(p.did)
 	if slices > 2*slicesOfAHistory {
 		t.Errorf("it ran %d activities before, want about %d", slices, slicesOfAHistory)
+	}
+}
+
+// A pause that arrives while an earlier resume is still being entered must reach the history that the run continues in.
+func TestNoSignalIsLostWhenARunContinuesAsNew(t *testing.T) {
+	p := newFleetPlay(t, 5000)
+	p.duringSlice = map[int]func(){slicesOfAHistory - 1: func() { p.env.SignalWorkflow(fleet.Pause, nil) }}
+	p.during["waves paused"] = func() {
+		p.during["waves running"] = func() { p.env.SignalWorkflow(fleet.Pause, nil) }
+		p.env.RegisterDelayedCallback(func() { p.env.SignalWorkflow(fleet.Resume, nil) }, time.Minute)
+	}
+	var states []fleet.State
+	p.env.RegisterDelayedCallback(func() {
+		states = append(states, p.ask().State)
+		p.env.SignalWorkflow(fleet.Resume, nil)
+	}, 12*time.Hour)
+	_, err := p.run(fleet.Options{})
+	if _, again := errors.AsType[*workflow.ContinueAsNewError](err); !again || !slices.Equal(states, []fleet.State{fleet.Paused}) {
+		t.Errorf("hours after the second pause the run was %v, and ended with %v; want it paused until it was resumed, and then continued", states, err)
 	}
 }
 

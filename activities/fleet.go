@@ -20,6 +20,7 @@ import (
 // OpenFleetRun ensures that new churches get the run's schema, and enters the run and its churches in the ledger.
 // Idempotent.
 func (a *Activities) OpenFleetRun(ctx context.Context, in fleet.Input) (fleet.Tally, error) {
+	defer keepBeating(ctx)()
 	server, err := a.fleetServer(in.Server)
 	if err != nil {
 		return fleet.Tally{}, err
@@ -85,6 +86,7 @@ func refuse(why string) error {
 
 // ExtendFleetRun adds the churches that signups have created with an older schema since the run began. Idempotent.
 func (a *Activities) ExtendFleetRun(ctx context.Context, in fleet.Input) (fleet.Tally, error) {
+	defer keepBeating(ctx)()
 	if err := a.Ledger.Extend(ctx, in); err != nil {
 		return fleet.Tally{}, forward("extend the run", err)
 	}
@@ -98,6 +100,7 @@ func (a *Activities) EnterFleetState(ctx context.Context, at fleet.Progress) err
 
 // RequeueFailed puts a run's failed churches back in the queue. Idempotent.
 func (a *Activities) RequeueFailed(ctx context.Context, runID string) (fleet.Tally, error) {
+	defer keepBeating(ctx)()
 	if err := a.Ledger.Requeue(ctx, runID); err != nil {
 		return fleet.Tally{}, forward("requeue failed churches", err)
 	}

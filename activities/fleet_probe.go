@@ -16,6 +16,7 @@ import (
 // ProbeCanaries describes the canaries' problems: statements of the services that their databases refuse, and more failed
 // requests than before.
 func (a *Activities) ProbeCanaries(ctx context.Context, in fleet.Watch) (problems []string, err error) {
+	defer keepBeating(ctx)()
 	server, err := a.fleetServer(in.Server)
 	if err != nil {
 		return nil, err

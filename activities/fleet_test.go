@@ -218,6 +218,30 @@ func TestAFleetIsChangedOnceAndUndone(t *testing.T) {
 	f.wantVersions(all(append(churches, late), 1))
 }
 
+// A run whose workflow was terminated stays active in the ledger. It must not block the next run, nor may a late attempt to open
+// it end that one.
+func TestARunWithoutItsWorkflowBlocksNoOther(t *testing.T) {
+	t.Parallel()
+	f, _ := newTestFleet(t, 2)
+	terminated, next := f.run(), f.run()
+	if terminated.RunID > next.RunID { // made in the same millisecond
+		terminated, next = next, terminated
+	}
+	f.open(terminated)
+	f.wantTally(f.open(next), fleet.Tally{Waiting: 2})
+	if _, err := f.env.ExecuteActivity(f.do.OpenFleetRun, terminated); err != nil {
+		t.Errorf("a late attempt to open the older run: %v, want it to find its churches", err)
+	}
+	for _, want := range []struct {
+		id    string
+		state fleet.State
+	}{{terminated.RunID, fleet.Cancelled}, {next.RunID, fleet.Running}} {
+		if run, err := f.do.Ledger.Run(t.Context(), want.id); err != nil || run.State != want.state {
+			t.Errorf("the run is %s (%v), want %s", run.State, err, want.state)
+		}
+	}
+}
+
 // end enters a run as completed.
 func (f *testFleet) end(runID string) {
 	f.t.Helper()
@@ -358,10 +382,17 @@ func TestARunOfAnotherReleaseIsRefused(t *testing.T) {
 	if _, err := f.env.ExecuteActivity(f.do.OpenFleetRun, run); err == nil {
 		t.Error("a run to a version that this release doesn't have was opened, want it refused")
 	}
-	first, second := f.run(), f.run()
-	f.open(first)
-	if _, err := f.env.ExecuteActivity(f.do.OpenFleetRun, second); err == nil {
-		t.Error("two runs over the same server are open, want the second refused")
+}
+
+// An attempt to open a run that comes only once a newer one is active does nothing.
+func TestARunIsNotOpenedBesideANewerOne(t *testing.T) {
+	t.Parallel()
+	f, _ := newTestFleet(t, 1)
+	older := f.run()
+	older.RunID = strings.Repeat("0", len(older.RunID))
+	f.open(f.run())
+	if _, err := f.env.ExecuteActivity(f.do.OpenFleetRun, older); err == nil {
+		t.Error("two runs over the same server are open, want the older refused")
 	}
 }
 

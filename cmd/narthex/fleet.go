@@ -147,8 +147,8 @@ func (s *steering) steer(ctx context.Context, cmd *cobra.Command, o *fleetOperat
 	}
 	before := run.State
 	if before != s.want {
-		if err := s.act(ctx, o.Temporal, run.Server); err != nil {
-			return fmt.Errorf("the run %s could not be reached: %s", run.ID, redact.Error(err))
+		if err := s.tell(ctx, o, run); err != nil {
+			return err
 		}
 		run, err = o.await(ctx, run.ID, func(r ledger.Run) bool { return r.State == s.want || r.State != before && r.State.Ended() })
 		if err != nil {
@@ -162,6 +162,24 @@ func (s *steering) steer(ctx context.Context, cmd *cobra.Command, o *fleetOperat
 		return writeJSON(cmd.OutOrStdout(), run)
 	}
 	fmt.Fprintf(cmd.OutOrStdout(), s.said, run.ID)
+	return nil
+}
+
+// tell has the run do it. A run whose workflow was terminated can only be ended in the ledger.
+func (s *steering) tell(ctx context.Context, o *fleetOperator, run ledger.Run) error {
+	err := s.act(ctx, o.Temporal, run.Server)
+	switch {
+	case err == nil:
+		return nil
+	case !errors.Is(err, fleet.ErrNotRunning):
+		return fmt.Errorf("the run %s could not be reached: %s", run.ID, redact.Error(err))
+	case s.want != fleet.Cancelled:
+		return fmt.Errorf("the workflow of the run %s was ended: narthex fleet cancel %s ends the run too", run.ID, run.ID)
+	}
+	ended := fleet.Progress{RunID: run.ID, Stage: run.Stage, State: fleet.Cancelled, Reason: "its workflow was ended"}
+	if err := o.ledger.Enter(ctx, ended); err != nil {
+		return inOneSentence(ctx, "the run cannot be ended in the registry", err)
+	}
 	return nil
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"go.temporal.io/sdk/client"
 	"golang.org/x/sys/unix"
 
 	"narthex/internal/dev/testenv"
@@ -68,6 +69,7 @@ func TestFleetCommandsAskAndSayWhatIsNext(t *testing.T) {
 	f.wantState("resume", run, fleet.Running)
 	f.wantState("cancel", run, fleet.Cancelled)
 	f.command(1, "no such run is active", "cancel", "--yes")
+	f.wantEndedAfterATermination()
 
 	broken := f.churches[0]
 	f.exec("tenant_"+broken, `ALTER TABLE branches ADD COLUMN planted date`)
@@ -81,10 +83,27 @@ func TestFleetCommandsAskAndSayWhatIsNext(t *testing.T) {
 	f.command(0, "[]", "rehearse", "--json")
 	var undone fleet.Progress
 	f.wantJSON(&undone, "undo", run, "--yes", "--json")
-	if undone.Tally.Changed != churches-2 {
-		t.Errorf("undo --json prints %+v, want %d churches changed", undone, churches-2)
+	if undone.Tally.Changed != churches-3 {
+		t.Errorf("undo --json prints %+v, want %d churches changed", undone, churches-3)
 	}
 	f.wantCompleted(run)
+}
+
+// wantEndedAfterATermination expects that a run whose workflow was terminated can be ended.
+func (f *testFleet) wantEndedAfterATermination() {
+	f.t.Helper()
+	f.command(0, "has started", "migrate", "--yes", "--no-wait", "--no-rehearsal", "--soak", "1h", "--canary", f.churches[4])
+	run := f.await("it soaks", func(r runStatus) bool { return r.Stage == fleet.Soaking && r.State == fleet.Running })
+	temporal, err := client.Dial(client.Options{HostPort: sharedTemporal(f.t)})
+	if err == nil {
+		defer temporal.Close()
+		err = temporal.TerminateWorkflow(f.t.Context(), fleet.WorkflowID(f.admin.Host), "", "a test")
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	f.command(1, "the workflow of the run "+run+" was ended: narthex fleet cancel "+run+" ends the run too", "pause", "--yes")
+	f.wantState("cancel", run, fleet.Cancelled)
 }
 
 // wantNext expects migrate and fleet status of the next release to say how many churches are behind and what is next.

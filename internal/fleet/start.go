@@ -68,7 +68,14 @@ func Tell(ctx context.Context, c client.Client, server, signal string) error {
 
 // Cancel cancels the active run over a server's churches. Changed churches stay changed. Errors: ErrNotRunning.
 func Cancel(ctx context.Context, c client.Client, server string) error {
-	return ifRunning(c.CancelWorkflow(ctx, WorkflowID(server), ""), "cancel")
+	found, err := c.DescribeWorkflow(ctx, WorkflowID(server), "") // Temporal accepts a cancel of what has ended, and does nothing
+	if err == nil && found.Status != enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING {
+		return ErrNotRunning
+	}
+	if err == nil {
+		err = c.CancelWorkflow(ctx, WorkflowID(server), "")
+	}
+	return ifRunning(err, "cancel")
 }
 
 func ifRunning(err error, what string) error {

@@ -36,6 +36,10 @@ const (
 		INSERT INTO fleet_runs (id, server, version, undoes, retries, stage, state)
 		VALUES (@run, @server, @version, nullif(@undoes, ''), nullif(@retries, ''), 'preparing', 'running')
 		ON CONFLICT (id) DO NOTHING`
+	// Temporal runs only one of a server's runs at a time, and ids sort by time.
+	endOlderRuns = `
+		UPDATE fleet_runs SET state = 'cancelled', reason = 'its workflow was ended', updated_at = now()
+		WHERE server = @server AND id < @run AND state IN ('running', 'paused', 'halted')`
 	updateRun = `UPDATE fleet_runs SET stage = $2, state = $3, reason = $4, updated_at = now() WHERE id = $1`
 	sayWhy    = `UPDATE fleet_runs SET reason = $2, updated_at = now() WHERE id = $1 AND state = 'running' AND reason <> $2`
 	selectRun = `
@@ -133,7 +137,8 @@ const (
 		FROM tenants WHERE status <> 'deleted' GROUP BY 1, 2, 3 ORDER BY 1, 2, 3`
 )
 
-// Open enters a run and its churches. Idempotent. Errors: fleet.ErrBusy.
+// Open enters a run and its churches. Older runs over the server that are still active here have lost their workflow, and are
+// ended. Idempotent. Errors: fleet.ErrBusy if a newer run is active.
 func (l *Ledger) Open(ctx context.Context, in fleet.Input) error {
 	args, err := arguments(in)
 	if err != nil {
@@ -147,8 +152,10 @@ func (l *Ledger) Open(ctx context.Context, in fleet.Input) error {
 		source = churchesFailed
 	}
 	err = l.db.InTx(ctx, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, insertRun, args); err != nil {
-			return err
+		for _, statement := range []string{endOlderRuns, insertRun} {
+			if _, err := tx.Exec(ctx, statement, args); err != nil {
+				return err
+			}
 		}
 		_, err := tx.Exec(ctx, fmt.Sprintf(insertChanges, source), args)
 		return err

@@ -1,6 +1,6 @@
-// Package registry manages the registry database: which churches exist, where each one's database is,
-// and which tenant an email logs in to. It seals and hashes values before they go into a table, so that
-// they never reach the database in clear. The registry holds no tenant's data.
+// Package registry manages the registry database: which churches exist, where each one's database is, which databases
+// are ready for new churches, and which tenant an email logs in to. It seals and hashes values before they go into a
+// table, so that they never reach the database in clear. The registry holds no tenant's data.
 package registry
 
 import (

@@ -311,7 +311,7 @@ func TestNoSignalIsLostWhenARunContinuesAsNew(t *testing.T) {
 	}, 12*time.Hour)
 	_, err := p.run(fleet.Options{})
 	if _, again := errors.AsType[*workflow.ContinueAsNewError](err); !again || !slices.Equal(states, []fleet.State{fleet.Paused}) {
-		t.Errorf("hours after the second pause the run was %v, and ended with %v; want it paused until it was resumed, and then continued", states, err)
+		t.Errorf("hours after the second pause the run was %v, and ended with %v; want it paused, and continued when resumed", states, err)
 	}
 }
 

@@ -17,7 +17,8 @@ func newBackfill(t *testing.T, branches int) *upgrader {
 	u := newUpgrader(t)
 	files, newest := later(t)
 	name := fmt.Sprintf("%06d_planted", newest)
-	files[name+".up.sql"] = &fstest.MapFile{Data: []byte("-- backfill: branches.id\nUPDATE branches SET name = name || '!' WHERE true /* batch */")}
+	const up = "-- backfill: branches.id\nUPDATE branches SET name = name || '!' WHERE true /* batch */"
+	files[name+".up.sql"] = &fstest.MapFile{Data: []byte(up)}
 	var err error
 	if u.next, err = tenantserver.Open(t.Context(), u.url, "test", files); err != nil {
 		t.Fatal(err)

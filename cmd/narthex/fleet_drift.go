@@ -155,7 +155,7 @@ func (p *driftPrinter) addJSON(church any) error {
 		before = "{\"drift\": [\n  "
 	}
 	p.begun = true
-	_, err = fmt.Fprintf(p.out, "%s%s", before, encoded)
+	_, err = fmt.Fprintf(p.out, "%s%s", before, escapeControls(encoded))
 	return err
 }
 

@@ -11,6 +11,24 @@ import (
 	"narthex/internal/fleet/ledger"
 )
 
+// JSON itself allows some control characters that a terminal obeys.
+func TestJSONHasNoControlCharacters(t *testing.T) {
+	t.Parallel()
+	const name, want = "a\x1b\x7f\u009b31m", `a\u001b\u007f\u009b31m`
+	for what, write := range map[string]func(out *bytes.Buffer) error{
+		"a value": func(out *bytes.Buffer) error { return writeJSON(out, []string{name}) },
+		"drift": func(out *bytes.Buffer) error {
+			return (&driftPrinter{out: out, asJSON: true}).add(fleet.Drift{Differences: []string{name}})
+		},
+	} {
+		var out bytes.Buffer
+		err := write(&out)
+		if err != nil || !strings.Contains(out.String(), want) {
+			t.Errorf("%s is printed (%v) as\n%q\nwant %s in it", what, err, out.String(), want)
+		}
+	}
+}
+
 // A church may choose names that clear the screen, or look like another line of the output.
 func TestNamesInAChurchesDatabaseDoNotReachTheTerminalAsCommands(t *testing.T) {
 	t.Parallel()

@@ -35,6 +35,9 @@ func (a *Activities) RehearseFleet(ctx context.Context, in fleet.Input) (fleet.R
 	rehearsal := fleet.Rehearsal{Churches: churches}
 	for _, sample := range samples {
 		did, err := a.rehearseOn(ctx, server, in, sample)
+		if ctx.Err() != nil { // the run was cancelled
+			return fleet.Rehearsal{}, ctx.Err()
+		}
 		if errors.Is(err, tenantserver.ErrNoPrograms) {
 			return fleet.Rehearsal{}, refuse(err.Error() + ": install PostgreSQL's client programs, or use --no-rehearsal")
 		}

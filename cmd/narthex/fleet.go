@@ -1,9 +1,11 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -68,9 +70,13 @@ func (o *fleetOperator) active(ctx context.Context, id string) (ledger.Run, erro
 	if err != nil {
 		return ledger.Run{}, inOneSentence(ctx, "the runs cannot be listed", err)
 	}
+	rehearsing, err := o.rehearsing(ctx, newest)
+	if err != nil {
+		return ledger.Run{}, err
+	}
 	var found []ledger.Run
 	var names []string
-	for _, run := range newest {
+	for _, run := range append(rehearsing, newest...) {
 		if !run.State.Ended() && (id == "" || run.ID == id) {
 			found, names = append(found, run), append(names, run.ID)
 		}
@@ -83,6 +89,49 @@ func (o *fleetOperator) active(ctx context.Context, id string) (ledger.Run, erro
 	}
 	return ledger.Run{}, fmt.Errorf("several runs are active, so name one: %s", strings.Join(names, " or "))
 }
+
+// rehearsing returns the runs that the ledger doesn't know yet.
+func (o *fleetOperator) rehearsing(ctx context.Context, known []ledger.Run) (found []ledger.Run, err error) {
+	versions, err := o.ledger.Versions(ctx)
+	if err != nil {
+		return nil, inOneSentence(ctx, "the churches cannot be counted", err)
+	}
+	looked := map[string]bool{}
+	for _, run := range known {
+		looked[run.Server] = looked[run.Server] || !run.State.Ended()
+	}
+	for _, v := range versions {
+		if looked[v.Server()] {
+			continue
+		}
+		looked[v.Server()] = true
+		run, err := o.look(ctx, ledger.Run{Server: v.Server()})
+		if err != nil {
+			return nil, err
+		}
+		if !slices.ContainsFunc(known, func(r ledger.Run) bool { return r.ID == run.ID }) {
+			found = append(found, run)
+		}
+	}
+	return found, nil
+}
+
+// look asks the workflow of the last run over a server's churches what it is doing.
+func (o *fleetOperator) look(ctx context.Context, run ledger.Run) (ledger.Run, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookLimit)
+	defer cancel()
+	at, err := fleet.Look(ctx, o.Temporal, run.Server)
+	if errors.Is(err, fleet.ErrNotRunning) {
+		at, err = fleet.Progress{State: fleet.Completed}, nil
+	}
+	if err != nil {
+		return run, inOneSentence(ctx, "the run over the churches on "+run.Server+" does not answer", err)
+	}
+	run.ID, run.Stage, run.State, run.Reason = cmp.Or(at.RunID, run.ID), at.Stage, at.State, at.Reason
+	return run, nil
+}
+
+const lookLimit = 15 * time.Second
 
 const mostRuns = 20
 
@@ -150,7 +199,7 @@ func (s *steering) steer(ctx context.Context, cmd *cobra.Command, o *fleetOperat
 		if err := s.tell(ctx, o, run); err != nil {
 			return err
 		}
-		run, err = o.await(ctx, run.ID, func(r ledger.Run) bool { return r.State == s.want || r.State != before && r.State.Ended() })
+		run, err = o.await(ctx, run, func(r ledger.Run) bool { return r.State == s.want || r.State != before && r.State.Ended() })
 		if err != nil {
 			return err
 		}
@@ -189,9 +238,14 @@ const (
 )
 
 // await waits until a run has done what it was told.
-func (o *fleetOperator) await(ctx context.Context, id string, done func(ledger.Run) bool) (run ledger.Run, err error) {
+func (o *fleetOperator) await(ctx context.Context, run ledger.Run, done func(ledger.Run) bool) (ledger.Run, error) {
+	id, server := run.ID, run.Server
+	var err error
 	for deadline := time.Now().Add(obeyLimit); time.Now().Before(deadline) && ctx.Err() == nil; {
 		run, err = o.ledger.Run(ctx, id)
+		if errors.Is(err, ledger.ErrNotFound) {
+			run, err = o.look(ctx, ledger.Run{ID: id, Server: server})
+		}
 		if err == nil && done(run) {
 			return run, nil
 		}

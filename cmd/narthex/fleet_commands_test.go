@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"go.temporal.io/sdk/client"
@@ -191,6 +192,56 @@ func (f *testFleet) wantCompleted(run string) {
 		completion := f.next(f.t, f.variables, append([]string{"__complete", "fleet"}, strings.Split(words, " ")...)...)
 		if status := completion.Exit(); status != 0 || !strings.Contains(completion.Output(), run+"\t") {
 			f.t.Errorf("fleet %s<Tab>: status %d, %s\nwant %s among them", words, status, completion.Output(), run)
+		}
+	}
+}
+
+// A run that is still rehearsing is not in the ledger, but it can be paused, resumed and cancelled.
+func TestARunIsSteeredWhileItRehearses(t *testing.T) {
+	t.Parallel()
+	f := newTestFleet(t, 1)
+	f.worker()
+	release := f.holdUpDumps(f.churches[0])
+	f.command(0, "has started", "migrate", "--yes", "--no-wait", "--soak", "0")
+	f.command(1, "is active: narthex fleet status shows it once it has rehearsed", "migrate", "--yes")
+	f.command(1, "no such run is active", "pause", ids.New(), "--yes")
+	f.command(0, "is paused", "pause", "--yes")
+	f.command(0, "has resumed", "resume", "--yes")
+	f.command(0, "is cancelled", "cancel", "--yes")
+	f.command(1, "no such run is active", "cancel", "--yes")
+	if runs := f.status().Runs; len(runs) != 0 {
+		t.Errorf("after the cancel the ledger has %+v, want no run", runs)
+	}
+
+	waiting := f.next(t, f.variables, "fleet", "migrate", "--yes", "--soak", "0")
+	waiting.WaitFor("has started")
+	waiting.Signal(syscall.SIGINT)
+	if status := waiting.Exit(); status != 1 || !strings.Contains(waiting.Output(), "continues: narthex fleet status shows it") {
+		t.Errorf("an interrupted migrate: status %d, it prints\n%s\nwant status 1, and that the run continues", status, waiting.Output())
+	}
+	f.command(0, "is paused", "pause", "--yes")
+	release()
+	run := f.await("it has rehearsed", func(r runStatus) bool { return r.Stage != fleet.Preparing })
+	f.wantVersions("while the run is paused", map[string]int{f.churches[0]: migrations.TenantVersion()})
+	f.wantState("cancel", run, fleet.Cancelled)
+	f.exec("tenant_"+f.churches[0], `ALTER TABLE branches ADD COLUMN planted date`)
+	f.command(1, "no church was touched: the rehearsal failed: "+f.churches[0], "migrate", "--yes")
+}
+
+// holdUpDumps locks a church's table until it is released, so that a dump of the church waits.
+func (f *testFleet) holdUpDumps(id string) (release func()) {
+	f.t.Helper()
+	tx, err := testenv.Connect(f.t, f.urlOf("tenant_"+id)).Begin(f.t.Context())
+	if err == nil {
+		_, err = tx.Exec(f.t.Context(), `LOCK TABLE branches`)
+	}
+	if err != nil {
+		f.t.Fatal(err)
+	}
+	return func() {
+		f.t.Helper()
+		if err := tx.Rollback(f.t.Context()); err != nil {
+			f.t.Fatal(err)
 		}
 	}
 }

@@ -261,6 +261,9 @@ func (l *launch) launch(
 // finish waits until a run has finished, and says how it went.
 func (l *launch) finish(ctx context.Context, cmd *cobra.Command, o *fleetOperator, in fleet.Input) (fleet.Progress, error) {
 	progress, err := l.follow(ctx, o, in)
+	if ctx.Err() != nil {
+		fmt.Fprintf(cmd.ErrOrStderr(), "Run %s continues: narthex fleet status shows it.\n", in.RunID)
+	}
 	if err == nil && !l.asJSON {
 		fmt.Fprintf(cmd.OutOrStdout(), "Run %s is %s: %s.\n", in.RunID, progress.State, progress.Tally.Words())
 	}
@@ -269,7 +272,7 @@ func (l *launch) finish(ctx context.Context, cmd *cobra.Command, o *fleetOperato
 
 func startFailure(ctx context.Context, server string, err error) error {
 	if errors.Is(err, fleet.ErrBusy) {
-		return fmt.Errorf("a run over the churches on %s is active: narthex fleet status shows it", server)
+		return fmt.Errorf("a run over the churches on %s is active: narthex fleet status shows it once it has rehearsed", server)
 	}
 	return inOneSentence(ctx, "the run could not be started", err)
 }
@@ -331,7 +334,7 @@ func runEnd(id string, err error) error {
 	switch {
 	case err == nil:
 		return nil
-	case errors.Is(err, fleet.ErrRefused), errors.Is(err, fleet.ErrCancelled):
+	case errors.Is(err, fleet.ErrRefused), errors.Is(err, fleet.ErrRehearsal), errors.Is(err, fleet.ErrCancelled):
 		return fmt.Errorf("run %s: %s", id, printable(err.Error()))
 	}
 	return fmt.Errorf("run %s: %s", id, describe(err))
@@ -428,7 +431,7 @@ func (l *launch) retryRunning(
 	if err := fleet.Tell(ctx, o.Temporal, in.Server, fleet.Retry); err != nil {
 		return fleet.Progress{}, inOneSentence(ctx, "the run could not be reached", err)
 	}
-	run, err := o.await(ctx, in.RunID, func(r ledger.Run) bool { return r.State == fleet.Running || r.State.Ended() })
+	run, err := o.await(ctx, ledger.Run{ID: in.RunID, Server: in.Server}, func(r ledger.Run) bool { return r.State == fleet.Running || r.State.Ended() })
 	if err != nil {
 		return fleet.Progress{}, err
 	}

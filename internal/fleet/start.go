@@ -18,6 +18,8 @@ var (
 	ErrNotRunning = errors.New("no run is active")
 	// ErrRefused means that a worker refused the run. The error says why.
 	ErrRefused = errors.New("the run was refused")
+	// ErrRehearsal means that the run's rehearsal failed. The error says why.
+	ErrRehearsal = errors.New("no church was touched")
 	// ErrCancelled means that an operator cancelled the run.
 	ErrCancelled = errors.New("the run was cancelled")
 )
@@ -45,11 +47,14 @@ func Start(ctx context.Context, c client.Client, taskQueue string, in Input) err
 }
 
 // Wait waits for the end of the active run over a server's churches, or of the last one.
-// Errors: ErrRefused, ErrCancelled, or why Temporal did not answer.
+// Errors: ErrRefused, ErrRehearsal, ErrCancelled, or why Temporal did not answer.
 func Wait(ctx context.Context, c client.Client, server string) (Progress, error) {
 	var progress Progress
 	err := c.GetWorkflow(ctx, WorkflowID(server), "").Get(ctx, &progress)
 	if failure, ok := errors.AsType[*temporal.ApplicationError](err); ok {
+		if failure.Type() == ErrorRehearsal {
+			return Progress{}, fmt.Errorf("%w: %s", ErrRehearsal, failure.Message())
+		}
 		return Progress{}, fmt.Errorf("%w: %s", ErrRefused, failure.Message())
 	}
 	if temporal.IsCanceledError(err) {
@@ -59,6 +64,29 @@ func Wait(ctx context.Context, c client.Client, server string) (Progress, error)
 		return Progress{}, fmt.Errorf("wait for the run: %w", err)
 	}
 	return progress, nil
+}
+
+// Look asks the last run over a server's churches how far it is, also if it is not in the ledger yet. If it has ended, only
+// its state is known. Errors: ErrNotRunning if there is none.
+func Look(ctx context.Context, c client.Client, server string) (Progress, error) {
+	described, err := c.DescribeWorkflowExecution(ctx, WorkflowID(server), "")
+	if err != nil {
+		return Progress{}, ifRunning(err, "look for")
+	}
+	switch described.GetWorkflowExecutionInfo().GetStatus() {
+	case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
+	case enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
+		return Progress{Server: server, State: Cancelled}, nil
+	default:
+		return Progress{Server: server, State: Completed}, nil
+	}
+	answer, err := c.QueryWorkflow(ctx, WorkflowID(server), "", Query)
+	if err != nil {
+		return Progress{}, ifRunning(err, "ask")
+	}
+	var progress Progress
+	err = answer.Get(&progress)
+	return progress, err
 }
 
 // Tell sends a signal to the active run over a server's churches. Errors: ErrNotRunning.

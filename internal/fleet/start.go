@@ -75,10 +75,10 @@ func Look(ctx context.Context, c client.Client, server string) (Progress, error)
 	}
 	switch described.GetWorkflowExecutionInfo().GetStatus() {
 	case enumspb.WORKFLOW_EXECUTION_STATUS_RUNNING:
-	case enumspb.WORKFLOW_EXECUTION_STATUS_CANCELED:
-		return Progress{Server: server, State: Cancelled}, nil
-	default:
+	case enumspb.WORKFLOW_EXECUTION_STATUS_COMPLETED:
 		return Progress{Server: server, State: Completed}, nil
+	default: // the ledger calls failed runs cancelled too
+		return Progress{Server: server, State: Cancelled}, nil
 	}
 	answer, err := c.QueryWorkflow(ctx, WorkflowID(server), "", Query)
 	if err != nil {

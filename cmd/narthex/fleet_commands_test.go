@@ -46,12 +46,21 @@ func TestFleetCommandsAskAndSayWhatIsNext(t *testing.T) {
 	f.wantAsked("n", 1, "nothing was done", "rehearse")
 
 	f.worker()
+	f.wantSteered()
+	f.command(1, "no such run is active", "cancel", "--yes")
+	f.wantEndedAfterATermination()
+	f.wantRetriedAndUndone()
+}
+
+// wantSteered starts a run, and expects that it can be paused, resumed and cancelled, and that no other can start.
+func (f *testFleet) wantSteered() {
+	f.t.Helper()
 	canary := f.churches[3]
 	var started []fleet.Progress
 	f.wantJSON(&started, "migrate", "--yes", "--no-wait", "--no-rehearsal", "--soak", "1h", "--canary", canary, "--json")
 	run := f.await("it soaks", func(r runStatus) bool { return r.Stage == fleet.Soaking })
 	if len(started) != 1 || started[0].RunID != run {
-		t.Errorf("migrate --no-wait --json prints %+v, want the run %s", started, run)
+		f.t.Errorf("migrate --no-wait --json prints %+v, want the run %s", started, run)
 	}
 	f.wantNext(fmt.Sprintf("4 churches are behind schema version %d: 4 on version 1, 1 on version 2.\nA run is migrating churches now.",
 		migrations.TenantVersion()+1))
@@ -64,28 +73,30 @@ func TestFleetCommandsAskAndSayWhatIsNext(t *testing.T) {
 	f.command(1, "cancel it first", "undo", run, "--yes")
 	f.wantAsked("y", 0, "The run "+run+" is paused.", "pause")
 	if got := f.status().Runs[0].State; got != fleet.Paused {
-		t.Errorf("once pause has ended, the run is %s, want it paused", got)
+		f.t.Errorf("once pause has ended, the run is %s, want it paused", got)
 	}
 	f.wantNext("To migrate them, once this release's workers run: narthex fleet resume " + run)
 	f.wantState("resume", run, fleet.Running)
 	f.wantState("cancel", run, fleet.Cancelled)
-	f.command(1, "no such run is active", "cancel", "--yes")
-	f.wantEndedAfterATermination()
+}
 
+// wantRetriedAndUndone lets a church fail, and expects that it can be retried, and then the run of the others undone.
+func (f *testFleet) wantRetriedAndUndone() {
+	f.t.Helper()
 	broken := f.churches[0]
 	f.exec("tenant_"+broken, `ALTER TABLE branches ADD COLUMN planted date`)
 	f.command(1, "1 church failed: narthex fleet status says why", "migrate", "--yes", "--no-rehearsal", "--soak", "0")
-	run = f.status().Runs[0].ID
+	run := f.status().Runs[0].ID
 	f.command(1, "1 church failed", "retry-failed", run, "--yes")
 	f.exec("tenant_"+broken, `ALTER TABLE branches DROP COLUMN planted`)
 	f.command(0, "is completed: 1 of 1 churches", "retry-failed", run, "--yes")
-	f.wantNext(fmt.Sprintf("All %d churches have schema version %d.", churches, migrations.TenantVersion()+1))
+	f.wantNext(fmt.Sprintf("All %d churches have schema version %d.", len(f.churches), migrations.TenantVersion()+1))
 	f.command(0, "No church is behind", "migrate")
 	f.command(0, "[]", "rehearse", "--json")
 	var undone fleet.Progress
 	f.wantJSON(&undone, "undo", run, "--yes", "--json")
-	if undone.Tally.Changed != churches-3 {
-		t.Errorf("undo --json prints %+v, want %d churches changed", undone, churches-3)
+	if want := len(f.churches) - 3; undone.Tally.Changed != want {
+		f.t.Errorf("undo --json prints %+v, want %d churches changed", undone, want)
 	}
 	f.wantCompleted(run)
 }

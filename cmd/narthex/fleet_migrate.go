@@ -431,7 +431,9 @@ func (l *launch) retryRunning(
 	if err := fleet.Tell(ctx, o.Temporal, in.Server, fleet.Retry); err != nil {
 		return fleet.Progress{}, inOneSentence(ctx, "the run could not be reached", err)
 	}
-	run, err := o.await(ctx, ledger.Run{ID: in.RunID, Server: in.Server}, func(r ledger.Run) bool { return r.State == fleet.Running || r.State.Ended() })
+	run, err := o.await(ctx, ledger.Run{ID: in.RunID, Server: in.Server}, func(r ledger.Run) bool {
+		return r.State == fleet.Running || r.State.Ended()
+	})
 	if err != nil {
 		return fleet.Progress{}, err
 	}

@@ -7,7 +7,7 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
     CGO_ENABLED=0 go build -trimpath -o /narthex ./cmd/narthex
 
 FROM alpine:3.22
-RUN adduser -D -u 1000 narthex
+RUN adduser -D -u 1000 narthex && apk add --no-cache postgresql17-client # workers rehearse with pg_dump and pg_restore
 USER narthex
 ARG BUILD_ID
 ENV BUILD_ID=$BUILD_ID

@@ -212,7 +212,7 @@ func TestARunIsSteeredWhileItRehearses(t *testing.T) {
 	t.Parallel()
 	f := newTestFleet(t, 1)
 	f.worker()
-	release := f.holdUpDumps(f.churches[0])
+	release := f.lock(f.churches[0], holdUpDumps)
 	f.command(0, "has started", "migrate", "--yes", "--no-wait", "--soak", "0")
 	f.command(1, "is active: narthex fleet status shows it once it has rehearsed", "migrate", "--yes")
 	f.command(1, "no such run is active", "pause", ids.New(), "--yes")
@@ -237,22 +237,4 @@ func TestARunIsSteeredWhileItRehearses(t *testing.T) {
 	f.wantState("cancel", run, fleet.Cancelled)
 	f.exec("tenant_"+f.churches[0], `ALTER TABLE branches ADD COLUMN planted date`)
 	f.command(1, "no church was touched: the rehearsal failed: "+f.churches[0], "migrate", "--yes")
-}
-
-// holdUpDumps locks a church's table until it is released, so that a dump of the church waits.
-func (f *testFleet) holdUpDumps(id string) (release func()) {
-	f.t.Helper()
-	tx, err := testenv.Connect(f.t, f.urlOf("tenant_"+id)).Begin(f.t.Context())
-	if err == nil {
-		_, err = tx.Exec(f.t.Context(), `LOCK TABLE branches`)
-	}
-	if err != nil {
-		f.t.Fatal(err)
-	}
-	return func() {
-		f.t.Helper()
-		if err := tx.Rollback(f.t.Context()); err != nil {
-			f.t.Fatal(err)
-		}
-	}
 }

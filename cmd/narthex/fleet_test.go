@@ -366,7 +366,7 @@ func TestAFleetIsMigratedWhileInUse(t *testing.T) {
 	f := newTestFleet(t, fleetSize)
 	broken := f.churches[fleetSize/2]
 	f.exec("tenant_"+broken, `ALTER TABLE branches ADD COLUMN planted date`)
-	release := f.lock(f.churches[fleetSize/3])
+	release := f.lock(f.churches[fleetSize/3], holdUpChanges)
 	api := ready(testenv.Start(t, append(f.variables, "BUILD_ID=1"), "narthex", "serve"))
 	people, signedUp := signUpSome(t, api)
 	requests := f.traffic(api, people)
@@ -401,12 +401,18 @@ func TestAFleetIsMigratedWhileInUse(t *testing.T) {
 	f.takeBack(run, want)
 }
 
-// lock locks a church's table until it is released, so that it can't be changed.
-func (f *testFleet) lock(id string) (release func()) {
+// Statements whose locks hold up a change of a church, or a dump of it too.
+const (
+	holdUpChanges = `SELECT FROM branches`
+	holdUpDumps   = `LOCK TABLE branches`
+)
+
+// lock keeps the lock of a statement in a church's database until it is released.
+func (f *testFleet) lock(id, statement string) (release func()) {
 	f.t.Helper()
 	tx, err := testenv.Connect(f.t, f.urlOf("tenant_"+id)).Begin(f.t.Context())
 	if err == nil {
-		_, err = tx.Exec(f.t.Context(), `SELECT FROM branches`)
+		_, err = tx.Exec(f.t.Context(), statement)
 	}
 	if err != nil {
 		f.t.Fatal(err)

@@ -2,6 +2,7 @@
 package compose
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"regexp"
@@ -227,6 +228,24 @@ func TestImageKnowsItsRelease(t *testing.T) {
 	}
 	if err := config.Parse(new(config.Release)); err != nil {
 		t.Errorf("an empty BUILD_ID is refused: %v", err)
+	}
+}
+
+// A worker rehearses with pg_dump, which refuses servers that are newer than itself.
+func TestImageHasPostgresPrograms(t *testing.T) {
+	dockerfile, err := os.ReadFile("../../../Dockerfile")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var programs, server int
+	if _, after, ok := strings.Cut(string(dockerfile), "apk add --no-cache postgresql"); ok {
+		_, err = fmt.Sscanf(after, "%d-client", &programs)
+	}
+	if err == nil {
+		_, err = fmt.Sscanf(load(t).Services["tenant-postgres"].Image, "postgres:%d", &server)
+	}
+	if err != nil || programs < server {
+		t.Errorf("the image has the programs of PostgreSQL %d (%v), want those of %d or newer", programs, err, server)
 	}
 }
 

@@ -6,6 +6,7 @@ import (
 
 	enumspb "go.temporal.io/api/enums/v1"
 	"go.temporal.io/sdk/client"
+	"go.temporal.io/sdk/temporal"
 
 	"narthex/internal/dev/teststack"
 	"narthex/internal/fleet"
@@ -74,8 +75,12 @@ func isCancelled(f *teststack.Fleet) client.WorkflowRun {
 	in := fleetInput(f)
 	f.Faults.Always(fleet.Change, cancellingRun(f.Stack, "fleet-"+in.RunID))
 	run := startRun(f, in)
-	awaitState(f, run, fleet.Cancelled)
-	_ = run.Get(f.T.Context(), nil)
+	err := run.Get(f.T.Context(), nil)
+	var recorded fleet.State
+	teststack.Row(f.T, f.Registry, `SELECT state FROM fleet_runs`, nil, &recorded)
+	if !temporal.IsCanceledError(err) || recorded != fleet.Cancelled {
+		f.T.Fatalf("the run ends with %v, and as %s in the ledger; want it cancelled", err, recorded)
+	}
 	return run
 }
 

@@ -109,6 +109,9 @@ func TestNoRouteReachesAnotherChurch(t *testing.T) {
 		if !strings.Contains(route.Path, ":id") {
 			continue
 		}
+		if route.Method == http.MethodGet && !readsOne(a, route.Path, own) {
+			t.Errorf("GET %s finds none of A's own rows: add a row of this kind to filled", route.Path)
+		}
 		for kind, id := range foreign {
 			var content any
 			if body != nil {
@@ -128,6 +131,16 @@ func TestNoRouteReachesAnotherChurch(t *testing.T) {
 	if snapshot(b, foreign["tenant"]) != before {
 		t.Error("B's rows have changed")
 	}
+}
+
+// readsOne says whether a route that takes an id finds one of these rows.
+func readsOne(c teststack.Church, route string, ids map[string]string) bool {
+	for _, id := range ids {
+		if c.Call(http.MethodGet, strings.Replace(route, ":id", id, 1), nil).Status == http.StatusOK {
+			return true
+		}
+	}
+	return false
 }
 
 // wantNothingForeign tries ids outside of paths.

@@ -53,6 +53,9 @@ func (k kind[In]) test(name string) {
 	step, in := k.steps[i], k.begin()
 	k.do(i, in)
 	k.want("with nothing there", step.Undo, k.begin(), "")
+	early := k.begin()
+	k.do(min(i, 1), early) // of a signup: a database without tables
+	k.want("with only the first step done", step.Undo, early, "")
 	k.wantMade("before it is done", name, in, false)
 	for _, when := range []string{"the first time", "the second time"} {
 		k.want(when, step.Do, in, "")

@@ -142,6 +142,9 @@ func (a *Activities) ChangeChurches(ctx context.Context, slice fleet.Slice) (fle
 	if err == nil {
 		err = a.Ledger.Flush(ctx, slice.RunID)
 	}
+	if ctx.Err() != nil { // an operator cancelled the run
+		return fleet.Result{}, ctx.Err()
+	}
 	if err != nil {
 		return fleet.Result{}, undo("change churches", err)
 	}

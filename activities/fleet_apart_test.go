@@ -2,11 +2,16 @@ package activities_test
 
 import (
 	"context"
+	"errors"
 	"testing"
 	"time"
 
+	"go.temporal.io/sdk/temporal"
+	"go.temporal.io/sdk/worker"
+
 	"narthex/internal/fleet"
 	"narthex/internal/ids"
+	"narthex/internal/saga"
 	"narthex/internal/tenantserver"
 )
 
@@ -49,6 +54,33 @@ func TestARunLeavesConnectionsToSignups(t *testing.T) {
 		t.Fatal(err)
 	}
 	f.wantVersions(all(churches, 2))
+}
+
+// A slice that is cancelled finishes the changes that have begun, and says that it was cancelled, not that it failed.
+func TestACancelledSliceHasNotFailed(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 2)
+	conn := f.connect(churches[0])
+	defer conn.Close(context.Background())
+	if _, err := conn.Exec(t.Context(), `BEGIN; SELECT FROM branches`); err != nil {
+		t.Fatal(err)
+	}
+	run := f.run()
+	f.open(run)
+	ctx, cancel := context.WithCancel(t.Context())
+	f.env.SetWorkerOptions(worker.Options{BackgroundActivityContext: ctx})
+	slice := fleet.Slice{RunID: run.RunID, Server: run.Server, Wave: fleet.LastWave, AtOnce: 1, Budget: 3, Limits: briefLimits}
+	ended := make(chan error)
+	go func() {
+		_, err := f.env.ExecuteActivity(f.do.ChangeChurches, slice)
+		ended <- err
+	}()
+	f.waitForLocks(1)
+	cancel()
+	err := <-ended
+	if failure, failed := errors.AsType[*temporal.ApplicationError](err); err == nil || failed && failure.Type() == saga.ErrorDatabase {
+		t.Errorf("a cancelled slice ends with %v, want it cancelled", err)
+	}
 }
 
 // waitForLocks waits until the activities hold the locks of this many churches.

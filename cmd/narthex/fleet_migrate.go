@@ -90,15 +90,18 @@ func (l *launch) checkSpeed() error {
 		return usage("--at-once must be from 1 to 64")
 	case !(l.options.Rate >= 0 && l.options.Rate <= mostRate): // NaN neither
 		return usage("--rate must be from 0 to %d", mostRate)
-	case limits.Lock < time.Millisecond: // PostgreSQL counts in milliseconds, and takes 0 for no limit
-		return usage("--lock-timeout must be at least 1ms")
-	case limits.Statement < time.Millisecond:
-		return usage("--statement-timeout must be at least 1ms")
-	case limits.Patience <= 0:
-		return usage("--lock-patience must be positive")
+	case !bearable(limits.Lock):
+		return usage("--lock-timeout must be from 1ms to 24h")
+	case !bearable(limits.Statement):
+		return usage("--statement-timeout must be from 1ms to 24h")
+	case !bearable(limits.Patience):
+		return usage("--lock-patience must be from 1ms to 24h")
 	}
 	return nil
 }
+
+// bearable reports whether PostgreSQL takes a limit: it counts in milliseconds, for 24 days at most, and 0 is no limit.
+func bearable(limit time.Duration) bool { return limit >= time.Millisecond && limit <= 24*time.Hour }
 
 func (l *launch) checkBounds() error {
 	share, err := percent(l.mostPercent)

@@ -52,10 +52,11 @@ func TestFleetOptionsOutOfRange(t *testing.T) {
 		{"--halt-at", "2%%", `--halt-at takes a share like 2%, not "2%%"`},
 		{"--canary", "", "--canary takes tenant ids"},
 		{"--canary", "grace", `--canary takes tenant ids, and "grace" is not one`},
-		{"--lock-timeout", "0", "--lock-timeout must be at least 1ms"},
-		{"--lock-timeout", "10us", "--lock-timeout must be at least 1ms"},
-		{"--statement-timeout", "0", "--statement-timeout must be at least 1ms"},
-		{"--lock-patience", "0", "--lock-patience must be positive"},
+		{"--lock-timeout", "0", "--lock-timeout must be from 1ms to 24h"},
+		{"--lock-timeout", "10us", "--lock-timeout must be from 1ms to 24h"},
+		{"--statement-timeout", "0", "--statement-timeout must be from 1ms to 24h"},
+		{"--statement-timeout", "600h", "--statement-timeout must be from 1ms to 24h"},
+		{"--lock-patience", "0", "--lock-patience must be from 1ms to 24h"},
 		{"--max-lag", "0", "--max-lag must be positive"},
 		{"--max-read", "-1s", "--max-read must be positive"},
 		{"--max-connections", "80", `--max-connections takes a share like 80%, not "80"`},
@@ -66,7 +67,7 @@ func TestFleetOptionsOutOfRange(t *testing.T) {
 	wantMisused(t, "--at-once must be from 1 to 64", nil, "fleet", "rehearse", "--at-once", "65")
 	wantMisused(t, "give the id of one run", nil, "fleet", "undo")
 	wantMisused(t, "give the id of one run", nil, "fleet", "retry-failed")
-	wantMisused(t, "--lock-patience must be positive", nil, "fleet", "undo", "01m89x7m6zry4hep2a3rj5z1b8", "--lock-patience", "-1s")
+	wantMisused(t, "--lock-patience must be from 1ms to 24h", nil, "fleet", "undo", "01m89x7m6zry4hep2a3rj5z1b8", "--lock-patience", "-1s")
 }
 
 // Every command refuses arguments that it doesn't know. None of them does anything here, because nothing is configured.

@@ -240,6 +240,10 @@ func (s *stack) prepareRegistry(ctx context.Context) error {
 	if err := config.ParseFrom(&s.config, s.variables); err != nil {
 		return fmt.Errorf("the keys or addresses of the data folder %s are damaged: start over with another --data: %w", s.folder.Path, err)
 	}
+	keys := secrets.New(s.config.SealKeyset, s.config.IndexKeyset)
+	if err := s.checkKeys(ctx, keys); err != nil {
+		return err
+	}
 	if err := registry.Migrate(ctx, s.databases.RegistryURL); err != nil {
 		return fmt.Errorf("the registry cannot be migrated: %w", err)
 	}
@@ -247,8 +251,25 @@ func (s *stack) prepareRegistry(ctx context.Context) error {
 	if err != nil {
 		return errors.New("DATABASE_URL is malformed")
 	}
-	keys := secrets.New(s.config.SealKeyset, s.config.IndexKeyset)
 	_, err = devstack.Relocate(ctx, s.databases.RegistryURL, keys, server.Host, int(server.Port))
+	return err
+}
+
+// checkKeys refuses a registry that was written with other keys, before anything in it changes.
+func (s *stack) checkKeys(ctx context.Context, keys *secrets.Keys) error {
+	reg, err := registry.Open(ctx, s.databases.RegistryURL, keys)
+	if err != nil {
+		return err
+	}
+	defer reg.Close()
+	err = reg.CheckKeys(ctx)
+	if errors.Is(err, registry.ErrSealKeys) || errors.Is(err, registry.ErrIndexKeys) {
+		return fmt.Errorf("the registry on the PostgreSQL server belongs to another Narthex, or to another data folder (%w): "+
+			"choose that folder with --data, or name another server in DATABASE_URL", err)
+	}
+	if errors.Is(err, registry.ErrNotMigrated) {
+		return nil // a new registry
+	}
 	return err
 }
 

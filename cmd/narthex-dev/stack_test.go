@@ -338,7 +338,8 @@ func getJSON(t *testing.T, url string, into any) {
 func TestGivenServers(t *testing.T) {
 	t.Parallel()
 	admin, temporal := testenv.PostgresURL(t), testenv.TemporalAddress(t)
-	s := startStack(t, dataFolder(t), "DATABASE_URL="+admin, "TEMPORAL_ADDRESS="+temporal)
+	dir := dataFolder(t)
+	s := startStack(t, dir, "DATABASE_URL="+admin, "TEMPORAL_ADDRESS="+temporal)
 	if s.Temporal != temporal || s.Postgres != admin || s.UI != "" {
 		t.Errorf("stack.json has Temporal %s, PostgreSQL %s and UI %q; want the given servers and no UI", s.Temporal, s.Postgres, s.UI)
 	}
@@ -358,7 +359,13 @@ func TestGivenServers(t *testing.T) {
 	} else {
 		conn.Close(t.Context())
 	}
+	given := []string{"DATABASE_URL=" + admin, "TEMPORAL_ADDRESS=" + nobody}
+	wantRefusal(t, given, []string{"--data", dir}, "no connection to Temporal at "+nobody+": start it, or unset TEMPORAL_ADDRESS")
+	wantRefusal(t, given, []string{"--data", dataFolder(t)},
+		"the registry on the PostgreSQL server belongs to another Narthex, or to another data folder (SEAL_KEYSET is not the keyset")
 }
+
+const nobody = "127.0.0.1:1" // nothing listens there
 
 // A stack that cannot start says why in one sentence, exits with status 1, and leaves nothing running.
 func TestRefusals(t *testing.T) {
@@ -373,7 +380,6 @@ func TestRefusals(t *testing.T) {
 	if err := os.WriteFile(file, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	nobody := "127.0.0.1:1" // nothing listens there
 	for name, c := range map[string]struct {
 		environment []string
 		arguments   []string
@@ -393,22 +399,24 @@ func TestRefusals(t *testing.T) {
 		"malformed DATABASE_URL": {[]string{"DATABASE_URL=5ecret"}, nil, "DATABASE_URL is not a URL like postgres://"},
 		"unreachable DATABASE_URL": {[]string{"DATABASE_URL=postgres://n:5ecret@" + nobody + "/postgres"}, nil,
 			"no connection to the PostgreSQL server of DATABASE_URL"},
-		"unreachable Temporal": {[]string{"DATABASE_URL=" + testenv.PostgresURL(t), "TEMPORAL_ADDRESS=" + nobody}, nil,
-			"no connection to Temporal at " + nobody + ": start it, or unset TEMPORAL_ADDRESS"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			arguments := append(append([]string{"--data", dataFolder(t)}, freePorts...), c.arguments...)
-			r := testenv.Start(t, c.environment, "narthex-dev", arguments...)
-			code := r.Exit()
-			lines := strings.Split(strings.TrimSpace(r.Output()), "\n")
-			if last := lines[len(lines)-1]; code != 1 || !strings.HasPrefix(last, "narthex-dev: "+c.want) {
-				t.Errorf("exit status %d, and it says\n  %s, want status 1 and\n  narthex-dev: %s", code, last, c.want)
-			}
-			if strings.Contains(r.Output(), "5ecret") {
-				t.Errorf("a secret is in the output: %s", r.Output())
-			}
+			wantRefusal(t, c.environment, append([]string{"--data", dataFolder(t)}, c.arguments...), c.want)
 		})
+	}
+}
+
+func wantRefusal(t *testing.T, environment, arguments []string, want string) {
+	t.Helper()
+	r := testenv.Start(t, environment, "narthex-dev", slices.Concat(freePorts, arguments)...)
+	code := r.Exit()
+	lines := strings.Split(strings.TrimSpace(r.Output()), "\n")
+	if last := lines[len(lines)-1]; code != 1 || !strings.HasPrefix(last, "narthex-dev: "+want) {
+		t.Errorf("exit status %d, and it says\n  %s, want status 1 and\n  narthex-dev: %s", code, last, want)
+	}
+	if strings.Contains(r.Output(), "5ecret") {
+		t.Errorf("a secret is in the output: %s", r.Output())
 	}
 }
 

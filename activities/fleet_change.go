@@ -90,7 +90,9 @@ func (a *Activities) permit(claimed ledger.Claimed) tenantserver.Permit {
 
 // isAway reports whether the cause is the server and not the church: the connection broke or could not be opened.
 func isAway(err error) bool {
-	for _, own := range []error{tenantserver.ErrGone, tenantserver.ErrNotOwned, schema.ErrDirty, schema.ErrVersion} {
+	for _, own := range []error{
+		tenantserver.ErrGone, tenantserver.ErrNotOwned, tenantserver.ErrUnknownVersion, schema.ErrDirty, schema.ErrVersion,
+	} {
 		if errors.Is(err, own) {
 			return false
 		}

@@ -45,8 +45,8 @@ type Permit = func(context.Context) (password string, err error)
 // ChangeSchema changes the schema of d's database, which may be in use, under the tenant's lock. Objects belong to the
 // church's role, as in a new database, because the change is made in a session of that role. Idempotent: it continues from the
 // version that the database has reached. It returns the versions that it found and left; 0 if they are not known. Errors:
-// ErrGone, ErrNotOwned, permit's, schema.ErrDirty, or what PostgreSQL said, which is sqlstate.LockNotAvailable when limits'
-// patience is over.
+// ErrGone, ErrNotOwned, ErrUnknownVersion, permit's, schema.ErrDirty, or what PostgreSQL said, which is
+// sqlstate.LockNotAvailable when limits' patience is over.
 func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, limits Limits, permit Permit) (did Change, err error) {
 	ctx, cancel := context.WithTimeout(ctx, change.most(limits))
 	defer cancel()
@@ -119,7 +119,7 @@ func kept(ctx context.Context, session *pgx.Conn, do func(context.Context) error
 }
 
 // Version returns the version of d's database, once nobody changes it any more. An interrupted step of the change doesn't
-// count. Errors: ErrGone, ErrNotOwned, permit's, or what PostgreSQL said.
+// count. Errors: ErrGone, ErrNotOwned, ErrUnknownVersion, permit's, or what PostgreSQL said.
 func (s *Server) Version(ctx context.Context, d Database, change Change, permit Permit) (at int, err error) {
 	err = s.permitted(ctx, d, permit, func(ctx context.Context, d Database) (err error) {
 		at, err = s.versionOf(ctx, d, change)
@@ -134,7 +134,7 @@ func (s *Server) versionOf(ctx context.Context, d Database, change Change) (int,
 		return 0, err
 	}
 	defer conn.Close(context.WithoutCancel(ctx))
-	return version(ctx, conn, change)
+	return s.version(ctx, conn, change)
 }
 
 // connectAsChurch logs in to a database as the role with its name, which can do nothing elsewhere.
@@ -162,8 +162,9 @@ func (l Limits) settings() map[string]string {
 
 func milliseconds(d time.Duration) string { return strconv.FormatInt(d.Milliseconds(), 10) + "ms" }
 
-// version returns the version that a database has reached on its way from one version to another.
-func version(ctx context.Context, conn *pgx.Conn, change Change) (at int, err error) {
+// version returns the version that a database has reached on its way from one version to another. A church can write any number
+// into its version table. Errors: ErrUnknownVersion, or what PostgreSQL said.
+func (s *Server) version(ctx context.Context, conn *pgx.Conn, change Change) (at int, err error) {
 	at, err = schema.Version(ctx, conn)
 	if errors.Is(err, schema.ErrDirty) { // an interrupted attempt was going to this version
 		err = nil
@@ -171,12 +172,15 @@ func version(ctx context.Context, conn *pgx.Conn, change Change) (at int, err er
 			at += 2
 		}
 	}
+	if err == nil && (at < 0 || at > s.SchemaVersion()) {
+		return 0, ErrUnknownVersion
+	}
 	return at, err
 }
 
 // takeSteps returns the versions from which and to which it took the database.
 func (s *Server) takeSteps(ctx context.Context, conn *pgx.Conn, change Change, limits Limits) (did Change, err error) {
-	at, err := version(ctx, conn, change)
+	at, err := s.version(ctx, conn, change)
 	did = Change{From: at, To: at}
 	if err != nil {
 		return did, err

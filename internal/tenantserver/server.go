@@ -30,6 +30,8 @@ var (
 	ErrNotOwned = errors.New("the database belongs to another signup")
 	// ErrGone means that the signup has no database (not yet, not any more, half made or half dropped).
 	ErrGone = errors.New("the signup has no database")
+	// ErrUnknownVersion means that the database says it has a version that the migrations don't have.
+	ErrUnknownVersion = errors.New("the schema has a version that this release doesn't know")
 	// ErrInUse means that the database still has its own name, so it may be in use.
 	ErrInUse = errors.New("the database was not renamed, or has its name again")
 )

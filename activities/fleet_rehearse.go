@@ -62,10 +62,13 @@ func (a *Activities) rehearseOn(
 	}
 	did, err := server.Rehearse(ctx, d, tenantserver.Change{From: sample.SchemaVersion, To: in.Version}, limits(in.Options.Limits))
 	return fleet.Copy{
-		TenantID: sample.TenantID, Why: sample.Why, Size: did.Size, Took: did.Took, Locks: did.Locks, Rewrites: did.Rewrites,
-		WAL: did.WAL, Disk: did.Disk,
+		TenantID: sample.TenantID, Why: sample.Why, Size: did.Size, Took: did.Took, WAL: did.WAL, Disk: did.Disk,
+		Locks: did.Locks[:min(len(did.Locks), mostListed)], Rewrites: did.Rewrites[:min(len(did.Rewrites), mostListed)],
 	}, err
 }
+
+// mostListed limits the tables that a copy's report lists. Temporal limits a result's size, and a church can have any number.
+const mostListed = 100
 
 const beat = 5 * time.Second
 

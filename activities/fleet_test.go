@@ -518,6 +518,22 @@ func TestARehearsalSeesRewritesAndLocks(t *testing.T) {
 	}
 }
 
+// A church can have any number of tables locked during a change. The report of its copy still fits in Temporal's history.
+func TestARehearsalListsLimitedLocks(t *testing.T) {
+	t.Parallel()
+	f, churches := newTestFleet(t, 1)
+	f.exec(churches[0], `DO $$ BEGIN FOR i IN 1..150 LOOP EXECUTE format('CREATE TABLE more_%s (id int)', i); END LOOP; END $$;
+		CREATE FUNCTION lock_all() RETURNS trigger LANGUAGE plpgsql AS $$
+			BEGIN FOR i IN 1..150 LOOP EXECUTE format('LOCK TABLE public.more_%s IN SHARE MODE', i); END LOOP; RETURN NULL; END $$;
+		CREATE TRIGGER lock_all AFTER INSERT OR UPDATE ON narthex_migrations.versions EXECUTE FUNCTION lock_all();
+		GRANT ALL ON ALL TABLES IN SCHEMA public TO `+ids.DatabaseName(churches[0]))
+	for _, c := range f.rehearse(f.run()).Copies {
+		if c.Error != "" || len(c.Locks) != 100 {
+			t.Errorf("the copy's report has the error %q and %d locks, want 100 of 151", c.Error, len(c.Locks))
+		}
+	}
+}
+
 func (f *testFleet) rehearse(in fleet.Input) (rehearsal fleet.Rehearsal) {
 	f.t.Helper()
 	value, err := f.env.ExecuteActivity(f.do.RehearseFleet, in)

@@ -6,6 +6,7 @@ package sqlstate
 import (
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -116,6 +117,9 @@ func Outage(err error) bool {
 	return state == "" || strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P")
 }
 
+// shownName is a constraint's name as migrations write it. A church's own code can report any text as a constraint's name.
+var shownName = regexp.MustCompile(`^[A-Za-z0-9_$]{1,63}$`)
+
 // Words returns what PostgreSQL reported, such as "PostgreSQL refused: its disk is full (53100)", or "" for an
 // error that it did not report.
 func Words(err error) string {
@@ -128,7 +132,7 @@ func Words(err error) string {
 	if code == UndefinedDatabase && errors.As(err, &connecting) {
 		words = fmt.Sprintf("the database %s does not exist", connecting.Config.Database)
 	}
-	if reported.ConstraintName != "" {
+	if shownName.MatchString(reported.ConstraintName) {
 		code += " on " + reported.ConstraintName
 	}
 	return fmt.Sprintf("%s (%s)", words, code)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -55,6 +56,12 @@ func TestWordsForPostgreSQLsErrors(t *testing.T) {
 		{`CREATE DATABASE pat`, "PostgreSQL refused: Narthex's role may not create databases (42501)", false},
 		{`CREATE ROLE pat`, "PostgreSQL refused: Narthex's role may not create roles (42501)", false},
 		{`SELECT * FROM sqlstate_rows`, "PostgreSQL refused: the role lacks the privilege (42501)", false},
+		{raise(`repeat('x', 63)`), taken + "23505 on " + strings.Repeat("x", 63) + ")", false},
+		{raise(`repeat('x', 64)`), taken + "23505)", false},
+		{raise(`repeat('x', 100000)`), taken + "23505)", false},
+		{raise(`'pat@example.org'`), taken + "23505)", false},
+		{raise(`E'x\n'`), taken + "23505)", false},
+		{`SET client_encoding = LATIN1; ` + raise(`U&'\00E4'`), taken + "23505)", false},
 	} {
 		_, err := super.PgConn().Exec(t.Context(), c.sql).ReadAll()
 		err = wrap(err)
@@ -65,6 +72,13 @@ func TestWordsForPostgreSQLsErrors(t *testing.T) {
 			t.Errorf("%s: retried: %t, want %t", c.sql, got, c.retry)
 		}
 	}
+}
+
+const taken = "PostgreSQL refused: the value is already taken ("
+
+// raise is what a church's own code can do: raise an error on a constraint with any name.
+func raise(constraint string) string {
+	return `DO $$ BEGIN RAISE unique_violation USING CONSTRAINT = ` + constraint + `; END $$`
 }
 
 func wrap(err error) error {

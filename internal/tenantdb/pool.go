@@ -48,6 +48,7 @@ func (r *Router) newPool(record *registry.Tenant) (*pool, error) {
 	config.HealthCheckPeriod = idleConnection / 2
 	config.ConnConfig.Tracer = tracer{budget: r.budget}
 	config.ConnConfig.DialFunc = r.budget.dial
+	postgres.Distrust(config.ConnConfig)
 	config.ConnConfig.ConnectTimeout = connectLimit
 	config.ConnConfig.RuntimeParams["search_path"] = "public"
 	config.ConnConfig.RuntimeParams["idle_in_transaction_session_timeout"] = postgres.IdleLimit

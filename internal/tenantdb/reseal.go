@@ -7,6 +7,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/postgres"
 	"narthex/internal/registry"
 	"narthex/internal/reseal"
 	"narthex/internal/secrets"
@@ -57,6 +58,7 @@ func Connect(ctx context.Context, reg *registry.Registry, tenantID string) (*pgx
 	if err != nil {
 		return nil, errors.New("the tenant's database URL is malformed") // not err: it may quote the URL
 	}
+	postgres.Distrust(config)
 	config.Tracer = sqltrace.Tracer{}
 	config.RuntimeParams["search_path"] = "public"
 	conn, err := pgx.ConnectConfig(ctx, config)

@@ -84,6 +84,21 @@ func TestAChurchsCodeNeverRunsWithNarthexsRights(t *testing.T) {
 	}
 }
 
+// A church's role can have its own settings, but Narthex always reads text as UTF-8.
+func TestAChurchCannotChooseTheEncoding(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	u.asChurch(`ALTER ROLE CURRENT_USER SET client_encoding = LATIN1; ALTER DATABASE ` + u.d.Name() + ` SET client_encoding = LATIN1`)
+	conn, err := u.server.Connect(t.Context(), u.d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close(context.Background())
+	if got := conn.PgConn().ParameterStatus("client_encoding"); got != "UTF8" {
+		t.Errorf("a session in the church's database has the encoding %s, want UTF8", got)
+	}
+}
+
 // asChurch runs statements as the church, which has logged in with its own password.
 func (u *upgrader) asChurch(statements string) {
 	u.t.Helper()

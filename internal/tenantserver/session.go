@@ -42,6 +42,7 @@ func (s *Server) connect(ctx context.Context, name string, settings map[string]s
 	config := s.pool.Config().ConnConfig
 	config.Database = name
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec
+	postgres.Distrust(config)
 	config.RuntimeParams["idle_session_timeout"] = postgres.IdleLimit
 	maps.Copy(config.RuntimeParams, settings)
 	conn, err := pgx.ConnectConfig(ctx, config)
@@ -148,6 +149,7 @@ func (s *Server) login(name, password string) (*pgx.ConnConfig, error) {
 	if err != nil {
 		return nil, errors.New("the tenant server's URL gives no usable tenant URL")
 	}
+	postgres.Distrust(config)
 	config.Tracer = sqltrace.Tracer{}
 	config.DefaultQueryExecMode = pgx.QueryExecModeExec // a session of a few statements gains nothing by preparing them
 	config.RuntimeParams["idle_session_timeout"] = postgres.IdleLimit

@@ -14,7 +14,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"golang.org/x/sync/errgroup"
 
-	"narthex/internal/dev/children"
+	"narthex/internal/children"
 	"narthex/internal/dev/program"
 	"narthex/internal/fleet"
 	"narthex/internal/ids"

@@ -15,7 +15,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"narthex/internal/dev/children"
+	"narthex/internal/children"
 )
 
 func main() { os.Exit(execute()) }

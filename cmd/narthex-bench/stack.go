@@ -22,8 +22,8 @@ import (
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/log"
 
+	"narthex/internal/children"
 	"narthex/internal/config"
-	"narthex/internal/dev/children"
 	"narthex/internal/dev/devstack"
 	"narthex/internal/dev/localpg"
 	"narthex/internal/dev/program"

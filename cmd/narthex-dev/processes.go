@@ -14,8 +14,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"narthex/cmd/internal/process"
+	"narthex/internal/children"
 	"narthex/internal/config"
-	"narthex/internal/dev/children"
 	"narthex/internal/telemetry"
 )
 

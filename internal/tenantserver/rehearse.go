@@ -12,10 +12,12 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"narthex/internal/children"
 	"narthex/internal/ids"
 	"narthex/internal/postgres"
 	"narthex/internal/schema"
@@ -45,7 +47,7 @@ func (s *Server) Rehearse(ctx context.Context, d Database, change Change, limits
 		if err != nil {
 			return err
 		}
-		if err := s.copyByDump(ctx, d, name, password); err != nil {
+		if err := s.copyByDump(ctx, d, name, password, limits); err != nil {
 			return err
 		}
 		conn, err := s.connectAsChurch(ctx, name, password, limits)
@@ -78,9 +80,17 @@ func (s *Server) letIn(ctx context.Context, name string) (password string, err e
 	return password, nil
 }
 
+const (
+	copyLimit = time.Hour        // for the dump and the restore, which runs what the church has made
+	stopLimit = 10 * time.Second // for a program to cancel its statement and end
+)
+
 // copyByDump restores a dump of d's database into another. Each is read or written by the role that owns it.
-func (s *Server) copyByDump(ctx context.Context, d Database, to, password string) error {
-	dump, err := s.client(ctx, "pg_dump", d.Name(), d.Password, "--format=custom", "--compress=0", "--no-owner", "--no-acl")
+func (s *Server) copyByDump(ctx context.Context, d Database, to, password string, limits Limits) error {
+	ctx, cancel := context.WithTimeout(ctx, copyLimit)
+	defer cancel()
+	dump, err := s.client(ctx, "pg_dump", d.Name(), d.Password, "--format=custom", "--compress=0", "--no-owner", "--no-acl",
+		"--lock-wait-timeout="+milliseconds(max(limits.Lock, limits.Patience)))
 	if err != nil {
 		return err
 	}
@@ -88,22 +98,33 @@ func (s *Server) copyByDump(ctx context.Context, d Database, to, password string
 	if err != nil {
 		return err
 	}
-	pipe, write, err := os.Pipe()
-	if err != nil {
-		return fmt.Errorf("copy database: %w", err)
-	}
-	dump.Stdout, restore.Stdin = write, pipe
-	defer pipe.Close()
-	if err := restore.Start(); err != nil {
-		write.Close()
-		return fmt.Errorf("start pg_restore: %w", err)
-	}
-	dumpErr := dump.Run()
-	write.Close()
-	if err := cmp.Or(dumpErr, restore.Wait()); err != nil {
-		return fmt.Errorf("copy database by pg_dump and pg_restore: %w", err)
+	if err := piped(dump, restore); err != nil {
+		return fmt.Errorf("copy database by pg_dump and pg_restore: %w", cmp.Or(ctx.Err(), err))
 	}
 	return nil
+}
+
+// piped runs two programs, the second of which reads what the first writes. They end when this process ends.
+func piped(from, to *exec.Cmd) error {
+	read, write, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	from.Stdout, to.Stdin = write, read
+	reading, err := children.Start(to, syscall.SIGTERM)
+	read.Close() // so that the writer ends if the reader does
+	if err != nil {
+		write.Close()
+		return err
+	}
+	writing, err := children.Start(from, syscall.SIGTERM)
+	write.Close()
+	if err == nil {
+		<-writing.Done()
+		err = writing.Err()
+	}
+	<-reading.Done()
+	return cmp.Or(err, reading.Err())
 }
 
 // client prepares one of PostgreSQL's programs to work on a database as the role with its name. It passes the password in the
@@ -119,6 +140,8 @@ func (s *Server) client(ctx context.Context, program, name, password string, arg
 	}
 	config := s.pool.Config().ConnConfig
 	cmd := exec.CommandContext(ctx, path, append(arguments, "--dbname="+name)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) } // it cancels its statement, which may wait for a lock
+	cmd.WaitDelay = stopLimit
 	cmd.Env = append(os.Environ(), "PGHOST="+config.Host, "PGPORT="+strconv.Itoa(int(config.Port)), "PGUSER="+name,
 		"PGPASSWORD="+password, "PGCONNECT_TIMEOUT=10")
 	for parameter, variable := range map[string]string{

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/fstest"
 	"time"
@@ -71,4 +72,42 @@ func (h *host) holdUpCopy() {
 	var index string
 	await(look, &index, `SELECT indexrelid::regclass::text FROM pg_index WHERE NOT indisvalid`)
 	time.Sleep(300 * time.Millisecond) // longer than the rehearsal may wait for a lock at a time
+}
+
+// A restore that fails ends the rehearsal, even if the dump has more to say than fits in the pipe between them.
+func TestARehearsalEndsWhenTheRestoreFails(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	u.asChurch(`
+		CREATE FUNCTION public.at_home() RETURNS boolean LANGUAGE plpgsql AS $$
+		BEGIN
+			IF current_database() LIKE 'scratch%' THEN RAISE EXCEPTION 'not here'; END IF;
+			RETURN true;
+		END $$;
+		CREATE TABLE public.a_first (id int CHECK (public.at_home()));
+		INSERT INTO public.a_first VALUES (1);
+		CREATE TABLE public.a_second AS SELECT repeat('word', 1000) AS words FROM generate_series(1, 500)`)
+	u.wantRehearsalFails("with a restore that fails", usualLimits)
+}
+
+// A church that locks its tables ends the rehearsal of its change once the run's patience is over.
+func TestARehearsalDoesNotWaitForLocksForever(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	exec(t, u.conn, `BEGIN; LOCK TABLE branches IN ACCESS EXCLUSIVE MODE`)
+	limits := usualLimits
+	limits.Patience = 300 * time.Millisecond
+	u.wantRehearsalFails("with a table that stays locked", limits)
+}
+
+// wantRehearsalFails expects a rehearsal to fail soon, because its copy can't be made.
+func (u *upgrader) wantRehearsalFails(when string, limits tenantserver.Limits) {
+	u.t.Helper()
+	const want = "copy database by pg_dump and pg_restore: "
+	ctx, cancel := context.WithTimeout(u.t.Context(), 20*time.Second)
+	defer cancel()
+	_, err := u.next.Rehearse(ctx, u.d, u.there, limits)
+	if err == nil || !strings.HasPrefix(err.Error(), want) || ctx.Err() != nil {
+		u.t.Errorf("%s, the rehearsal ends with %v, its context with %v; want %q and no end of the context", when, err, ctx.Err(), want)
+	}
 }

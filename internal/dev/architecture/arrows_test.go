@@ -70,6 +70,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"tenantdb tenantserver schema", "postgres", "Connections survive a failover."},
 	{"tenantdb", "registry", "The registry says where a church's database is."},
 	{"tenantserver", "ids", "A database is named after its tenant."},
+	{"tenantserver", "children", "A rehearsal runs pg_dump and pg_restore, which must not outlive the worker."},
 	{"tenantserver", "catalog", "A church's database is compared with the newest schema."},
 	{"postgres redact schema", "sqlstate", "One table says what an error of PostgreSQL means."},
 	{"sqltrace", "redact", "Spans hold no values."},
@@ -84,13 +85,13 @@ var arrows = []struct{ from, to, reason string }{
 	{"email password", "text", "All fields share one definition of a line of text."},
 
 	// Development and tests.
-	{"cmd/narthex-dev cmd/narthex-bench", "dev/children dev/localpg dev/devstack", "Both run servers on this machine."},
+	{"cmd/narthex-dev cmd/narthex-bench", "children dev/localpg dev/devstack", "Both run servers on this machine."},
 	{"cmd/narthex-bench", "fleet schema", "It compares a run over the fleet with golang-migrate's loop."},
 	{"cmd/narthex-dev cmd/narthex-bench", "config registry secrets dev/searchattributes", "Both prepare a registry and a namespace."},
 	{"cmd/narthex-dev", "dev/localtemporal telemetry", "The stack has a Temporal server, and a log."},
 	{"cmd/narthex-bench", "dev/program signup migrations", "It compares the program with a plain one that makes the same databases."},
 	{"cmd/narthex-bench", "httpapi httpapi/services sessions idempotency throttle tenantdb tokens ids", "It measures reads in-process."},
-	{"dev/localpg dev/localtemporal dev/testenv", "dev/children", "A server dies with the process that started it."},
+	{"dev/localpg dev/localtemporal dev/testenv", "children", "A server dies with the process that started it."},
 	{"dev/devstack", "registry config secrets hardening", "A new stack has keys, a registry and hardened databases."},
 	{"dev/devstack", "postgres", "A stack that moves tells the registry its server's new name."},
 	{"dev/searchattributes", "saga fleet", "Each subject says which attributes its runs have."},
@@ -99,7 +100,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"dev/teststack", "registry sessions idempotency throttle tenantdb tenantserver migrations", "It wires the layers as a process does."},
 	{"dev/teststack", "config secrets tokens password codec telemetry", "It has settings, keys and metrics."},
 	{"dev/teststack", "dev/searchattributes signup invitation dev/testenv", "It has servers, a namespace, and runs to wait for."},
-	{"dev/teststack", "fleet/ledger ids dev/children", "It has a fleet to migrate, and workers that can be killed."},
+	{"dev/teststack", "fleet/ledger ids children", "It has a fleet to migrate, and workers that can be killed."},
 }
 
 func TestArrowsHaveReasons(t *testing.T) {

@@ -14,7 +14,7 @@ import (
 	"syscall"
 	"time"
 
-	"narthex/internal/dev/children"
+	"narthex/internal/children"
 )
 
 // folder is where a server keeps everything: its data, its password, its log, downloaded programs.

@@ -19,7 +19,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
-	"narthex/internal/dev/children"
+	"narthex/internal/children"
 )
 
 // Options say where the server keeps its data and listens. Only Dir has no default.

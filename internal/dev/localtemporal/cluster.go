@@ -22,7 +22,7 @@ import (
 	"go.temporal.io/server/temporal"
 	"google.golang.org/protobuf/types/known/durationpb"
 
-	"narthex/internal/dev/children"
+	"narthex/internal/children"
 )
 
 const (

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"narthex/internal/dev/children"
+	"narthex/internal/children"
 	"narthex/internal/dev/program"
 )
 

@@ -12,7 +12,7 @@ import (
 	"testing/fstest"
 	"time"
 
-	"narthex/internal/dev/children"
+	"narthex/internal/children"
 	"narthex/internal/dev/testenv"
 	"narthex/internal/ids"
 	"narthex/internal/registry"

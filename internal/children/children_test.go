@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"narthex/internal/dev/children"
+	"narthex/internal/children"
 )
 
 // The test program also plays the other processes: this variable says which one.

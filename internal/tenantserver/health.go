@@ -7,8 +7,6 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
-
-	"narthex/internal/sqlstate"
 )
 
 // Health is how a server copes with its load.
@@ -47,8 +45,8 @@ func (s *Server) Health(ctx context.Context, d Database) (Health, error) {
 	}
 	h.Lag = time.Duration(lag * float64(time.Second))
 	h.Read, err = s.timeReads(ctx, conn, d)
-	if err != nil && !sqlstate.Outage(err) { // that is a problem of the database, not of the server
-		err = nil
+	if err != nil { // it is a problem of the database, and not of the server, if the server still answers
+		_, err = conn.Exec(ctx, `SELECT`)
 	}
 	return h, err
 }

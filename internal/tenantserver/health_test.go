@@ -49,3 +49,14 @@ func TestHealth(t *testing.T) {
 	standby.Stall(false)
 	await("the standby has caught up again", func(h tenantserver.Health) bool { return h.Lag < 100*time.Millisecond })
 }
+
+// A church's owner can forbid connections to its database. That says nothing about the server's health.
+func TestAChurchThatRefusesConnectionsIsNoStrain(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	u.asChurch(`ALTER DATABASE ` + u.d.Name() + ` CONNECTION LIMIT 0`)
+	h, err := u.server.Health(t.Context(), u.d)
+	if err != nil || h.Connections <= 0 || h.Read != 0 {
+		t.Errorf("the server's health is %+v (%v), want some connections, no time to read and no error", h, err)
+	}
+}

@@ -49,6 +49,10 @@ func (s *subject) listCommand() *cobra.Command {
 }
 
 func (s *subject) list(ctx context.Context, o *runs.Operator, cmd *cobra.Command, l listOptions) error {
+	// Without search attributes, an unfiltered list is empty and a filtered one is refused.
+	if err := runs.Ready(ctx, o.Temporal); errors.Is(err, runs.ErrNotPrepared) {
+		return err
+	}
 	entries, more, err := o.List(ctx, l.Filter)
 	if err != nil {
 		return errors.New(describe(err))

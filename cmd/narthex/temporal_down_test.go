@@ -32,9 +32,16 @@ type ownTemporal struct {
 
 func newTemporal(t *testing.T) *ownTemporal {
 	t.Helper()
+	o := newUnpreparedTemporal(t)
+	prepareTemporal(t, o.address)
+	return o
+}
+
+// newUnpreparedTemporal returns one whose namespace lacks search attributes.
+func newUnpreparedTemporal(t *testing.T) *ownTemporal {
+	t.Helper()
 	o := &ownTemporal{t: t, folder: filepath.Join(t.TempDir(), "temporal"), address: "127.0.0.1:0"}
 	o.start()
-	prepareTemporal(t, o.address)
 	return o
 }
 
@@ -257,6 +264,29 @@ func TestWorkerOfNoNamespaceEndsItsProcess(t *testing.T) {
 			t.Errorf("narthex %s: status %d, it prints\n%swant status 1 and at the end\n%s", command, status, output, want)
 		}
 	}
+}
+
+// While search attributes are missing, nobody can sign up. The log and the commands that list runs say why.
+func TestMissingSearchAttributesAreReported(t *testing.T) {
+	t.Parallel()
+	temporal := newUnpreparedTemporal(t)
+	variables := environment(t, temporal.address)
+	wantPrinted(t, variables, "migrate")
+	const missing = "search attributes are missing: see TEMPORAL_NAMESPACE and docs/production.md, 2. Temporal"
+	for _, group := range []string{"signups", "invitations"} {
+		wantRefusal(t, missing, variables, group, "list")
+		wantRefusal(t, missing, variables, group, "list", "--failed", "--json")
+	}
+	serve := testenv.Start(t, variables, "narthex", "serve")
+	const warning = "Signups and invitations cannot start"
+	serve.WaitFor(warning)
+	wantUnavailable(t, http.MethodPost, serving(serve)+"/api/auth/register", "", applicant())
+	prepareTemporal(t, temporal.address)
+	serve.WaitFor("Signups and invitations can start")
+	if output := serve.Output(); strings.Count(output, warning) != 1 || !strings.Contains(output, missing) {
+		t.Errorf("serve logs\n%s\nwant one line with %q and %q", output, warning, missing)
+	}
+	wantIn(t, wantPrinted(t, variables, "signups", "list"), "STARTED TENANT")
 }
 
 // A newer release that can't serve must not get the work.

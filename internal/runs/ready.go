@@ -15,7 +15,8 @@ import (
 )
 
 // ErrNotPrepared means that the namespace, or a search attribute in it, is missing.
-var ErrNotPrepared = errors.New("Temporal's namespace or its search attributes are missing")
+var ErrNotPrepared = errors.New("Temporal's namespace or its search attributes are missing: " +
+	"see TEMPORAL_NAMESPACE and docs/production.md, 2. Temporal")
 
 // Ready checks that Temporal can run a saga. Errors: ErrNotPrepared, or why it did not answer.
 func Ready(ctx context.Context, temporal client.Client) error {

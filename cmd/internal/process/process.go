@@ -69,6 +69,7 @@ func Run(ctx context.Context, c Config) error {
 	if err := p.awaitRegistry(ctx); err != nil {
 		return err
 	}
+	go p.watchNamespace(ctx)
 	http, serve := "", untilEnd
 	if c.API != nil { // before the worker: a process that cannot serve must not make its release current
 		a, err := openAPI(ctx, p)

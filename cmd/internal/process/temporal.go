@@ -1,18 +1,23 @@
 package process
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net"
 	"strconv"
 	"strings"
+	"time"
 
 	"go.temporal.io/sdk/client"
 	"go.temporal.io/sdk/contrib/envconfig"
 	"go.temporal.io/sdk/log"
 
 	"narthex/internal/codec"
+	"narthex/internal/runs"
 )
+
+const preparedPause = 10 * time.Second // between looks at Temporal's namespace
 
 // TemporalOptions returns how to reach Temporal, from TEMPORAL_ADDRESS and the like.
 func TemporalOptions() (client.Options, error) {
@@ -55,4 +60,25 @@ func (p *process) openTemporal() (client.Client, error) {
 		return nil, fmt.Errorf("the Temporal client cannot be created: %w", err)
 	}
 	return temporal, nil
+}
+
+// watchNamespace logs when search attributes are missing, and when they are there again, until ctx ends. Nothing else in
+// the log would say why nobody can sign up.
+func (p *process) watchNamespace(ctx context.Context) {
+	for lacking := false; ; {
+		attempt, cancel := context.WithTimeout(ctx, temporalLimit)
+		err := runs.Ready(attempt, p.temporal)
+		cancel()
+		switch missing := errors.Is(err, runs.ErrNotPrepared); {
+		case missing && !lacking:
+			lacking = true
+			p.Log.Warn("Signups and invitations cannot start", "error", err.Error())
+		case err == nil && lacking:
+			lacking = false
+			p.Log.Info("Signups and invitations can start")
+		}
+		if !pause(ctx, preparedPause) {
+			return
+		}
+	}
 }

@@ -19,6 +19,7 @@ var arrows = []struct{ from, to, reason string }{
 	{"cmd/internal/process", "config secrets tokens password codec release telemetry redact", "It has settings, keys, a release and logs."},
 	{"cmd/internal/process", "orphan readydb", "A worker schedules the sweeps and keeps databases ready."},
 	{"cmd/internal/process", "fleet", "A worker counts churches by the version of their schema."},
+	{"cmd/internal/process", "runs", "A process logs that Temporal's namespace is not prepared."},
 	{"cmd/narthex", "signup invitation runs orphan email", "Commands call the functions that HTTP calls."},
 	{"cmd/narthex", "registry tenantdb hardening", "Commands migrate, replace keys and check rights."},
 	{"cmd/narthex", "fleet fleet/ledger migrations", "Operators start and steer runs over the fleet, and see what they did."},

@@ -20,11 +20,11 @@ const exampleID = "01m89x7m6zry4hep2a3rj5z1b8"
 
 // answers are the messages of examples that exit with 1 here, because there is nothing to do or because of other tests' runs.
 var answers = map[string]string{
-	"signups replay --failed":     "signups were not created",
-	"invitations replay --failed": "invitations were not created",
-	"fleet pause":                 "narthex: no such run is active",
-	"fleet resume":                "narthex: no such run is active",
-	"fleet cancel":                "narthex: no such run is active",
+	"signups replay --failed":     "signups were not ",
+	"invitations replay --failed": "invitations were not ",
+	"fleet pause":                 "narthex: no run is active",
+	"fleet resume":                "narthex: no run is active",
+	"fleet cancel":                "narthex: no run is active",
 	"fleet undo":                  "narthex: there is no run ",
 	"fleet retry-failed":          "narthex: there is no run ",
 }

@@ -81,11 +81,13 @@ func (o *fleetOperator) active(ctx context.Context, id string) (ledger.Run, erro
 			found, names = append(found, run), append(names, run.ID)
 		}
 	}
-	switch len(found) {
-	case 0:
-		return ledger.Run{}, errors.New("no such run is active: narthex fleet status shows the latest runs")
-	case 1:
+	switch {
+	case len(found) == 1:
 		return found[0], nil
+	case len(found) == 0 && id == "":
+		return ledger.Run{}, errors.New("no run is active: narthex fleet status shows the latest runs")
+	case len(found) == 0:
+		return ledger.Run{}, errors.New("no such run is active: narthex fleet status shows the latest runs")
 	}
 	return ledger.Run{}, fmt.Errorf("several runs are active, so name one: %s", strings.Join(names, " or "))
 }

@@ -40,14 +40,14 @@ func TestFleetCommandsAskAndSayWhatIsNext(t *testing.T) {
 		"To migrate them, once this release's workers run: narthex fleet migrate", churches, migrations.TenantVersion()+1, churches))
 	f.command(1, "nobody can be asked: use --yes", "rehearse")
 	f.command(1, "nobody can be asked: use --yes", "migrate", "--no-rehearsal")
-	f.command(1, "no such run is active", "pause", "--yes")
+	f.command(1, "no run is active: narthex fleet status", "pause", "--yes")
 	f.command(1, `there is no run "x"`, "undo", "x", "--yes")
 	f.command(1, "no church that has a database has the id", "migrate", "--yes", "--canary", ids.New())
 	f.wantAsked("n", 1, "nothing was done", "rehearse")
 
 	f.worker()
 	f.wantSteered()
-	f.command(1, "no such run is active", "cancel", "--yes")
+	f.command(1, "no run is active: narthex fleet status", "cancel", "--yes")
 	f.wantEndedAfterATermination()
 	f.wantRetriedAndUndone()
 }
@@ -219,7 +219,7 @@ func TestARunIsSteeredWhileItRehearses(t *testing.T) {
 	f.command(0, "is paused", "pause", "--yes")
 	f.command(0, "has resumed", "resume", "--yes")
 	f.command(0, "is cancelled", "cancel", "--yes")
-	f.command(1, "no such run is active", "cancel", "--yes")
+	f.command(1, "no run is active: narthex fleet status", "cancel", "--yes")
 	if runs := f.status().Runs; len(runs) != 0 {
 		t.Errorf("after the cancel the ledger has %+v, want no run", runs)
 	}

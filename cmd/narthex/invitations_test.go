@@ -113,7 +113,7 @@ func TestOperatorsActOnInvitations(t *testing.T) {
 	i.wantAccepted(token)
 	wantIn(t, wantPrinted(t, i.variables, "invitations", "watch", workflowID), "OfferInvitation completed", "created, after ")
 	status, output = narthex(t, i.variables, "invitations", "replay", workflowID)
-	if wantIn(t, output, "not replayed: it has succeeded", "narthex: 1 of 1 invitations were not created"); status != 1 {
+	if wantIn(t, output, "not replayed: it has succeeded", "narthex: 1 of 1 invitations were not replayed"); status != 1 {
 		t.Errorf("replay of an invitation that has succeeded: status %d, want 1", status)
 	}
 	shown := testenv.StartReading(t, strings.NewReader(email), i.variables, "narthex", "invitations", "show", "--email")

@@ -108,7 +108,7 @@ func keepOrphanCommand() *cobra.Command {
 					err = reg.KeepOrphan(ctx, args[0], !undo)
 				}
 				if errors.Is(err, registry.ErrNotFound) {
-					return fmt.Errorf("the last sweep found no orphan %q: narthex orphans list shows what it found", args[0])
+					return noOrphan(args[0])
 				}
 				if err != nil {
 					return inOneSentence(ctx, "the orphan cannot be kept", err)

@@ -33,8 +33,8 @@ func TestOperatorsSeeAndKeepOrphans(t *testing.T) {
 	wantRefusal(t, "is kept: `narthex orphans keep --undo", o.variables, "orphans", "remove", tenantID)
 	wantIn(t, wantPrinted(t, o.variables, "orphans", "keep", "--undo", tenantID), "Sweeps may remove "+tenantID)
 
-	wantRefusal(t, "the last sweep found no orphan", o.variables, "orphans", "keep", ids.New())
-	wantRefusal(t, "the last sweep found no orphan", o.variables, "orphans", "keep", "tenant'; --")
+	wantRefusal(t, "there is no orphan", o.variables, "orphans", "keep", ids.New())
+	wantRefusal(t, "there is no orphan", o.variables, "orphans", "keep", "tenant'; --")
 	wantMisused(t, "accepts 1 arg(s)", o.variables, "orphans", "keep")
 	wantRefusal(t, "no worker polls the task queue", append(o.variables, "TASK_QUEUE=nobody-"+strings.ToLower(ids.New())), "orphans", "sweep")
 	wantRefusal(t, "there is no orphan", o.variables, "orphans", "remove", ids.New())

@@ -172,7 +172,7 @@ func TestAReplayIsRefusedIfAnotherChurchHasTheEmail(t *testing.T) {
 	second := wantOK(t, o.url+"/api/auth/register", person)["tenantId"].(string)
 	before := wantPrinted(t, o.variables, "signups", "show", first)
 	status, output := narthex(t, o.variables, "signups", "replay", first)
-	wantIn(t, output, "1 of 1, "+first+": not replayed: another church has its email", "narthex: 1 of 1 signups were not created")
+	wantIn(t, output, "1 of 1, "+first+": not replayed: another church has its email", "narthex: 1 of 1 signups were not replayed")
 	if status != 1 {
 		t.Errorf("replay: status %d, want 1", status)
 	}

@@ -124,11 +124,15 @@ func failedSince(ctx context.Context, o *runs.Operator, since time.Time) (found 
 func (r *replayOptions) replay(ctx context.Context, o *runs.Operator, cmd *cobra.Command, found []target) error {
 	bar := newBar(len(found), "replay")
 	var mu sync.Mutex
-	ended, failed := 0, 0
-	report := func(t target, result string, ok bool) {
+	ended, refused, failed := 0, 0, 0
+	report := func(t target, result string, err error) {
 		mu.Lock()
 		defer mu.Unlock()
-		if ended++; !ok {
+		ended++
+		switch {
+		case errors.Is(err, errNotReplayed):
+			refused++
+		case err != nil:
 			failed++
 		}
 		bar.clear()
@@ -143,8 +147,8 @@ func (r *replayOptions) replay(ctx context.Context, o *runs.Operator, cmd *cobra
 			break
 		}
 		group.Go(func() error {
-			result, ok := r.one(ctx, o, t)
-			report(t, result, ok)
+			result, err := r.one(ctx, o, t)
+			report(t, result, err)
 			return nil
 		})
 	}
@@ -153,6 +157,10 @@ func (r *replayOptions) replay(ctx context.Context, o *runs.Operator, cmd *cobra
 	switch {
 	case ended < len(found):
 		return fmt.Errorf("stopped after %d of %d %s", ended, len(found), r.subject.group)
+	case refused > 0 && failed > 0:
+		return fmt.Errorf("%d of %d %s were not replayed, and %d were not created", refused, len(found), r.subject.group, failed)
+	case refused > 0:
+		return fmt.Errorf("%d of %d %s were not replayed", refused, len(found), r.subject.group)
 	case failed > 0:
 		return fmt.Errorf("%d of %d %s were not created", failed, len(found), r.subject.group)
 	case len(found) == 0:
@@ -161,21 +169,31 @@ func (r *replayOptions) replay(ctx context.Context, o *runs.Operator, cmd *cobra
 	return nil
 }
 
-func (r *replayOptions) one(ctx context.Context, o *runs.Operator, t target) (result string, ok bool) {
+// What can keep a replay from creating something.
+var (
+	errNotReplayed = errors.New("not replayed")
+	errNotCreated  = errors.New("not created")
+)
+
+// one replays a run, and says what came of it. Errors: errNotReplayed, errNotCreated.
+func (r *replayOptions) one(ctx context.Context, o *runs.Operator, t target) (result string, err error) {
 	run, err := o.Replay(ctx, t.Run)
 	for _, reason := range []error{runs.ErrRunning, runs.ErrSucceeded, runs.ErrOtherRunning, runs.ErrEmailTaken} {
 		if errors.Is(err, reason) {
-			return "not replayed: " + reason.Error(), false
+			return "not replayed: " + reason.Error(), errNotReplayed
 		}
 	}
 	if err != nil {
-		return "not replayed: " + describe(err), false
+		return "not replayed: " + describe(err), errNotReplayed
 	}
 	ctx, cancel := context.WithTimeout(ctx, r.wait)
 	defer cancel()
 	status, err := o.AwaitEnd(ctx, run)
 	if err != nil {
-		return "replayed, but its status could not be read: " + describe(err), false
+		return "replayed, but its status could not be read: " + describe(err), errNotCreated
 	}
-	return became(status), status.State == runs.Completed
+	if status.State != runs.Completed {
+		return became(status), errNotCreated
+	}
+	return became(status), nil
 }

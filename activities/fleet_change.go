@@ -49,7 +49,7 @@ func (a *Activities) changeNext(
 		return true, a.Ledger.Changed(ctx, claimed, outcome)
 	case errors.Is(cause, schema.ErrPaused):
 		return true, a.Ledger.Postpone(ctx, claimed, outcome)
-	case !isAway(cause) || claimed.Attempts >= mostAttempts:
+	case !isAway(cause) || neverAnswers(ctx, server, cause) || claimed.Attempts >= mostAttempts:
 		return true, a.Ledger.Failed(ctx, claimed, outcome, cause)
 	}
 	err = a.Ledger.GiveBack(ctx, claimed, outcome)
@@ -103,6 +103,12 @@ func isAway(err error) bool {
 // isDown reports whether the server caused an error and still doesn't answer.
 func isDown(ctx context.Context, server *tenantserver.Server, err error) bool {
 	return isAway(err) && server.Ping(ctx) != nil
+}
+
+// neverAnswers reports whether a change has used up its time although the server answers. What a church has made can lift the
+// statement timeout, and another attempt would take as long.
+func neverAnswers(ctx context.Context, server *tenantserver.Server, err error) bool {
+	return errors.Is(err, tenantserver.ErrTooLong) && server.Ping(ctx) == nil
 }
 
 // churchDatabase returns a church's database with its password, so that everything there is done as the church's role.

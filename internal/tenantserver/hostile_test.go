@@ -2,9 +2,11 @@ package tenantserver_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"narthex/internal/ids"
 	"narthex/internal/tenantserver"
@@ -132,4 +134,19 @@ func (u *upgrader) reset(id string) {
 	u.t.Helper()
 	exec(u.t, u.admin, `DROP ROLE IF EXISTS sprung_`+id)
 	_, _ = u.conn.Exec(u.t.Context(), `ALTER SEQUENCE public.sprung RESTART`)
+}
+
+// A church's code can lift the statement timeout and never return. That is no outage: the change ends with its own error.
+func TestAChurchThatNeverAnswersHasTakenTooLong(t *testing.T) {
+	t.Parallel()
+	u := newUpgrader(t)
+	u.asChurch(`
+		ALTER TABLE narthex_migrations.versions RENAME TO real;
+		CREATE VIEW narthex_migrations.versions AS SELECT version, dirty FROM narthex_migrations.real
+		WHERE CASE WHEN current_setting('statement_timeout') = '0' THEN pg_sleep(3600) IS NOT NULL
+			ELSE set_config('statement_timeout', '0', false) IS NOT NULL END`)
+	limits := tenantserver.Limits{Lock: time.Second, Statement: 200 * time.Millisecond}
+	if err := u.change(u.there, limits); !errors.Is(err, tenantserver.ErrTooLong) {
+		t.Errorf("the change ends with %v, want %v", err, tenantserver.ErrTooLong)
+	}
 }

@@ -45,10 +45,10 @@ type Permit = func(context.Context) (password string, err error)
 // ChangeSchema changes the schema of d's database, which may be in use, under the tenant's lock. Objects belong to the
 // church's role, as in a new database, because the change is made in a session of that role. Idempotent: it continues from the
 // version that the database has reached. It returns the versions that it found and left; 0 if they are not known. Errors:
-// ErrGone, ErrNotOwned, ErrUnknownVersion, permit's, schema.ErrDirty, or what PostgreSQL said, which is
+// ErrGone, ErrNotOwned, ErrUnknownVersion, ErrTooLong, permit's, schema.ErrDirty, or what PostgreSQL said, which is
 // sqlstate.LockNotAvailable when limits' patience is over.
 func (s *Server) ChangeSchema(ctx context.Context, d Database, change Change, limits Limits, permit Permit) (did Change, err error) {
-	ctx, cancel := context.WithTimeout(ctx, change.most(limits))
+	ctx, cancel := context.WithTimeoutCause(ctx, change.most(limits), ErrTooLong)
 	defer cancel()
 	err = s.permitted(ctx, d, permit, func(ctx context.Context, d Database) error {
 		conn, err := s.connectAsChurch(ctx, d.Name(), d.Password, limits)

@@ -32,6 +32,8 @@ var (
 	ErrGone = errors.New("the signup has no database")
 	// ErrUnknownVersion means that the database says it has a version that the migrations don't have.
 	ErrUnknownVersion = errors.New("the schema has a version that this release doesn't know")
+	// ErrTooLong means that a change was ended because it had used up its time.
+	ErrTooLong = errors.New("the change did not end in time")
 	// ErrInUse means that the database still has its own name, so it may be in use.
 	ErrInUse = errors.New("the database was not renamed, or has its name again")
 )

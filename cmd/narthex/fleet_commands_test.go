@@ -207,16 +207,23 @@ func (f *testFleet) wantCompleted(run string) {
 	}
 }
 
-// A run that is still rehearsing is not in the ledger, but it can be paused, resumed and cancelled.
+// A run that is still rehearsing is not in the ledger, but status shows it, and it can be paused, resumed and cancelled.
 func TestARunIsSteeredWhileItRehearses(t *testing.T) {
 	t.Parallel()
 	f := newTestFleet(t, 1)
 	f.worker()
 	release := f.lock(f.churches[0], holdUpDumps)
 	f.command(0, "has started", "migrate", "--yes", "--no-wait", "--soak", "0")
-	f.command(1, "is active: narthex fleet status shows it once it has rehearsed", "migrate", "--yes")
+	f.command(1, "is active: narthex fleet status shows it", "migrate", "--yes")
+	f.command(0, "A run is rehearsing now.", "status")
+	blind := f.next(t, append(f.variables, "TEMPORAL_ADDRESS=127.0.0.1:1"), "fleet", "status")
+	const want = "Runs that are rehearsing are not shown: Temporal at 127.0.0.1:1 does not answer"
+	if status := blind.Exit(); status != 0 || !strings.Contains(blind.Output(), want) {
+		t.Errorf("fleet status without Temporal: status %d, it prints\n%s\nwant status 0 and %q in it", status, blind.Output(), want)
+	}
 	f.command(1, "no such run is active", "pause", ids.New(), "--yes")
 	f.command(0, "is paused", "pause", "--yes")
+	f.command(0, "To migrate them, once this release's workers run: narthex fleet resume ", "status")
 	f.command(0, "has resumed", "resume", "--yes")
 	f.command(0, "is cancelled", "cancel", "--yes")
 	f.command(1, "no run is active: narthex fleet status", "cancel", "--yes")
@@ -232,7 +239,7 @@ func TestARunIsSteeredWhileItRehearses(t *testing.T) {
 	}
 	f.command(0, "is paused", "pause", "--yes")
 	release()
-	run := f.await("it has rehearsed", func(r runStatus) bool { return r.Stage != fleet.Preparing })
+	run := f.await("it has rehearsed", func(r runStatus) bool { return r.Stage != fleet.Rehearsing && r.Stage != fleet.Preparing })
 	f.wantVersions("while the run is paused", map[string]int{f.churches[0]: migrations.TenantVersion()})
 	f.wantState("cancel", run, fleet.Cancelled)
 	f.exec("tenant_"+f.churches[0], `ALTER TABLE branches ADD COLUMN planted date`)

@@ -275,7 +275,7 @@ func (l *launch) finish(ctx context.Context, cmd *cobra.Command, o *fleetOperato
 
 func startFailure(ctx context.Context, server string, err error) error {
 	if errors.Is(err, fleet.ErrBusy) {
-		return fmt.Errorf("a run over the churches on %s is active: narthex fleet status shows it once it has rehearsed", server)
+		return fmt.Errorf("a run over the churches on %s is active: narthex fleet status shows it", server)
 	}
 	return inOneSentence(ctx, "the run could not be started", err)
 }

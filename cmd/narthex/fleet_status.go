@@ -15,6 +15,7 @@ import (
 	"narthex/internal/fleet"
 	"narthex/internal/fleet/ledger"
 	"narthex/internal/registry"
+	"narthex/internal/runs"
 	"narthex/internal/secrets"
 	"narthex/migrations"
 )
@@ -47,16 +48,22 @@ func fleetStatusCommand() *cobra.Command {
 		Use: "status", Short: "Show how many churches have which schema version, and the latest runs", Args: cobra.NoArgs,
 		Example: "  narthex fleet status\n  narthex fleet status --json",
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, _ *secrets.Keys) error {
-				status, err := readFleet(ctx, ledger.New(reg.Pool()))
+			return withRegistry(cmd, func(ctx context.Context, reg *registry.Registry, keys *secrets.Keys) error {
+				l := ledger.New(reg.Pool())
+				status, err := readFleet(ctx, l)
 				if err != nil {
 					return inOneSentence(ctx, "the fleet's status cannot be read", err)
 				}
+				unknown := status.addRehearsing(ctx, l, keys)
 				status.Next = status.next(cmd)
 				if asJSON {
 					return writeJSON(cmd.OutOrStdout(), status)
 				}
-				return writeFleet(cmd.OutOrStdout(), status)
+				err = writeFleet(cmd.OutOrStdout(), status)
+				if err == nil && unknown != nil {
+					_, err = fmt.Fprintln(cmd.OutOrStdout(), "\nRuns that are rehearsing are not shown: "+describe(unknown))
+				}
+				return err
 			})
 		},
 	}
@@ -97,6 +104,31 @@ func readFleet(ctx context.Context, l *ledger.Ledger) (fleetStatus, error) {
 		status.Runs = append(status.Runs, runStatus{run, tally, failures})
 	}
 	return status, nil
+}
+
+const rehearsingLimit = 5 * time.Second // for Temporal to answer; all else is in the ledger
+
+// addRehearsing adds the active runs that the ledger doesn't know yet.
+func (s *fleetStatus) addRehearsing(ctx context.Context, l *ledger.Ledger, keys *secrets.Keys) error {
+	ctx, cancel := context.WithTimeout(ctx, rehearsingLimit)
+	defer cancel()
+	known, err := l.Runs(ctx, mostRuns)
+	if err != nil {
+		return err
+	}
+	temporal, _, err := dialTemporal(ctx, keys)
+	if err != nil {
+		return err
+	}
+	defer temporal.Close()
+	o := &fleetOperator{ledger: l, Operator: runs.Operator{Temporal: temporal}}
+	found, err := o.rehearsing(ctx, known)
+	for _, run := range found {
+		if !run.State.Ended() {
+			s.Runs = slices.Insert(s.Runs, 0, runStatus{Run: run})
+		}
+	}
+	return err
 }
 
 func writeFleet(out io.Writer, status fleetStatus) error {
@@ -145,6 +177,9 @@ func (s fleetStatus) words() string {
 	}
 	said := fmt.Sprintf("%s behind schema version %d: %s.\n", areOf(s.Behind), s.Newest, strings.Join(each, ", "))
 	if s.Next == "" {
+		if !slices.ContainsFunc(s.Runs, func(r runStatus) bool { return r.State == fleet.Running && r.Stage != fleet.Rehearsing }) {
+			return said + "A run is rehearsing now."
+		}
 		return said + "A run is migrating churches now."
 	}
 	return said + "To migrate them, once this release's workers run: " + s.Next
@@ -190,6 +225,9 @@ func areOf(churches int) string {
 }
 
 func describeRun(run runStatus) string {
+	if run.Stage == fleet.Rehearsing { // all else is known once the ledger has the run
+		return fmt.Sprintf("Run %s on %s: %s, %s", run.ID, run.Server, run.State, run.Stage)
+	}
 	what := fmt.Sprintf("to version %d", run.Version)
 	if run.Undoes != "" {
 		what = "undoes run " + run.Undoes

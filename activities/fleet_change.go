@@ -92,6 +92,7 @@ func (a *Activities) permit(claimed ledger.Claimed) tenantserver.Permit {
 func isAway(err error) bool {
 	for _, own := range []error{
 		tenantserver.ErrGone, tenantserver.ErrNotOwned, tenantserver.ErrUnknownVersion, schema.ErrDirty, schema.ErrVersion,
+		schema.ErrEndless,
 	} {
 		if errors.Is(err, own) {
 			return false

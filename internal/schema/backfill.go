@@ -38,29 +38,45 @@ func parseBackfill(what, sql string) (*Backfill, error) {
 	return &Backfill{Table: words[1], Key: words[2]}, nil
 }
 
+// ErrEndless means that a backfill found more and more rows.
+var ErrEndless = errors.New("rows are added faster than the backfill changes them")
+
 const (
-	createPositions = `
-		CREATE TABLE IF NOT EXISTS narthex_migrations.backfills (version integer PRIMARY KEY, position text NOT NULL)`
-	selectPosition = `SELECT position FROM narthex_migrations.backfills WHERE version = $1`
-	savePosition   = `
-		INSERT INTO narthex_migrations.backfills (version, position) VALUES ($1, $2)
-		ON CONFLICT (version) DO UPDATE SET position = excluded.position`
-	forgetPosition = `DELETE FROM narthex_migrations.backfills WHERE version = $1`
-	// The key of the last row of the batch after a position, which is NULL before the first.
-	selectBatchEnd = `
-		SELECT max(%[2]s)::text FROM (SELECT %[2]s FROM %[1]s WHERE $1::text IS NULL OR %[2]s > $1::text::%[3]s ORDER BY %[2]s LIMIT $2) batch`
-	selectKeyType = `SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = $2`
+	createBackfills = `
+		CREATE TABLE IF NOT EXISTS narthex_migrations.backfills (
+			version  integer PRIMARY KEY,
+			position text, -- the key of the last row that was changed; NULL before the first batch
+			last     text, -- the greatest key when the backfill began; NULL if there were no rows
+			batches  integer NOT NULL -- how many may follow
+		)`
+	// Twice as many batches as there are rows for, and some for a small table. An attempt after ErrEndless gets new ones.
+	beginBackfill = `
+		INSERT INTO narthex_migrations.backfills (version, last, batches) SELECT $1, max(%[2]s)::text, 10 + 2 * count(*) / $2 FROM %[1]s
+		ON CONFLICT (version) DO UPDATE SET batches = excluded.batches WHERE backfills.batches <= 0`
+	selectBackfill = `SELECT position, last, batches FROM narthex_migrations.backfills WHERE version = $1`
+	saveBackfill   = `UPDATE narthex_migrations.backfills SET position = $2, batches = $3 WHERE version = $1`
+	forgetBackfill = `DELETE FROM narthex_migrations.backfills WHERE version = $1`
+	// The key of the last row of the batch after a position.
+	selectBatchEnd = `SELECT max(%[2]s)::text FROM (SELECT %[2]s FROM %[1]s WHERE true %[3]s ORDER BY %[2]s LIMIT $3) batch`
+	isInBatch      = `AND ($1::text IS NULL OR %[1]s > $1::text::%[2]s) AND %[1]s <= $2::text::%[2]s`
+	selectKeyType  = `SELECT format_type(atttypid, atttypmod) FROM pg_attribute WHERE attrelid = $1::text::regclass AND attname = $2`
 )
 
-// backfill runs a step that changes rows. An interrupted backfill continues where it stopped.
+// progress is how far a backfill is. An attempt reads it once, because the church can write to the table where it is stored.
+type progress struct {
+	position, last *string
+	batches        int
+}
+
+// backfill runs a step that changes the rows that there are when it begins. An interrupted backfill continues where it stopped.
 func backfill(ctx context.Context, conn *pgx.Conn, step Step) error {
-	due := false
+	due, at := false, progress{}
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) (err error) {
 		due, _, err = isDue(ctx, tx, step)
 		if err != nil || !due {
 			return err
 		}
-		_, err = tx.Exec(ctx, createPositions)
+		at, err = begin(ctx, tx, step)
 		return err
 	})
 	if err != nil || !due {
@@ -72,14 +88,15 @@ func backfill(ctx context.Context, conn *pgx.Conn, step Step) error {
 	}
 	for {
 		began := time.Now()
-		more, err := nextBatch(ctx, conn, step, keyType)
+		more, err := at.nextBatch(ctx, conn, step, keyType)
 		if err != nil {
 			return err
 		}
 		if !more {
 			break
 		}
-		if !step.Until.IsZero() && time.Now().After(step.Until) {
+		// With no batch left it is done or endless: that isn't put off, because the next attempt would get new batches.
+		if at.batches > 0 && !step.Until.IsZero() && time.Now().After(step.Until) {
 			return ErrPaused
 		}
 		select {
@@ -89,7 +106,7 @@ func backfill(ctx context.Context, conn *pgx.Conn, step Step) error {
 		}
 	}
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, forgetPosition, step.To); err != nil {
+		if _, err := tx.Exec(ctx, forgetBackfill, step.To); err != nil {
 			return err
 		}
 		_, err := tx.Exec(ctx, setVersion, step.To, false)
@@ -97,28 +114,47 @@ func backfill(ctx context.Context, conn *pgx.Conn, step Step) error {
 	})
 }
 
-// nextBatch changes the rows after the stored position, and stores the new position in the same transaction.
-func nextBatch(ctx context.Context, conn *pgx.Conn, step Step, keyType string) (more bool, err error) {
+// begin stores where a new backfill ends, and returns how far this one is.
+func begin(ctx context.Context, tx pgx.Tx, step Step) (at progress, err error) {
+	if _, err := tx.Exec(ctx, createBackfills); err != nil {
+		return at, err
+	}
+	if _, err := tx.Exec(ctx, fmt.Sprintf(beginBackfill, step.Backfill.Table, step.Backfill.Key), step.To, batchSize); err != nil {
+		return at, fmt.Errorf("look for the backfill's end: %w", err)
+	}
+	err = tx.QueryRow(ctx, selectBackfill, step.To).Scan(&at.position, &at.last, &at.batches)
+	if err != nil {
+		return at, fmt.Errorf("read the backfill's position: %w", err)
+	}
+	return at, nil
+}
+
+// nextBatch changes the rows after the position, and stores the new position in the same transaction.
+func (at *progress) nextBatch(ctx context.Context, conn *pgx.Conn, step Step, keyType string) (more bool, err error) {
+	b := step.Backfill
+	condition := fmt.Sprintf(isInBatch, b.Key, keyType)
+	var end *string
 	err = pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		var after, end *string
-		if err := tx.QueryRow(ctx, selectPosition, step.To).Scan(&after); err != nil && !errors.Is(err, pgx.ErrNoRows) {
-			return fmt.Errorf("read the backfill's position: %w", err)
-		}
-		b := step.Backfill
-		find := fmt.Sprintf(selectBatchEnd, b.Table, b.Key, keyType)
-		if err := tx.QueryRow(ctx, find, after, batchSize).Scan(&end); err != nil {
+		find := fmt.Sprintf(selectBatchEnd, b.Table, b.Key, condition)
+		if err := tx.QueryRow(ctx, find, at.position, at.last, batchSize).Scan(&end); err != nil {
 			return fmt.Errorf("find the backfill's next batch: %w", err)
 		}
-		more = end != nil
-		if !more {
+		if end == nil {
 			return nil
 		}
-		condition := fmt.Sprintf("AND ($1::text IS NULL OR %[1]s > $1::text::%[2]s) AND %[1]s <= $2::text::%[2]s", b.Key, keyType)
-		if _, err := tx.Exec(ctx, strings.Replace(step.SQL, batchMark, condition, 1), after, end); err != nil {
+		if at.batches <= 0 {
+			return ErrEndless
+		}
+		if _, err := tx.Exec(ctx, strings.Replace(step.SQL, batchMark, condition, 1), at.position, end); err != nil {
 			return err
 		}
-		_, err := tx.Exec(ctx, savePosition, step.To, end)
+		_, err := tx.Exec(ctx, saveBackfill, step.To, end, at.batches-1)
 		return err
 	})
-	return more, err
+	if err != nil || end == nil {
+		return false, err
+	}
+	at.position = end
+	at.batches--
+	return true, nil
 }

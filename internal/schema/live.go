@@ -137,7 +137,7 @@ var ErrVersion = errors.New("the schema has another version")
 
 // Take runs a step on conn's database, which may be in use. A step in a transaction commits together with its version or
 // not at all. Any other step is marked dirty while it runs, and an invalid index that an interrupted attempt has left is replaced.
-// Idempotent. Errors: ErrVersion, ErrPaused, or what PostgreSQL said.
+// Idempotent. Errors: ErrVersion, ErrPaused, ErrEndless, or what PostgreSQL said.
 func Take(ctx context.Context, conn *pgx.Conn, step Step) error {
 	err := takeWithVersion(ctx, conn, step)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgproto3"
 )
 
 // The states that code distinguishes.
@@ -22,6 +23,9 @@ const (
 	LockNotAvailable      = "55P03"
 	DeadlockDetected      = "40P01"
 )
+
+// ErrAnswerTooLarge means that a database sent more than the process wants to hold. The connection is closed.
+var ErrAnswerTooLarge = errors.New("the database's answer is too large")
 
 type meaning struct {
 	state   string // a SQLSTATE, or a class: its first two characters
@@ -105,25 +109,40 @@ func AlreadyThere(err error) bool {
 	return false
 }
 
-// Retry reports whether a retry may help after err. It is true for errors that PostgreSQL did not report.
+// Retry reports whether a retry may help after err. It is true for errors that PostgreSQL did not report, except ErrAnswerTooLarge.
 func Retry(err error) bool {
 	var reported *pgconn.PgError
-	return !errors.As(err, &reported) || meaningOf(reported).retry
+	if !errors.As(err, &reported) {
+		return !isTooLarge(err)
+	}
+	return meaningOf(reported).retry
 }
 
 // Outage reports whether err means that a server was down or had no room, and says nothing about the request itself.
 func Outage(err error) bool {
 	state := Of(err)
-	return state == "" || strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P")
+	if state == "" {
+		return !isTooLarge(err)
+	}
+	return strings.HasPrefix(state, "08") || strings.HasPrefix(state, "53") || strings.HasPrefix(state, "57P")
 }
 
 // shownName is a constraint's name as migrations write it. A church's own code can report any text as a constraint's name.
 var shownName = regexp.MustCompile(`^[A-Za-z0-9_$]{1,63}$`)
 
+// isTooLarge recognizes pgx's own error too, for a message that is too large by itself.
+func isTooLarge(err error) bool {
+	var message *pgproto3.ExceededMaxBodyLenErr
+	return errors.Is(err, ErrAnswerTooLarge) || errors.As(err, &message)
+}
+
 // Words returns what PostgreSQL reported, such as "PostgreSQL refused: its disk is full (53100)", or "" for an
-// error that it did not report.
+// error that it did not report, except ErrAnswerTooLarge.
 func Words(err error) string {
 	var reported *pgconn.PgError
+	if isTooLarge(err) {
+		return ErrAnswerTooLarge.Error()
+	}
 	if !errors.As(err, &reported) {
 		return ""
 	}

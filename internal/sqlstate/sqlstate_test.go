@@ -18,6 +18,15 @@ import (
 
 func TestMain(m *testing.M) { testenv.Main(m) }
 
+// A church whose answers are too large must not look like a server that is down.
+func TestAnAnswerThatIsTooLargeIsNoOutage(t *testing.T) {
+	t.Parallel()
+	err := wrap(sqlstate.ErrAnswerTooLarge)
+	if sqlstate.Outage(err) || sqlstate.Retry(err) || sqlstate.Words(err) != "the database's answer is too large" {
+		t.Errorf("outage: %t, retried: %t, want neither; words: %q", sqlstate.Outage(err), sqlstate.Retry(err), sqlstate.Words(err))
+	}
+}
+
 // PostgreSQL itself raises these.
 func TestWordsForPostgreSQLsErrors(t *testing.T) {
 	t.Parallel()

@@ -91,29 +91,9 @@ func (b *budget) give() {
 // keep reports whether a connection that was returned to its pool may stay open.
 func (b *budget) keep() bool { return b.waiting.Load() == 0 }
 
-// answerLimit is how many bytes a database may send in answer to the last write. A church controls its
-// database's content, but the memory is shared by all.
-const answerLimit = 16 << 20
-
-var errAnswerTooLarge = errors.New("the database's answer is too large")
-
 type countedConn struct {
 	net.Conn
 	give func()
-	read atomic.Int64 // since the last write
-}
-
-func (c *countedConn) Read(p []byte) (int, error) {
-	n, err := c.Conn.Read(p)
-	if c.read.Add(int64(n)) > answerLimit {
-		return 0, errAnswerTooLarge
-	}
-	return n, err
-}
-
-func (c *countedConn) Write(p []byte) (int, error) {
-	c.read.Store(0)
-	return c.Conn.Write(p)
 }
 
 func (c *countedConn) Close() error {

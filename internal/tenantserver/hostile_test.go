@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"narthex/internal/ids"
+	"narthex/internal/sqlstate"
 	"narthex/internal/tenantserver"
 )
 
@@ -98,6 +99,48 @@ func TestAChurchCannotChooseTheEncoding(t *testing.T) {
 	defer conn.Close(context.Background())
 	if got := conn.PgConn().ParameterStatus("client_encoding"); got != "UTF8" {
 		t.Errorf("a session in the church's database has the encoding %s, want UTF8", got)
+	}
+}
+
+// What a church's role can do so that its database sends more than 16 MB.
+var floods = map[string]string{
+	"a view instead of the version table": `
+		ALTER TABLE narthex_migrations.versions RENAME TO real;
+		CREATE VIEW narthex_migrations.versions AS SELECT pg_catalog.repeat('9', 50000000) AS version, dirty FROM narthex_migrations.real`,
+	"an error": `
+		ALTER TABLE narthex_migrations.versions RENAME TO real;
+		CREATE FUNCTION flood() RETURNS int LANGUAGE plpgsql AS $$
+			BEGIN RAISE EXCEPTION '%', pg_catalog.repeat('x', 50000000); END $$;
+		CREATE VIEW narthex_migrations.versions AS SELECT public.flood() AS version, dirty FROM narthex_migrations.real`,
+	"many rows": `
+		ALTER TABLE narthex_migrations.versions RENAME TO real;
+		CREATE VIEW narthex_migrations.versions AS
+		SELECT version, dirty FROM narthex_migrations.real, pg_catalog.generate_series(1, 3000000)`,
+	"many notices": `
+		ALTER TABLE narthex_migrations.versions RENAME TO real;
+		CREATE FUNCTION flood() RETURNS int LANGUAGE plpgsql AS $$
+			BEGIN FOR i IN 1..50 LOOP RAISE WARNING '%', pg_catalog.repeat('x', 1000000); END LOOP; RETURN 1; END $$;
+		CREATE VIEW narthex_migrations.versions AS SELECT public.flood() AS version, dirty FROM narthex_migrations.real`,
+	"a default": `
+		DO $$ BEGIN EXECUTE pg_catalog.format('ALTER TABLE branches ALTER name SET DEFAULT %L', pg_catalog.repeat('x', 17000000)); END $$`,
+}
+
+// A worker's memory is shared by all churches.
+func TestAChurchCannotFillTheMemory(t *testing.T) {
+	t.Parallel()
+	for name, flood := range floods {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			u := newUpgrader(t)
+			u.asChurch(flood)
+			read := func() error { _, err := u.next.Version(t.Context(), u.d, u.there, u.permit); return err }
+			if name == "a default" {
+				read = func() error { _, err := u.next.Catalog(t.Context(), u.d.Name(), ""); return err }
+			}
+			if err := read(); sqlstate.Words(err) != sqlstate.ErrAnswerTooLarge.Error() {
+				t.Errorf("the error is %.200q, want %q", fmt.Sprint(err), sqlstate.ErrAnswerTooLarge)
+			}
+		})
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,7 @@ type fleetPlay struct {
 	t   *testing.T
 	env *testsuite.TestWorkflowEnvironment
 
+	mu        sync.Mutex // held by the activity that runs: a signal's may run beside the stage's
 	tally     fleet.Tally
 	late      int               // churches that signups create during the run
 	failing   int               // churches that fail, one per slice
@@ -49,8 +51,12 @@ func newFleetPlay(t *testing.T, churches int) *fleetPlay {
 	suite.SetLogger(log.NewStructuredLogger(slog.New(slog.DiscardHandler)))
 	p.env = suite.NewTestWorkflowEnvironment()
 	p.env.SetTestTimeout(30 * time.Second)
-	p.register(fleet.Open, func(context.Context, fleet.Input) (fleet.Tally, error) { return p.tally, p.note("open") })
+	p.register(fleet.Open, func(context.Context, fleet.Input) (fleet.Tally, error) {
+		defer p.turn()()
+		return p.tally, p.note("open")
+	})
 	p.register(fleet.Extend, func(context.Context, fleet.Input) (fleet.Tally, error) {
+		defer p.turn()()
 		p.tally.Waiting, p.late = p.tally.Waiting+p.late, 0
 		if p.lost != nil {
 			return fleet.Tally{}, temporal.NewNonRetryableApplicationError(p.lost.Error(), "Refused", nil)
@@ -58,18 +64,22 @@ func newFleetPlay(t *testing.T, churches int) *fleetPlay {
 		return p.tally, p.note("extend")
 	})
 	p.register(fleet.Enter, func(_ context.Context, at fleet.Progress) error {
+		defer p.turn()()
 		p.entered = at
 		return p.note(string(at.Stage) + " " + string(at.State))
 	})
 	p.register(fleet.Requeue, func(context.Context, string) (fleet.Tally, error) {
+		defer p.turn()()
 		p.tally.Waiting, p.tally.Failed = p.tally.Waiting+p.tally.Failed, 0
 		return p.tally, p.note("requeue")
 	})
 	p.register(fleet.Probe, func(_ context.Context, watch fleet.Watch) ([]string, error) {
+		defer p.turn()()
 		p.watched = watch
 		return p.problems, p.note("probe")
 	})
 	p.register(fleet.Rehearse, func(context.Context, fleet.Input) (fleet.Rehearsal, error) {
+		defer p.turn()()
 		return fleet.Rehearsal{Copies: []fleet.Copy{{TenantID: "t1", Error: p.rehearsed}}}, p.note("rehearse")
 	})
 	p.register(fleet.Change, p.change)
@@ -78,6 +88,11 @@ func newFleetPlay(t *testing.T, churches int) *fleetPlay {
 
 func (p *fleetPlay) register(name string, do any) {
 	p.env.RegisterActivityWithOptions(do, activity.RegisterOptions{Name: name})
+}
+
+func (p *fleetPlay) turn() (end func()) {
+	p.mu.Lock()
+	return p.mu.Unlock
 }
 
 func (p *fleetPlay) note(what string) error {
@@ -91,6 +106,7 @@ func (p *fleetPlay) note(what string) error {
 }
 
 func (p *fleetPlay) change(_ context.Context, slice fleet.Slice) (fleet.Result, error) {
+	defer p.turn()()
 	if err := p.note("wave " + strconv.Itoa(slice.Wave)); err != nil {
 		return fleet.Result{}, err
 	}

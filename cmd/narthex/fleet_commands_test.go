@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"go.temporal.io/sdk/client"
 	"golang.org/x/sys/unix"
@@ -244,4 +245,33 @@ func TestARunIsSteeredWhileItRehearses(t *testing.T) {
 	f.wantState("cancel", run, fleet.Cancelled)
 	f.exec("tenant_"+f.churches[0], `ALTER TABLE branches ADD COLUMN planted date`)
 	f.command(1, "no church was touched: the rehearsal failed: "+f.churches[0], "migrate", "--yes")
+}
+
+// A worker that is killed while it rehearses leaves no pg_dump behind in a church's database.
+func TestADumpEndsWithItsWorker(t *testing.T) {
+	t.Parallel()
+	f := newTestFleet(t, 1)
+	worker := f.worker()
+	defer f.lock(f.churches[0], holdUpDumps)()
+	f.command(0, "has started", "migrate", "--yes", "--no-wait", "--soak", "0")
+	f.awaitDumps(1, time.Minute)
+	worker.Signal(syscall.SIGKILL)
+	worker.Exit()
+	f.awaitDumps(0, 15*time.Second) // less than a dump waits for locks
+}
+
+// awaitDumps waits until so many dumps wait for a lock.
+func (f *testFleet) awaitDumps(want int, limit time.Duration) {
+	f.t.Helper()
+	const waiting = `SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pg_dump' AND wait_event_type = 'Lock'`
+	conn := testenv.Connect(f.t, f.urlOf("postgres"))
+	got := -1
+	for deadline := time.Now().Add(limit); got != want && time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
+		if err := conn.QueryRow(f.t.Context(), waiting).Scan(&got); err != nil {
+			f.t.Fatal(err)
+		}
+	}
+	if got != want {
+		f.t.Fatalf("after %s, %d dumps wait for a lock, want %d", limit, got, want)
+	}
 }

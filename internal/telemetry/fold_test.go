@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -13,40 +12,21 @@ import (
 	"go.temporal.io/sdk/temporal"
 
 	"narthex/internal/config"
+	"narthex/internal/dev/testenv"
 )
 
 func activityError(doing, cause string) error {
 	return temporal.NewApplicationError(doing+": "+cause, "Database")
 }
 
-// lockedLines keeps what is logged, by the test and by the folding's timer.
-type lockedLines struct {
-	mu    sync.Mutex
-	lines strings.Builder
-}
-
-func (l *lockedLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(p)
-}
-
-// take returns what was logged since it was last called.
-func (l *lockedLines) take() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	defer l.lines.Reset()
-	return l.lines.String()
-}
-
 func TestErrorsThatRepeatAreALineAMinute(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		var lines lockedLines
+		var lines testenv.Log
 		folding := NewFolding(NewLogger(&lines, config.Log{}).Handler())
 		sdk := log.With(log.NewStructuredLogger(slog.New(folding)), "Namespace", "default")
 		wantLines := func(want ...string) {
 			t.Helper()
-			got := strings.Split(strings.TrimSuffix(lines.take(), "\n"), "\n")
+			got := strings.Split(strings.TrimSuffix(lines.Take(), "\n"), "\n")
 			if len(got) != len(want) {
 				t.Errorf("%d lines, want %d: %q", len(got), len(want), got)
 				return
@@ -73,7 +53,7 @@ func TestErrorsThatRepeatAreALineAMinute(t *testing.T) {
 		folding.Flush()
 		wantLines(`"repeated":1`)
 		folding.Flush()
-		if twice := lines.take(); twice != "" {
+		if twice := lines.Take(); twice != "" {
 			t.Errorf("it is logged twice: %s", twice)
 		}
 		sdk.Error("Activity error.", "Error", activityError("create database", "no connection to PostgreSQL"))

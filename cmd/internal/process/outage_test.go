@@ -7,7 +7,6 @@ import (
 	"net"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,27 +14,14 @@ import (
 	"go.opentelemetry.io/otel"
 
 	"narthex/internal/config"
+	"narthex/internal/dev/testenv"
 )
 
-// lockedLines keeps what several goroutines log.
-type lockedLines struct {
-	mu    sync.Mutex
-	lines strings.Builder
-}
-
-func (l *lockedLines) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.lines.Write(p)
-}
-
-// count returns how often each message was logged.
-func (l *lockedLines) count(t *testing.T) map[string]int {
+// countMessages returns how often each message was logged.
+func countMessages(t *testing.T, logged string) map[string]int {
 	t.Helper()
-	l.mu.Lock()
-	defer l.mu.Unlock()
 	times := map[string]int{}
-	for decoder := json.NewDecoder(strings.NewReader(l.lines.String())); decoder.More(); {
+	for decoder := json.NewDecoder(strings.NewReader(logged)); decoder.More(); {
 		var line struct{ Msg string }
 		if err := decoder.Decode(&line); err != nil {
 			t.Fatal(err)
@@ -79,7 +65,7 @@ func TestAnAPIsOutageIsALineAMinute(t *testing.T) {
 	t.Setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://user:5ecret@"+closedPort(t))
 	c := outageConfig(t, closedPort(t))
 	synctest.Test(t, func(t *testing.T) {
-		var lines lockedLines
+		var lines testenv.Log
 		p := &process{Config: Config{Process: c, Log: slog.New(slog.NewJSONHandler(&lines, nil))}}
 		if err := p.open(t.Context()); err != nil {
 			t.Fatal(err)
@@ -99,7 +85,7 @@ func TestAnAPIsOutageIsALineAMinute(t *testing.T) {
 			otel.Handle(&net.OpError{Op: "dial", Err: net.ErrClosed})
 			time.Sleep(time.Second)
 		}
-		times := lines.count(t)
+		times := countMessages(t, lines.String())
 		for _, want := range []string{"The registry sends no notifications", "request failed", "Traces could not be sent"} {
 			logged := 0
 			for message, count := range times {
@@ -113,8 +99,8 @@ func TestAnAPIsOutageIsALineAMinute(t *testing.T) {
 		}
 		a.close()
 		p.close()
-		if strings.Contains(lines.lines.String(), "5ecret") {
-			t.Errorf("the log holds the endpoint's password: %s", lines.lines.String())
+		if strings.Contains(lines.String(), "5ecret") {
+			t.Errorf("the log holds the endpoint's password: %s", lines.String())
 		}
 	})
 }

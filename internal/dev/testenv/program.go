@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -141,24 +140,15 @@ func (r *Run) Exit() int {
 
 // output collects what a process prints.
 type output struct {
-	mu    sync.Mutex
-	text  strings.Builder
+	Log
 	grown chan struct{}
 }
 
 func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.text.Write(p)
+	n, err := o.Log.Write(p)
 	select {
 	case o.grown <- struct{}{}:
 	default:
 	}
-	return len(p), nil
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.text.String()
+	return n, err
 }
